@@ -1,0 +1,149 @@
+//! The trait that every log has: embedded, Apache Kafka, or a test's in memory.
+//!
+//! A position that is hashed is an *ordinal*: the count of committed data records of a topic-partition, the same on every
+//! log. A log's own offset, which may have gaps, is kept beside it. Appends are atomic over several topics; one writer of
+//! a name fences the one before.
+
+pub mod memory;
+mod scan;
+
+use std::time::Instant;
+
+pub use crate::log::scan::{SCAN_LIMIT, Scan};
+use crate::topics::TopicName;
+
+/// A record as a producer hands it over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Topic.
+    pub topic: TopicName,
+    /// Partition.
+    pub partition: u32,
+    /// Key.
+    pub key: Vec<u8>,
+    /// Framed value.
+    pub value: Vec<u8>,
+    /// Headers in order.
+    pub headers: Vec<(String, Vec<u8>)>,
+}
+
+impl Record {
+    /// Bytes it takes, roughly, for limits on batches.
+    pub fn size(&self) -> usize {
+        let headers: usize = self.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+        self.key.len() + self.value.len() + headers
+    }
+
+    /// The value of a header.
+    pub fn header(&self, name: &str) -> Option<&[u8]> {
+        self.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_slice())
+    }
+}
+
+/// A record as the log has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredRecord {
+    /// Count of committed data records before it in its topic-partition.
+    pub ordinal: u64,
+    /// The log's own position.
+    pub offset: i64,
+    /// When the log took it, by the log's clock, µs UTC.
+    pub append_time_us: i64,
+    /// The record.
+    pub record: Record,
+}
+
+/// Bounds of one read. At least one record is returned when there is one.
+#[derive(Clone, Copy, Debug)]
+pub struct ReadLimit {
+    /// Most records.
+    pub records: usize,
+    /// Most bytes.
+    pub bytes: usize,
+}
+
+/// What an append was given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ack {
+    /// Append time of its last record, by the log's clock, µs UTC.
+    pub append_time_us: i64,
+    /// For each topic-partition written: first ordinal and number of records.
+    pub written: Vec<(TopicName, u32, u64, u64)>,
+}
+
+/// What went wrong, and what a caller can do about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogErrorKind {
+    /// The same call may work later.
+    Retry,
+    /// This producer or log handle is of no more use; open a new one and find out what was committed.
+    Restart,
+    /// Another writer of the same name took over.
+    Fenced,
+    /// The caller's guard declined the append; nothing was written.
+    Declined,
+    /// Somebody has to act.
+    Stop,
+}
+
+/// An error of a log, in three parts.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{what}: {detail}; {hint}")]
+pub struct LogError {
+    /// What can be done.
+    pub kind: LogErrorKind,
+    /// What happened.
+    pub what: String,
+    /// Detail.
+    pub detail: String,
+    /// The way out.
+    pub hint: String,
+}
+
+impl LogError {
+    /// An error of its three parts.
+    pub fn new(kind: LogErrorKind, what: impl Into<String>, detail: impl ToString, hint: impl Into<String>) -> Self {
+        Self { kind, what: what.into(), detail: detail.to_string(), hint: hint.into() }
+    }
+}
+
+/// A log that can be read, and written through producers.
+pub trait Log: Send + Sync {
+    /// Number of partitions of a topic.
+    fn partitions(&self, topic: TopicName) -> u32;
+
+    /// First ordinal not yet committed.
+    fn end(&self, topic: TopicName, partition: u32) -> Result<u64, LogError>;
+
+    /// Committed records from an ordinal on; empty at the end.
+    fn read(
+        &self,
+        topic: TopicName,
+        partition: u32,
+        from: u64,
+        limit: ReadLimit,
+    ) -> Result<Vec<StoredRecord>, LogError>;
+
+    /// Waits until one of the topic-partitions has a record at or beyond its ordinal; false when the deadline came first.
+    fn wait(&self, positions: &[(TopicName, u32, u64)], deadline: Instant) -> Result<bool, LogError>;
+
+    /// A producer of this name; the one before it can write nothing more.
+    fn producer(&self, name: &str) -> Result<Box<dyn Producer>, LogError>;
+}
+
+/// A writer.
+pub trait Producer: Send {
+    /// Its fencing term: 0 on a log whose lock fences.
+    fn term(&self) -> i64;
+
+    /// Appends all records or none, over any topics. `accept` sees the acknowledgement before the commit and may decline.
+    fn append_if(&mut self, batch: &[Record], accept: &mut dyn FnMut(&Ack) -> bool) -> Result<Ack, LogError>;
+
+    /// Appends all records or none.
+    fn append(&mut self, batch: Vec<Record>) -> Result<Ack, LogError> {
+        self.append_if(&batch, &mut |_| true)
+    }
+
+    /// Returns when everything appended so far is durable.
+    fn sync(&mut self) -> Result<(), LogError>;
+}
