@@ -1,0 +1,90 @@
+//! What tenants ask for.
+
+use solyx_schemas::epochs::Position;
+use solyx_schemas::events::jobs::*;
+use solyx_schemas::ids::JobId;
+use solyx_schemas::units::TimeUs;
+
+use crate::epoch::Rejection;
+use crate::index::{Index, Timer};
+use crate::rows::{Arrival, Job, Phase};
+use crate::state::State;
+
+type Folded = Result<(), Rejection>;
+
+pub fn job_requested(state: &mut State, index: &mut Index, position: Position, e: &JobRequested) -> Folded {
+    if state.jobs.contains(&e.job) {
+        return Err(Rejection::rejected(format!(
+            "field job: found {}, expected a job that was not requested before",
+            e.job
+        )));
+    }
+    let arrival = Arrival { epoch: state.meta().next_epoch, position };
+    let now = state.now();
+    let not_before_us = e.not_before_us.unwrap_or(TimeUs(0));
+    let job = Job { arrival, requested_us: now, not_before_us, hold: e.hold, ..Job::default() };
+    for dependency in &e.depends_on {
+        index.dependents.entry(dependency.job.clone()).or_default().insert(e.job.clone());
+    }
+    if not_before_us > now {
+        index.set_timer(not_before_us, Timer::Job(e.job.clone()));
+    }
+    state.specs.insert(e.job.clone(), e.clone());
+    state.jobs.insert(e.job.clone(), job);
+    index.requested.insert((arrival, e.job.clone()));
+    index.changed = true;
+    Ok(())
+}
+
+/// The job of a request about a living job.
+fn living<'s>(state: &'s State, id: &JobId) -> Result<&'s Job, Rejection> {
+    match state.jobs.get(id) {
+        Some(job) if !job.is_over() => Ok(job),
+        Some(_) => Err(Rejection::rejected(format!("field job: found {id}, which has ended, expected a living job"))),
+        None => Err(Rejection::rejected(format!("field job: found {id}, expected a job that was requested"))),
+    }
+}
+
+pub fn job_request_amended(state: &mut State, index: &mut Index, e: &JobRequestAmended) -> Folded {
+    let job = living(state, &e.job)?;
+    if !matches!(job.phase, Phase::Requested | Phase::Waiting) {
+        return Err(Rejection::rejected(format!(
+            "field job: found {}, which no longer waits, expected a waiting job",
+            e.job
+        )));
+    }
+    let Some(spec) = state.specs.get(&e.job) else { return living(state, &e.job).map(|_| ()) };
+    let mut amended = spec.clone();
+    amended.class = e.class.clone().unwrap_or(amended.class);
+    amended.deadline_us = e.deadline_us.or(amended.deadline_us);
+    amended.budget = e.budget.clone().or(amended.budget);
+    amended.gang.replicas_min = e.replicas_min.unwrap_or(amended.gang.replicas_min);
+    amended.gang.replicas_max = e.replicas_max.unwrap_or(amended.gang.replicas_max);
+    solyx_schemas::events::Event::from(amended.clone())
+        .check()
+        .map_err(|error| Rejection::rejected(error.to_string()))?;
+    state.specs.insert(e.job.clone(), amended);
+    index.queue.place(state, &e.job);
+    index.changed = true;
+    Ok(())
+}
+
+pub fn job_hold_set(state: &mut State, index: &mut Index, e: &JobHoldSet) -> Folded {
+    living(state, &e.job)?;
+    if let Some(job) = state.jobs.edit(&e.job) {
+        job.hold = e.action == HoldAction::Hold;
+    }
+    index.queue.place(state, &e.job);
+    index.changed = true;
+    Ok(())
+}
+
+pub fn job_cancel_requested(state: &mut State, index: &mut Index, e: &JobCancelRequested) -> Folded {
+    living(state, &e.job)?;
+    if let Some(job) = state.jobs.edit(&e.job) {
+        job.cancel = Some(format!("asked by {}: {}", e.actor, e.reason));
+    }
+    index.suspect_jobs.insert(e.job.clone());
+    index.changed = true;
+    Ok(())
+}

@@ -1,0 +1,134 @@
+//! What providers answer to orders: instances that come, are refused, or end.
+
+use solyx_schemas::events::nodes::{GpuReport, NodeReported, NodeState};
+use solyx_schemas::events::world::{InstanceLeaseEnded, InstanceLeaseRefused, InstanceLeased};
+use solyx_schemas::ids::{Name, NodeId};
+use solyx_schemas::units::{DurationUs, PowerW, SECOND_US};
+
+use crate::epoch::Rejection;
+use crate::index::{Index, Timer};
+use crate::rows::{Lease, Node, Phase};
+use crate::state::State;
+
+type Folded = Result<(), Rejection>;
+
+/// Time for which a pool that refused an order is not asked again, unless it reports more capacity.
+pub const REFUSAL_PAUSE: DurationUs = DurationUs(600 * SECOND_US);
+
+pub fn instance_leased(state: &mut State, index: &mut Index, e: &InstanceLeased) -> Folded {
+    let Some(declared) = state.pools.get(&e.pool).and_then(|pool| pool.declared.clone()) else {
+        return Err(Rejection::rejected(format!("field pool: found {}, expected a declared pool", e.pool)));
+    };
+    let id = NodeId::from(e.instance.as_str());
+    if state.nodes.contains(&id) {
+        return Err(Rejection::rejected(format!(
+            "field instance: found {}, expected one that is not leased yet",
+            e.instance
+        )));
+    }
+    let job = match state.orders.edit(&e.order) {
+        Some(order) => {
+            order.pending -= 1;
+            order.came.push(e.instance.clone());
+            Some(order.job.clone())
+        }
+        None => {
+            return Err(Rejection::rejected(format!("field order: found {}, expected an order that is open", e.order)));
+        }
+    };
+    let model = state.models.get(&declared.gpu_model);
+    let (memory_mib, max_w) = (declared.shape.gpu_memory_mib, model.map_or(PowerW(0), |model| model.max_w));
+    let gpus = (0..declared.shape.gpus.0)
+        .map(|index| GpuReport {
+            index,
+            uuid: Name::from(format!("{}/gpu-{index}", e.instance)),
+            model: declared.gpu_model.clone(),
+            memory_mib,
+            nvlink_domain: None,
+            max_w,
+        })
+        .collect();
+    let report = NodeReported {
+        node: id.clone(),
+        pool: e.pool.clone(),
+        gpus,
+        cpu_milli: declared.shape.cpu_milli,
+        memory_mib: declared.shape.memory_mib,
+        scratch_gib: declared.shape.scratch_gib,
+        // Instances of one order are as near to each other as the provider puts them: they count as one domain.
+        leaf: Some(Name::from(e.order.as_str())),
+        ..NodeReported::default()
+    };
+    let now = state.now();
+    let lease = Lease {
+        from_us: e.from_us,
+        price: e.price_micros_per_gpu_hour,
+        currency: e.currency,
+        earmarked: job.clone(),
+        idle_since_us: Some(now),
+        released: false,
+    };
+    if let Some(available) = state.pools.edit(&e.pool).and_then(|pool| pool.available.as_mut()) {
+        *available = (*available - 1).max(0);
+    }
+    state.nodes.insert(
+        id.clone(),
+        Node { report: Some(report), state: NodeState::Ready, lease: Some(lease), ..Node::default() },
+    );
+    index.refresh_node(state, &id);
+    index.idle_instances.insert(id);
+    answer_order(state, index, e.order.as_str());
+    index.changed = true;
+    Ok(())
+}
+
+pub fn instance_lease_refused(state: &mut State, index: &mut Index, e: &InstanceLeaseRefused) -> Folded {
+    let Some(order) = state.orders.edit(&e.order) else {
+        return Err(Rejection::rejected(format!("field order: found {}, expected an order that is open", e.order)));
+    };
+    order.pending = (order.pending - e.instances.0).max(0);
+    let until = state.now().after(REFUSAL_PAUSE);
+    let pool = state.pools.edit_or_default(&e.pool);
+    pool.refused_until_us = until;
+    index.set_timer(until, Timer::Pool(e.pool.clone()));
+    answer_order(state, index, e.order.as_str());
+    index.changed = true;
+    Ok(())
+}
+
+/// Once an order is answered in full its job may be placed, on the instances that came or elsewhere.
+fn answer_order(state: &mut State, index: &mut Index, id: &str) {
+    let id = solyx_schemas::ids::RefId::from(id);
+    if state.orders.get(&id).is_none_or(|order| order.pending > 0) {
+        return;
+    }
+    let Some(order) = state.orders.remove(&id) else { return };
+    let waits_for_it = |job: &crate::rows::Job| job.phase == Phase::Leasing && job.order.as_ref() == Some(&id);
+    if state.jobs.get(&order.job).is_some_and(waits_for_it)
+        && let Some(job) = state.jobs.edit(&order.job)
+    {
+        job.phase = Phase::Waiting;
+        job.order = None;
+        index.queue.place(state, &order.job);
+    } else {
+        for instance in &order.came {
+            let node = NodeId::from(instance.as_str());
+            if let Some(lease) = state.nodes.edit(&node).and_then(|node| node.lease.as_mut()) {
+                lease.earmarked = None;
+            }
+            index.idle_instances.insert(node);
+        }
+    }
+}
+
+pub fn instance_lease_ended(state: &mut State, index: &mut Index, e: &InstanceLeaseEnded) -> Folded {
+    let id = NodeId::from(e.instance.as_str());
+    let Some(node) = state.nodes.edit(&id).filter(|node| node.lease.is_some() && !node.gone) else {
+        return Err(Rejection::rejected(format!("field instance: found {}, expected one that is leased", e.instance)));
+    };
+    node.gone = true;
+    index.refresh_node(state, &id);
+    index.suspects.insert(id);
+    index.changed = true;
+    Ok(())
+}

@@ -1,0 +1,162 @@
+//! What operators say.
+
+use solyx_schemas::events::policy::*;
+use solyx_schemas::units::TimeUs;
+
+use crate::budget::period_at;
+use crate::epoch::Rejection;
+use crate::index::{Index, Timer};
+use crate::rows::Budget;
+use crate::state::State;
+
+type Folded = Result<(), Rejection>;
+
+pub fn cell_declared(state: &mut State, e: &CellDeclared) -> Folded {
+    let meta = state.meta_mut();
+    meta.currency = Some(e.reference_currency);
+    meta.epoch_limits = Some((e.epoch_records_max.0, e.epoch_bytes_max.0, e.epoch_latency_max_us.0));
+    meta.partitions = e.partitions.iter().map(|p| (p.topic.clone(), p.partitions.0)).collect();
+    Ok(())
+}
+
+pub fn feature_enabled(state: &mut State, e: &FeatureEnabled) -> Folded {
+    state.meta_mut().features_pending.push(e.feature.clone());
+    Ok(())
+}
+
+pub fn scheduling_policy_set(state: &mut State, index: &mut Index, e: &SchedulingPolicySet) -> Folded {
+    if e.order_rule.as_str() != "classic" {
+        return Err(Rejection::rejected(format!("field order_rule: found {}, expected classic", e.order_rule)));
+    }
+    if crate::place::packing_rule(e.packing_rule.as_str()).is_none() {
+        let expected = "expected one of solyx, fgd, best-fit";
+        return Err(Rejection::rejected(format!("field packing_rule: found {}, {expected}", e.packing_rule)));
+    }
+    state.policies.insert(e.scope.clone(), e.clone());
+    index.set_kinds(state);
+    index.changed = true;
+    Ok(())
+}
+
+pub fn cost_weights_set(state: &mut State, index: &mut Index, e: &CostWeightsSet) -> Folded {
+    state.weights.insert((e.scope.clone(), e.from_us), e.clone());
+    if e.from_us > state.now() {
+        index.set_timer(e.from_us, Timer::Limits);
+    }
+    index.changed = true;
+    Ok(())
+}
+
+pub fn gpu_model_declared(state: &mut State, index: &mut Index, e: &GpuModelDeclared) -> Folded {
+    state.models.insert(e.model.clone(), e.clone());
+    index.redeclared = true;
+    Ok(())
+}
+
+pub fn tenant_declared(state: &mut State, index: &mut Index, e: &TenantDeclared) -> Folded {
+    state.tenants.insert(e.tenant.clone(), e.clone());
+    index.redeclared = true;
+    Ok(())
+}
+
+pub fn scope_state_changed(state: &mut State, index: &mut Index, e: &ScopeStateChanged) -> Folded {
+    let key = (e.scope_kind, e.scope.clone());
+    if e.state == ScopeState::Open {
+        state.scopes.remove(&key);
+    } else {
+        state.scopes.insert(key, e.state);
+    }
+    index.redeclared = true;
+    let drained = e.state == ScopeState::Drained;
+    if drained {
+        index.suspects.extend(state.nodes.iter().map(|(id, _)| id.clone()));
+    }
+    Ok(())
+}
+
+pub fn quota_set(state: &mut State, index: &mut Index, e: &QuotaSet) -> Folded {
+    state.quotas.insert((e.tenant.clone(), e.project.clone(), e.gpu_model.clone()), e.clone());
+    index.redeclared = true;
+    Ok(())
+}
+
+pub fn budget_set(state: &mut State, index: &mut Index, e: &BudgetSet) -> Folded {
+    let (from, end) = period_at(e, state.now());
+    let budget = state.budgets.edit_or_default(&e.budget);
+    if budget.period_from_us != from {
+        *budget = Budget { held_micros: budget.held_micros, period_from_us: from, ..Budget::default() };
+    }
+    budget.set = e.clone();
+    budget.exhausted = false;
+    if end > state.now() && end < TimeUs(i64::MAX) {
+        index.set_timer(end, Timer::Budgets);
+    }
+    index.budgets_touched.insert(e.budget.clone());
+    index.redeclared = true;
+    Ok(())
+}
+
+pub fn priority_class_set(state: &mut State, index: &mut Index, e: &PriorityClassSet) -> Folded {
+    state.classes.insert(e.class.clone(), e.clone());
+    index.redeclared = true;
+    Ok(())
+}
+
+pub fn rate_card_set(state: &mut State, index: &mut Index, e: &RateCardSet) -> Folded {
+    state.rate_cards.insert(e.rate_card.clone(), e.clone());
+    index.rates.insert(e);
+    Ok(())
+}
+
+pub fn lease_sold(state: &mut State, e: &LeaseSold) -> Folded {
+    state.sold_leases.insert(e.lease.clone(), e.clone());
+    Ok(())
+}
+
+pub fn sold_lease_ended(state: &mut State, e: &SoldLeaseEnded) -> Folded {
+    match state.sold_leases.edit(&e.lease) {
+        Some(lease) => {
+            lease.to_us = lease.to_us.min(e.ended_us);
+            Ok(())
+        }
+        None => Err(Rejection::rejected(format!("field lease: found {}, expected a lease that was sold", e.lease))),
+    }
+}
+
+pub fn reservation_set(state: &mut State, e: &ReservationSet) -> Folded {
+    state.reservations.insert(e.reservation.clone(), e.clone());
+    Ok(())
+}
+
+pub fn reservation_cancelled(state: &mut State, e: &ReservationCancelled) -> Folded {
+    let known = state.reservations.remove(&e.reservation).is_some();
+    let detail = || format!("field reservation: found {}, expected one that was set", e.reservation);
+    if known { Ok(()) } else { Err(Rejection::rejected(detail())) }
+}
+
+pub fn reserve_set(state: &mut State, index: &mut Index, e: &ReserveSet) -> Folded {
+    state.reserves.insert((e.domain.clone(), e.gpu_model.clone()), e.clone());
+    index.changed = true;
+    Ok(())
+}
+
+pub fn power_limit_set(state: &mut State, index: &mut Index, e: &PowerLimitSet) -> Folded {
+    state.power_limits.insert(e.limit.clone(), e.clone());
+    let now = state.now();
+    for at in [Some(e.from_us), e.to_us].into_iter().flatten().filter(|at| *at > now) {
+        index.set_timer(at, Timer::Limits);
+    }
+    if let Some(power) = index.power.get_mut(&e.site) {
+        power.refresh_limits(state, &e.site);
+    }
+    index.suspect_sites.insert(e.site.clone());
+    index.changed = true;
+    Ok(())
+}
+
+pub fn exchange_rate_set(state: &mut State, index: &mut Index, e: &ExchangeRateSet) -> Folded {
+    state.exchange.insert((e.from_currency, e.to_currency, e.effective_from_us), e.clone());
+    index.exchange.insert(e);
+    index.changed = true;
+    Ok(())
+}

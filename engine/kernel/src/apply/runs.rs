@@ -1,0 +1,172 @@
+//! What executors say of runs.
+
+use solyx_schemas::events::jobs::FailureCategory;
+use solyx_schemas::events::runs::*;
+use solyx_schemas::ids::{JobId, RunId};
+use solyx_schemas::units::{TimeUs, WorkUs};
+
+use crate::epoch::Rejection;
+use crate::index::{Index, Timer};
+use crate::rows::{Phase, Run};
+use crate::state::State;
+
+type Folded = Result<(), Rejection>;
+
+fn held<'s>(state: &'s State, job: &JobId, run: &RunId) -> Result<&'s Run, Rejection> {
+    state.runs.get(run).filter(|held| held.job == *job).ok_or_else(|| {
+        Rejection::rejected(format!("field run: found {run}, expected a run of {job} that holds resources"))
+    })
+}
+
+pub fn run_started(state: &mut State, e: &RunStarted) -> Folded {
+    held(state, &e.job, &e.run)?;
+    if let Some(run) = state.runs.edit(&e.run) {
+        run.started_us = Some(e.started_us);
+    }
+    Ok(())
+}
+
+pub fn run_checkpointed(state: &mut State, index: &mut Index, e: &RunCheckpointed) -> Folded {
+    held(state, &e.job, &e.run)?;
+    if let Some(run) = state.runs.edit(&e.run) {
+        run.durable_work_us = run.durable_work_us.max(e.work_us);
+        run.durable_us = run.durable_us.max(e.durable_us);
+        if run.stop_at_checkpoint.is_some() {
+            index.suspect_runs.insert(e.run.clone());
+        }
+    }
+    if let Some(job) = state.jobs.edit(&e.job) {
+        job.kept_work_us = job.kept_work_us.max(e.work_us);
+        job.checkpoint_site = Some(e.site.clone());
+    }
+    Ok(())
+}
+
+pub fn run_finished(state: &mut State, index: &mut Index, e: &RunFinished) -> Folded {
+    held(state, &e.job, &e.run)?;
+    end_run(state, index, &e.run);
+    close_job(state, index, &e.job, Phase::Done);
+    Ok(())
+}
+
+pub fn run_failed(state: &mut State, index: &mut Index, e: &RunFailed) -> Folded {
+    held(state, &e.job, &e.run)?;
+    let kept = e.durable_work_us;
+    let run = end_run(state, index, &e.run);
+    record_failure(state, index, &e.job, &run, e.category, e.node.clone(), kept);
+    Ok(())
+}
+
+pub fn run_stopped(state: &mut State, index: &mut Index, e: &RunStopped) -> Folded {
+    held(state, &e.job, &e.run)?;
+    let run = end_run(state, index, &e.run);
+    let ends_job = run.stop.as_ref().is_some_and(|stop| stop.ends_job)
+        || (run.stop.is_none() && e.reason == StopReason::Cancelled);
+    if ends_job {
+        close_job(state, index, &e.job, Phase::Ended);
+        return Ok(());
+    }
+    if let Some(job) = state.jobs.edit(&e.job) {
+        job.kept_work_us = job.kept_work_us.max(e.kept_work_us);
+        job.phase = Phase::Waiting;
+        job.run = None;
+        job.told = None;
+    }
+    index.queue.place(state, &e.job);
+    Ok(())
+}
+
+pub fn run_lease_renewed(state: &mut State, index: &mut Index, e: &RunLeaseRenewed) -> Folded {
+    let before = held(state, &e.job, &e.run)?.lease_until_us;
+    if e.lease_until_us > before {
+        index.clear_timer(before, Timer::Run(e.run.clone()));
+        index.set_timer(e.lease_until_us, Timer::Run(e.run.clone()));
+        if let Some(run) = state.runs.edit(&e.run) {
+            run.lease_until_us = e.lease_until_us;
+        }
+    }
+    Ok(())
+}
+
+/// Releases what a run holds.
+pub fn end_run(state: &mut State, index: &mut Index, id: &RunId) -> Run {
+    // Callers have looked the run up.
+    let run = state.runs.remove(id).expect("the run is there");
+    index.clear_timer(run.lease_until_us, Timer::Run(id.clone()));
+    index.hold(state, id, &run, -1);
+    let now = state.now();
+    for replica in &run.nodes {
+        let idle = index.uses.get(&replica.node).is_none_or(|used| used.runs.is_empty());
+        let node = state.nodes.get(&replica.node);
+        if idle && node.is_some_and(|node| node.lease.is_some()) {
+            if let Some(lease) = state.nodes.edit(&replica.node).and_then(|node| node.lease.as_mut()) {
+                lease.idle_since_us = Some(now);
+            }
+            index.idle_instances.insert(replica.node.clone());
+        }
+        if node_is_gone(state, &replica.node) && idle {
+            index.suspects.insert(replica.node.clone());
+        }
+    }
+    index.changed = true;
+    run
+}
+
+fn node_is_gone(state: &State, node: &solyx_schemas::ids::NodeId) -> bool {
+    state.nodes.get(node).is_some_and(|node| node.gone)
+}
+
+/// Ends a job for good; those that wait for it are looked at again.
+pub fn close_job(state: &mut State, index: &mut Index, id: &JobId, phase: Phase) {
+    crate::budget::settle_job(state, id);
+    if let Some(job) = state.jobs.edit(id) {
+        job.phase = phase;
+        job.run = None;
+        job.avoided.clear();
+        job.failures.clear();
+    }
+    index.queue.take_out(id);
+    state.specs.remove(id);
+    if let Some(dependents) = index.dependents.remove(id) {
+        index.suspect_jobs.extend(dependents);
+    }
+    index.changed = true;
+}
+
+/// Notes a failure; `decide` answers with a retry or the end of the job.
+pub fn record_failure(
+    state: &mut State,
+    index: &mut Index,
+    id: &JobId,
+    run: &Run,
+    category: FailureCategory,
+    node: Option<solyx_schemas::ids::NodeId>,
+    kept: WorkUs,
+) {
+    let done = run.durable_work_us.max(kept);
+    let lost = WorkUs((expected_work_done(run, state.now()).0 - done.0).max(0));
+    let lost_cost = crate::cost::worth_of(state, index, run, lost);
+    index.failed.push(crate::decide::Failure {
+        job: id.clone(),
+        run: crate::decide::run_id_of(state, id),
+        category,
+        node,
+        kept: done,
+        pool: run.pool.clone(),
+        lost,
+        lost_cost,
+        stopped_for: run.stop.clone(),
+    });
+    if let Some(job) = state.jobs.edit(id) {
+        job.kept_work_us = job.kept_work_us.max(done);
+        job.phase = Phase::Waiting;
+        job.run = None;
+        job.told = None;
+    }
+}
+
+/// Work a run should have done by now, from the job's beginning.
+pub fn expected_work_done(run: &Run, now: TimeUs) -> WorkUs {
+    let Some(started) = run.started_us else { return run.from_work_us };
+    WorkUs(run.from_work_us.0.saturating_add(now.since(started).0 / 1_000 * run.speed_milli.0))
+}

@@ -1,0 +1,157 @@
+//! Budgets: held at admission in the customer's price, settled as usage is applied.
+
+use solyx_schemas::events::common::Sum;
+use solyx_schemas::events::decisions::{Limit, LimitKind};
+use solyx_schemas::events::policy::BudgetSet;
+use solyx_schemas::events::usage::{Meter, UsageMetered};
+use solyx_schemas::ids::{JobId, RefId};
+use solyx_schemas::units::{GPU_MILLI_US_PER_GPU_HOUR, MoneyMicros, TimeUs};
+
+use crate::index::Index;
+use crate::rating::{Month, units_per_price};
+use crate::rows::{Budget, Job, Spec, limit_of};
+use crate::state::State;
+
+/// The period of a budget at an instant: its own, or the calendar month UTC.
+pub fn period_at(set: &BudgetSet, now: TimeUs) -> (TimeUs, TimeUs) {
+    match (set.period_from_us, set.period_to_us) {
+        (Some(from), to) => (from, to.unwrap_or(TimeUs(i64::MAX))),
+        _ => (Month::of(now).start(), Month::of(now).end()),
+    }
+}
+
+fn covers(set: &BudgetSet, spec: &Spec) -> bool {
+    set.tenant == spec.tenant
+        && set.project.as_ref().is_none_or(|project| Some(project) == spec.project.as_ref())
+        && set.job.as_ref().is_none_or(|job| *job == spec.job)
+}
+
+/// Budgets that a job's use is taken from.
+pub fn budgets_of<'s>(state: &'s State, spec: &Spec) -> Vec<(&'s RefId, &'s Budget)> {
+    state.budgets.iter().filter(|(_, budget)| covers(&budget.set, spec)).collect()
+}
+
+/// What a job is expected to cost its customer, at the highest price among the models it accepts: expected work, or one
+/// checkpoint interval when that is unknown. None without a price.
+pub fn expected_price(state: &State, index: &Index, spec: &Spec) -> Option<Sum> {
+    let known = spec.expected_work_us.map(|work| work.0);
+    let work =
+        known.or(spec.checkpoint_interval_us.map(|interval| interval.0)).unwrap_or(state.policy().default_work().0);
+    let models: Vec<_> = match spec.models.is_empty() {
+        true => vec![(None, 1_000)],
+        false => spec.models.iter().map(|choice| (Some(&choice.model), choice.speed_milli.0.max(1))).collect(),
+    };
+    let gpu_milli = spec.gang.replicas_min.0 * spec.gang.gpus.0 * spec.gang.gpu_milli_each.0;
+    let price = |(model, speed): (Option<&solyx_schemas::ids::GpuModelId>, i64)| {
+        let (currency, rate) =
+            index.rates.highest_price(&spec.tenant, Meter::GpuTime, model, Some(&spec.class), state.now())?;
+        let quantity = i128::from(gpu_milli) * i128::from(work) * 1_000 / i128::from(speed);
+        let micros = (quantity * i128::from(rate.0)).div_euclid(GPU_MILLI_US_PER_GPU_HOUR) + 1;
+        Some(Sum { currency, micros: MoneyMicros(i64::try_from(micros.max(0)).ok()?) })
+    };
+    models.into_iter().filter_map(price).max_by_key(|sum| sum.micros)
+}
+
+/// The limit that keeps a waiting job out because a hard budget has run out.
+pub fn parking(state: &State, job: &Job, spec: &Spec) -> Option<Limit> {
+    let _ = job;
+    budgets_of(state, spec).into_iter().find_map(|(id, budget)| {
+        let used = budget.used_micros();
+        let gone = budget.is_hard() && used >= budget.set.amount.micros.0;
+        gone.then(|| limit_of(LimitKind::Budget, id.as_str(), used, budget.set.amount.micros.0, "micros"))
+    })
+}
+
+/// The hard budget that cannot take a hold of so much, if any. Budgets in other currencies than the price are left alone.
+pub fn refusal(state: &State, spec: &Spec, price: &Sum) -> Option<(Limit, bool)> {
+    if let Some(own) = &spec.budget
+        && own.currency == price.currency
+        && own.micros < price.micros
+    {
+        return Some((limit_of(LimitKind::Budget, spec.job.as_str(), price.micros.0, own.micros.0, "micros"), true));
+    }
+    budgets_of(state, spec).into_iter().find_map(|(id, budget)| {
+        if !budget.is_hard() || budget.set.amount.currency != price.currency {
+            return None;
+        }
+        let amount = budget.set.amount.micros.0;
+        let left = amount.saturating_sub(budget.used_micros()).saturating_sub(budget.held_micros);
+        let never = price.micros.0 > amount;
+        (price.micros.0 > left)
+            .then(|| (limit_of(LimitKind::Budget, id.as_str(), price.micros.0, left.max(0), "micros"), never))
+    })
+}
+
+/// Holds a price against every budget of the job in its currency.
+pub fn hold(state: &mut State, id: &JobId, price: &Sum) {
+    shift_held(state, id, price.micros.0);
+    if let Some(job) = state.jobs.edit(id) {
+        job.budget_held = Some(price.clone());
+    }
+}
+
+fn shift_held(state: &mut State, id: &JobId, micros: i64) {
+    let Some(spec) = state.specs.get(id) else { return };
+    let ids: Vec<RefId> = budgets_of(state, spec).into_iter().map(|(id, _)| id.clone()).collect();
+    for budget in ids {
+        if let Some(budget) = state.budgets.edit(&budget) {
+            budget.held_micros = (budget.held_micros + micros).max(0);
+        }
+    }
+}
+
+/// Gives back what is still held for a job that is over.
+pub fn settle_job(state: &mut State, id: &JobId) {
+    let held = state.jobs.get(id).and_then(|job| job.budget_held.clone());
+    if let Some(held) = held {
+        shift_held(state, id, -held.micros.0);
+        if let Some(job) = state.jobs.edit(id) {
+            job.budget_held = None;
+        }
+    }
+}
+
+/// Takes metered use from the budgets that cover it, in the month it belongs to, and from what is held for it.
+pub fn use_up(state: &mut State, index: &mut Index, e: &UsageMetered) {
+    let Some(owner) = state.owners.get(&e.run).cloned() else { return };
+    let Ok(units) = units_per_price(e.meter) else { return };
+    let Some((currency, rate)) =
+        index.rates.highest_price(&owner.tenant, e.meter, Some(&owner.model), Some(&owner.class), e.from_us)
+    else {
+        return;
+    };
+    // Exact over one common divisor: whole micros and a rest that is carried rounded up to a part of 3.6e12.
+    let numerator = i128::from(e.quantity.0) * i128::from(rate.0);
+    let exact = (numerator / units) * GPU_MILLI_US_PER_GPU_HOUR
+        + ((numerator % units) * GPU_MILLI_US_PER_GPU_HOUR + units - 1).div_euclid(units);
+    let micros = i64::try_from((exact + GPU_MILLI_US_PER_GPU_HOUR - 1).div_euclid(GPU_MILLI_US_PER_GPU_HOUR))
+        .unwrap_or(i64::MAX);
+    let ids: Vec<RefId> = state
+        .budgets
+        .iter()
+        .filter(|(_, budget)| {
+            budget.set.tenant == owner.tenant
+                && budget.set.amount.currency == currency
+                && budget.set.project.as_ref().is_none_or(|p| Some(p) == owner.project.as_ref())
+                && budget.set.job.as_ref().is_none_or(|j| *j == owner.job)
+        })
+        .map(|(id, _)| id.clone())
+        .collect();
+    let released =
+        state.jobs.get(&owner.job).and_then(|job| job.budget_held.as_ref()).map_or(0, |held| held.micros.0.min(micros));
+    if released > 0
+        && let Some(job) = state.jobs.edit(&owner.job)
+        && let Some(held) = job.budget_held.as_mut()
+    {
+        held.micros.0 -= released;
+    }
+    for id in ids {
+        if let Some(budget) = state.budgets.edit(&id) {
+            budget.held_micros = (budget.held_micros - released).max(0);
+            if e.from_us >= budget.period_from_us {
+                budget.used += exact;
+            }
+        }
+        index.budgets_touched.insert(id);
+    }
+}

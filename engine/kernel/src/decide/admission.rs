@@ -1,0 +1,75 @@
+//! Admission: whether a job may wait and run at all.
+
+use solyx_schemas::events::decisions::{JobAdmitted, JobRejected, Limit, LimitKind};
+use solyx_schemas::ids::JobId;
+
+use super::Epoch;
+use crate::apply::close_job;
+use crate::budget;
+use crate::rows::{Phase, limit_of};
+
+/// Admits or rejects every job that came in this epoch, in order of arrival.
+pub fn admit(epoch: &mut Epoch<'_>) {
+    for (_, id) in std::mem::take(&mut epoch.index.requested) {
+        if epoch.state.jobs.get(&id).is_none_or(|job| job.phase != Phase::Requested) {
+            continue;
+        }
+        match refusal(epoch, &id) {
+            Some((limit, detail)) => reject(epoch, &id, limit, detail),
+            None => accept(epoch, &id),
+        }
+    }
+}
+
+fn accept(epoch: &mut Epoch<'_>, id: &JobId) {
+    let Some(spec) = epoch.state.specs.get(id) else { return };
+    let tenant = spec.tenant.clone();
+    let price = budget::expected_price(epoch.state, epoch.index, spec);
+    let budgeted = spec.budget.is_some() || !budget::budgets_of(epoch.state, spec).is_empty();
+    let budget_held = price.filter(|_| budgeted);
+    if let Some(job) = epoch.state.jobs.edit(id) {
+        job.phase = Phase::Waiting;
+    }
+    if let Some(price) = &budget_held {
+        budget::hold(epoch.state, id, price);
+    }
+    epoch.say(JobAdmitted { job: id.clone(), tenant, budget_held, ..JobAdmitted::default() });
+    epoch.index.queue.place(epoch.state, id);
+}
+
+fn reject(epoch: &mut Epoch<'_>, id: &JobId, limit: Limit, detail: String) {
+    let tenant = epoch.state.specs.get(id).map(|spec| spec.tenant.clone()).unwrap_or_default();
+    close_job(epoch.state, epoch.index, id, Phase::Ended);
+    epoch.say(JobRejected { job: id.clone(), tenant, limit, detail, ..JobRejected::default() });
+}
+
+/// What can never be, whatever becomes free: more than the quota, more than the budget, a deadline that has passed.
+fn refusal(epoch: &Epoch<'_>, id: &JobId) -> Option<(Limit, String)> {
+    let spec = epoch.state.specs.get(id)?;
+    let asked = spec.gang.replicas_min.0 * spec.gang.gpus.0 * spec.gang.gpu_milli_each.0;
+    for project in [None, spec.project.clone()] {
+        let Some(quota) = epoch.state.quotas.get(&(spec.tenant.clone(), project, None)) else { continue };
+        let Some(borrowing) = quota.borrowing_limit_milli else { continue };
+        let most = quota.guaranteed_milli.0 + borrowing.0;
+        if asked > most {
+            let limit = limit_of(LimitKind::Quota, spec.tenant.as_str(), asked, most, "GPU/1000");
+            let detail = format!(
+                "the job asks for {asked} thousandths of GPUs, the quota of {} allows {most} at most",
+                spec.tenant
+            );
+            return Some((limit, detail));
+        }
+    }
+    if let Some(deadline) = spec.deadline_us
+        && deadline <= epoch.now
+    {
+        let limit = limit_of(LimitKind::Deadline, id.as_str(), epoch.now.0, deadline.0, "µs UTC");
+        return Some((limit, "the deadline has passed already".to_owned()));
+    }
+    let price = budget::expected_price(epoch.state, epoch.index, spec)?;
+    let (limit, _) = budget::refusal(epoch.state, spec, &price)?;
+    let (asked, left) = (limit.asked.unwrap_or(0), limit.available.unwrap_or(0));
+    let detail =
+        format!("the job is expected to cost {asked} micros of {}, the budget has {left} left", price.currency);
+    Some((limit, detail))
+}

@@ -1,0 +1,127 @@
+//! Deciding: once an epoch, after all its events. First what has to be answered (losses, limits, cancellations), then who
+//! starts where, then what is given back.
+
+use solyx_schemas::events::Event;
+use solyx_schemas::events::common::Sum;
+use solyx_schemas::events::decisions::{JobHeld, Limit, Overcommitment, StopCause};
+use solyx_schemas::events::jobs::FailureCategory;
+use solyx_schemas::ids::{CellId, JobId, NodeId, PoolId, RefId, RunId};
+use solyx_schemas::units::{TimeUs, WorkUs};
+
+use crate::index::Index;
+use crate::rows::Stop;
+use crate::state::State;
+
+mod admission;
+mod deferral;
+mod instances;
+mod order;
+mod promise;
+mod start;
+mod stops;
+mod upkeep;
+
+/// A failure that `apply` noted.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// The job.
+    pub job: JobId,
+    /// The run that failed.
+    pub run: RunId,
+    /// The pool it was in.
+    pub pool: PoolId,
+    /// Category.
+    pub category: FailureCategory,
+    /// The node that failed.
+    pub node: Option<NodeId>,
+    /// Work that is durable.
+    pub kept: WorkUs,
+    /// Work that is lost.
+    pub lost: WorkUs,
+    /// What it had cost.
+    pub lost_cost: Option<Sum>,
+    /// It had been told to stop.
+    pub stopped_for: Option<Stop>,
+}
+
+/// What came of an epoch.
+pub struct Decided {
+    /// Decisions, unstamped, in order of index.
+    pub outputs: Vec<Event>,
+    /// Overcommitments that inputs caused.
+    pub overcommitments: Vec<Overcommitment>,
+}
+
+/// What the parts of a decision share.
+pub(crate) struct Epoch<'a> {
+    pub state: &'a mut State,
+    pub index: &'a mut Index,
+    pub cell: &'a CellId,
+    pub number: i64,
+    pub term: i64,
+    pub now: TimeUs,
+    pub outputs: Vec<Event>,
+    pub overcommitments: Vec<Overcommitment>,
+}
+
+impl Epoch<'_> {
+    /// The id that the next output will have.
+    pub fn next_output_id(&self) -> RefId {
+        RefId::from(format!("{}/{}/{}/{}", self.cell, self.number, self.term, self.outputs.len()))
+    }
+
+    /// Writes a decision.
+    pub fn say(&mut self, decision: impl Into<Event>) {
+        self.outputs.push(decision.into());
+    }
+
+    /// Says which limit binds a waiting job, when that is news.
+    pub fn tell(&mut self, id: &JobId, limit: &Limit, earliest_start_us: Option<TimeUs>) {
+        let Some(job) = self.state.jobs.get(id) else { return };
+        self.index.queue.fresh.remove(id);
+        if job.told == Some(limit.kind) {
+            return;
+        }
+        let Some(tenant) = self.state.specs.get(id).map(|spec| spec.tenant.clone()) else { return };
+        if let Some(job) = self.state.jobs.edit(id) {
+            job.told = Some(limit.kind);
+        }
+        self.say(JobHeld { job: id.clone(), tenant, limit: limit.clone(), earliest_start_us, ..JobHeld::default() });
+    }
+}
+
+/// Decides an epoch.
+pub fn decide(state: &mut State, index: &mut Index, cell: &CellId, term: i64) -> Decided {
+    let (number, now) = (state.meta().next_epoch, state.now());
+    let mut epoch = Epoch { state, index, cell, number, term, now, outputs: Vec::new(), overcommitments: Vec::new() };
+    upkeep::redeclared(&mut epoch);
+    admission::admit(&mut epoch);
+    upkeep::budgets(&mut epoch);
+    upkeep::jobs(&mut epoch);
+    upkeep::failures(&mut epoch);
+    upkeep::nodes(&mut epoch);
+    upkeep::runs(&mut epoch);
+    upkeep::failures(&mut epoch);
+    upkeep::power(&mut epoch);
+    if std::mem::take(&mut epoch.index.changed) {
+        order::pass(&mut epoch);
+    }
+    upkeep::notices(&mut epoch);
+    instances::release_idle(&mut epoch);
+    Decided { outputs: epoch.outputs, overcommitments: epoch.overcommitments }
+}
+
+/// The run of a job's present attempt.
+pub fn run_id_of(state: &State, job: &JobId) -> RunId {
+    let attempt = state.jobs.get(job).map_or(0, |row| row.attempts);
+    RunId::from(format!("{job}/{attempt}"))
+}
+
+/// The cause by which a failure's category is told.
+pub fn cause_of(category: FailureCategory) -> StopCause {
+    match category {
+        FailureCategory::SpotReclaim => StopCause::SpotReclaimed,
+        FailureCategory::Node => StopCause::NodeLost,
+        _ => StopCause::Failed,
+    }
+}

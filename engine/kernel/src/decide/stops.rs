@@ -1,0 +1,94 @@
+//! Telling runs to stop. What a run holds stays held until it has stopped.
+
+use solyx_schemas::events::decisions::{JobCancelled, JobMigrated, JobPreempted, StopCause};
+use solyx_schemas::ids::{JobId, RunId};
+use solyx_schemas::units::WorkUs;
+
+use super::Epoch;
+use crate::apply::expected_work_done;
+use crate::cost::worth_of;
+use crate::rows::{Phase, Stop};
+
+/// Tells a run to stop; its job waits again once it has. Says whether it was running.
+pub fn stop_run(epoch: &mut Epoch<'_>, id: &RunId, cause: StopCause, for_job: Option<JobId>) -> bool {
+    let Some(run) = epoch.state.runs.get(id).filter(|run| run.stop.is_none()) else { return false };
+    let by_us = epoch.now.after(epoch.state.policy().grace());
+    let kept_work_us = run.durable_work_us;
+    let lost_work_us = WorkUs((expected_work_done(run, epoch.now).0 - kept_work_us.0).max(0));
+    let lost_cost = worth_of(epoch.state, epoch.index, run, lost_work_us);
+    let (job, from_pool) = (run.job.clone(), run.pool.clone());
+    mark(epoch, id, &job, Stop { cause, by_us, ends_job: false });
+    let moves = matches!(cause, StopCause::Drain | StopCause::AttestationExpired | StopCause::Residency);
+    if moves {
+        let (run, stop_by_us) = (id.clone(), by_us);
+        epoch.say(JobMigrated {
+            job,
+            run,
+            cause,
+            from_pool,
+            stop_by_us,
+            kept_work_us,
+            lost_work_us,
+            lost_cost,
+            ..JobMigrated::default()
+        });
+    } else {
+        let (run, stop_by_us) = (id.clone(), by_us);
+        epoch.say(JobPreempted {
+            job,
+            run,
+            from_pool,
+            cause,
+            for_job,
+            stop_by_us,
+            kept_work_us,
+            lost_work_us,
+            lost_cost,
+            ..JobPreempted::default()
+        });
+    }
+    true
+}
+
+/// Ends a job for good: at once when nothing runs, otherwise once its run has stopped.
+pub fn cancel_job(epoch: &mut Epoch<'_>, id: &JobId, cause: StopCause, detail: String) {
+    let Some(job) = epoch.state.jobs.get(id) else { return };
+    let run = job.run.clone();
+    let (mut from_pool, mut kept_work_us, mut lost_work_us, mut lost_cost) =
+        (None, job.kept_work_us, WorkUs::ZERO, None);
+    if let Some(row) = run.as_ref().and_then(|run| epoch.state.runs.get(run)) {
+        from_pool = Some(row.pool.clone());
+        kept_work_us = kept_work_us.max(row.durable_work_us);
+        lost_work_us = WorkUs((expected_work_done(row, epoch.now).0 - kept_work_us.0).max(0));
+        lost_cost = worth_of(epoch.state, epoch.index, row, lost_work_us);
+    }
+    match &run {
+        Some(run) => {
+            let by_us = epoch.now.after(epoch.state.policy().grace());
+            mark(epoch, run, id, Stop { cause, by_us, ends_job: true });
+        }
+        None => crate::apply::close_job(epoch.state, epoch.index, id, Phase::Ended),
+    }
+    epoch.say(JobCancelled {
+        job: id.clone(),
+        run,
+        from_pool,
+        cause,
+        detail,
+        kept_work_us,
+        lost_work_us,
+        lost_cost,
+        ..JobCancelled::default()
+    });
+}
+
+fn mark(epoch: &mut Epoch<'_>, id: &RunId, job: &JobId, stop: Stop) {
+    if let Some(run) = epoch.state.runs.edit(id) {
+        run.stop = Some(stop);
+        run.stop_at_checkpoint = None;
+    }
+    if let Some(job) = epoch.state.jobs.edit(job) {
+        job.phase = Phase::Stopping;
+        job.cancel = None;
+    }
+}

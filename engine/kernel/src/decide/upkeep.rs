@@ -1,0 +1,433 @@
+//! What has to be answered before anything new starts: losses, failures, limits that dropped, budgets that ran out.
+
+use std::collections::BTreeSet;
+
+use solyx_schemas::events::decisions::{
+    BudgetExhausted, BudgetScope, JobRequeued, LimitKind, NodeCordonOrdered, Overcommitment, StopCause,
+};
+use solyx_schemas::events::jobs::FailureCategory;
+use solyx_schemas::events::nodes::NodeState;
+use solyx_schemas::events::policy::{ScopeKind, ScopeState};
+use solyx_schemas::ids::*;
+use solyx_schemas::units::{Count, TimeUs, WorkUs};
+
+use super::stops::{cancel_job, stop_run};
+use super::{Epoch, Failure, cause_of};
+use crate::apply::{end_run, expected_work_done, record_failure};
+use crate::index::Timer;
+use crate::rows::*;
+
+/// Sorts every waiting job anew after something was declared.
+pub fn redeclared(epoch: &mut Epoch<'_>) {
+    if !std::mem::take(&mut epoch.index.redeclared) {
+        return;
+    }
+    for id in epoch.index.queue.jobs() {
+        epoch.index.queue.place(epoch.state, &id);
+    }
+    epoch.index.changed = true;
+}
+
+/// Says exhausted budgets, and stops what they pay for if they are hard.
+pub fn budgets(epoch: &mut Epoch<'_>) {
+    for id in std::mem::take(&mut epoch.index.budgets_touched) {
+        roll_over(epoch, &id);
+        let Some(budget) = epoch.state.budgets.get(&id) else { continue };
+        let (used, amount) = (budget.used_micros(), budget.set.amount.clone());
+        if budget.exhausted || used < amount.micros.0 {
+            continue;
+        }
+        let (set, hard) = (budget.set.clone(), budget.is_hard());
+        if let Some(budget) = epoch.state.budgets.edit(&id) {
+            budget.exhausted = true;
+        }
+        let scope = match (&set.job, &set.project) {
+            (Some(_), _) => BudgetScope::Job,
+            (None, Some(_)) => BudgetScope::Project,
+            (None, None) => BudgetScope::Tenant,
+        };
+        let used = solyx_schemas::events::common::Sum {
+            currency: amount.currency,
+            micros: solyx_schemas::units::MoneyMicros(used),
+        };
+        let period = Name::from(crate::rating::Month::of(epoch.now).to_string());
+        let tenant = set.tenant.clone();
+        epoch.say(BudgetExhausted {
+            budget: id.clone(),
+            scope,
+            tenant,
+            amount,
+            used,
+            period,
+            ..BudgetExhausted::default()
+        });
+        if hard {
+            stop_budgeted(epoch, &id);
+        }
+    }
+}
+
+fn roll_over(epoch: &mut Epoch<'_>, id: &RefId) {
+    let Some(budget) = epoch.state.budgets.get(id) else { return };
+    let (from, end) = crate::budget::period_at(&budget.set, epoch.now);
+    if budget.period_from_us != from {
+        if let Some(budget) = epoch.state.budgets.edit(id) {
+            budget.used = 0;
+            budget.exhausted = false;
+            budget.period_from_us = from;
+        }
+        if end > epoch.now {
+            epoch.index.set_timer(end, Timer::Budgets);
+        }
+        for job in epoch.index.queue.parked_jobs() {
+            epoch.index.queue.place(epoch.state, &job);
+        }
+        epoch.index.changed = true;
+    }
+}
+
+fn stop_budgeted(epoch: &mut Epoch<'_>, budget: &RefId) {
+    let pays_for = |epoch: &Epoch<'_>, job: &JobId| {
+        let spec = epoch.state.specs.get(job);
+        spec.is_some_and(|spec| crate::budget::budgets_of(epoch.state, spec).iter().any(|(id, _)| *id == budget))
+    };
+    let runs: Vec<(RunId, JobId)> = epoch.state.runs.iter().map(|(id, run)| (id.clone(), run.job.clone())).collect();
+    for (id, job) in runs {
+        if !pays_for(epoch, &job) {
+            continue;
+        }
+        let checkpoints = epoch.state.specs.get(&job).is_some_and(|spec| spec.checkpoint_interval_us.is_some());
+        if checkpoints {
+            if let Some(run) = epoch.state.runs.edit(&id).filter(|run| run.stop.is_none()) {
+                run.stop_at_checkpoint = Some(StopCause::Budget);
+            }
+        } else {
+            stop_run(epoch, &id, StopCause::Budget, None);
+        }
+    }
+    for job in epoch.index.queue.jobs() {
+        if pays_for(epoch, &job) {
+            epoch.index.queue.place(epoch.state, &job);
+        }
+    }
+}
+
+/// Cancellations, and jobs whose time or dependency has come.
+pub fn jobs(epoch: &mut Epoch<'_>) {
+    for id in std::mem::take(&mut epoch.index.suspect_jobs) {
+        let Some(job) = epoch.state.jobs.get(&id) else { continue };
+        if job.is_over() {
+            continue;
+        }
+        if let Some(detail) = job.cancel.clone() {
+            cancel_job(epoch, &id, StopCause::Asked, detail);
+            continue;
+        }
+        let failed = epoch.state.specs.get(&id).and_then(|spec| {
+            spec.depends_on.iter().find(|dependency| {
+                let ended = epoch.state.jobs.get(&dependency.job).is_some_and(|job| job.phase == Phase::Ended);
+                ended && dependency.condition == solyx_schemas::events::jobs::DependencyCondition::Ok
+            })
+        });
+        if let Some(dependency) = failed {
+            let detail = format!("{} ended without finishing", dependency.job);
+            cancel_job(epoch, &id, StopCause::Dependency, detail);
+            continue;
+        }
+        epoch.index.queue.place(epoch.state, &id);
+        epoch.index.changed = true;
+    }
+}
+
+/// Answers failures: a retry with its wait, or the end of the job.
+pub fn failures(epoch: &mut Epoch<'_>) {
+    for failure in std::mem::take(&mut epoch.index.failed) {
+        if failure.stopped_for.as_ref().is_some_and(|stop| stop.ends_job) {
+            crate::apply::close_job(epoch.state, epoch.index, &failure.job, Phase::Ended);
+            continue;
+        }
+        answer(epoch, failure);
+    }
+}
+
+fn answer(epoch: &mut Epoch<'_>, failure: Failure) {
+    let Some(spec) = epoch.state.specs.get(&failure.job) else { return };
+    let place = FailureCategory::ALL.iter().position(|c| *c == failure.category).unwrap_or(0);
+    let said =
+        spec.retry_limits.iter().find(|limit| limit.category == failure.category).map(|limit| limit.retries_max.0);
+    // What the fleet does to a job never uses up its retries unless the job says so itself.
+    let default = match failure.category {
+        FailureCategory::SpotReclaim | FailureCategory::Node | FailureCategory::Provider => i64::MAX,
+        FailureCategory::UserCode => 0,
+        _ => epoch.state.policy().retries_max(),
+    };
+    let most = said.unwrap_or(default);
+    let backoff = epoch.state.policy().retry_backoff();
+    let memory_max = spec.gang.memory_max_mib;
+    let out_of_memory = failure.category == FailureCategory::OutOfMemory;
+    let avoids = matches!(failure.category, FailureCategory::Gpu | FailureCategory::Node);
+    let node_avoided = failure.node.clone().filter(|_| avoids);
+    let now = epoch.now;
+    let Some(job) = epoch.state.jobs.edit(&failure.job) else { return };
+    job.failures.resize(FailureCategory::ALL.len(), 0);
+    job.failures[place] += 1;
+    let count = job.failures[place];
+    let attempts = Count(job.attempts);
+    if count > most {
+        let detail = format!("{} failures of category {}, {most} retries allowed", count, failure.category);
+        cancel_job(epoch, &failure.job, StopCause::Failed, detail);
+        return;
+    }
+    let own_fault = default != i64::MAX;
+    let wait = if own_fault { backoff.0.saturating_mul(1 << (count - 1).clamp(0, 16)) } else { 0 };
+    let retry_at_us = TimeUs(now.0.saturating_add(wait));
+    job.not_before_us = job.not_before_us.max(retry_at_us);
+    job.not_before_limit = (wait > 0).then_some(LimitKind::RetryBackoff);
+    if let Some(node) = &node_avoided
+        && !job.avoided.contains(node)
+    {
+        job.avoided.push(node.clone());
+    }
+    if out_of_memory {
+        job.memory_mib = memory_max.or(job.memory_mib);
+    }
+    if wait > 0 {
+        epoch.index.set_timer(retry_at_us, Timer::Job(failure.job.clone()));
+    }
+    epoch.index.queue.place(epoch.state, &failure.job);
+    epoch.index.changed = true;
+    let cause = failure.stopped_for.as_ref().map_or(cause_of(failure.category), |stop| stop.cause);
+    epoch.say(JobRequeued {
+        job: failure.job.clone(),
+        run: failure.run,
+        from_pool: failure.pool,
+        cause,
+        category: Some(failure.category),
+        attempts,
+        node_avoided,
+        retry_at_us,
+        kept_work_us: failure.kept,
+        lost_work_us: failure.lost,
+        lost_cost: failure.lost_cost,
+        ..JobRequeued::default()
+    });
+    if let Some(node) = failure.node.filter(|_| avoids) {
+        cordon_lemon(epoch, &node);
+    }
+}
+
+/// Cordons a node that fails too often, with the evidence.
+fn cordon_lemon(epoch: &mut Epoch<'_>, id: &NodeId) {
+    let policy = epoch.state.policy();
+    let Some(set) = policy.as_set() else { return };
+    let (Some(most), Some(window)) = (set.lemon_failures_max.filter(|most| most.0 > 0), set.lemon_window_us) else {
+        return;
+    };
+    let now = epoch.now;
+    let since = TimeUs((now.0 - window.0).max(0));
+    let Some(node) = epoch.state.nodes.edit(id) else { return };
+    node.failures.retain(|at| *at >= since);
+    node.failures.push(now);
+    let failures = node.failures.len() as i64;
+    if failures < most.0 || node.state != NodeState::Ready {
+        return;
+    }
+    node.state = NodeState::Cordoned;
+    epoch.index.refresh_node(epoch.state, id);
+    let evidence = format!("{failures} failures of runs on it, {} are too many", most.0);
+    let failures = Count(failures);
+    epoch.say(NodeCordonOrdered {
+        node: id.clone(),
+        failures,
+        since_us: since,
+        reason: "too many failures".to_owned(),
+        evidence,
+        ..NodeCordonOrdered::default()
+    });
+}
+
+/// Nodes that are lost, drained, no longer attested, or report less than is used on them.
+pub fn nodes(epoch: &mut Epoch<'_>) {
+    for id in std::mem::take(&mut epoch.index.suspects) {
+        let Some(node) = epoch.state.nodes.get(&id) else { continue };
+        let runs: Vec<RunId> =
+            epoch.index.uses.get(&id).map(|used| used.runs.iter().cloned().collect()).unwrap_or_default();
+        if node.gone || node.state == NodeState::Fenced {
+            let leased = node.lease.is_some();
+            for run in runs {
+                lose_run(
+                    epoch,
+                    &run,
+                    Some(id.clone()),
+                    if leased { FailureCategory::SpotReclaim } else { FailureCategory::Node },
+                );
+            }
+            forget_if_empty(epoch, &id);
+            continue;
+        }
+        let (pool, site) = place_of(epoch, &id);
+        let drained = |kind, scope: &str| epoch.state.scope(kind, scope) == ScopeState::Drained;
+        let leaving = node.state == NodeState::Draining
+            || drained(ScopeKind::Pool, pool.as_str())
+            || drained(ScopeKind::Site, site.as_str());
+        let expired = node.attested_until_us.is_none_or(|until| until <= epoch.now);
+        for run in &runs {
+            let needs = |run: &RunId| {
+                let job = epoch.state.runs.get(run).map(|run| run.job.clone());
+                job.and_then(|job| epoch.state.specs.get(&job)).is_some_and(|spec| spec.attestation_required)
+            };
+            if leaving {
+                stop_run(epoch, run, StopCause::Drain, None);
+            } else if expired && needs(run) {
+                stop_run(epoch, run, StopCause::AttestationExpired, None);
+            }
+        }
+        shrunk(epoch, &id);
+    }
+}
+
+fn place_of(epoch: &Epoch<'_>, id: &NodeId) -> (PoolId, SiteId) {
+    let pool = epoch.state.nodes.get(id).and_then(|node| Some(node.report.as_ref()?.pool.clone())).unwrap_or_default();
+    let site = epoch.state.pools.get(&pool).and_then(|p| Some(p.declared.as_ref()?.site.clone())).unwrap_or_default();
+    (pool, site)
+}
+
+fn forget_if_empty(epoch: &mut Epoch<'_>, id: &NodeId) {
+    let empty = epoch.index.uses.get(id).is_none_or(|used| used.runs.is_empty());
+    if empty && epoch.state.nodes.get(id).is_some_and(|node| node.gone) {
+        epoch.state.nodes.remove(id);
+        epoch.index.uses.remove(id);
+        epoch.index.refresh_node(epoch.state, id);
+    }
+}
+
+/// A run that is certainly over although nobody said so: its resources are released and its job waits again.
+fn lose_run(epoch: &mut Epoch<'_>, id: &RunId, node: Option<NodeId>, category: FailureCategory) {
+    let Some(run) = epoch.state.runs.get(id) else { return };
+    let job = run.job.clone();
+    let run = end_run(epoch.state, epoch.index, id);
+    record_failure(epoch.state, epoch.index, &job, &run, category, node, WorkUs(0));
+}
+
+/// Stops what no longer fits on a node, the least important first, and lists the overcommitment.
+fn shrunk(epoch: &mut Epoch<'_>, id: &NodeId) {
+    let Some(report) = epoch.state.nodes.get(id).and_then(|node| node.report.as_ref()) else { return };
+    let Some(used) = epoch.index.uses.get(id) else { return };
+    let present: BTreeSet<i64> = report.gpus.iter().map(|gpu| gpu.index).collect();
+    let missing: BTreeSet<i64> = used.gpu_milli.keys().filter(|index| !present.contains(index)).copied().collect();
+    let over_cpu = used.cpu_milli - report.cpu_milli.0;
+    let over_memory = used.memory_mib - report.memory_mib.0;
+    if missing.is_empty() && over_cpu <= 0 && over_memory <= 0 {
+        return;
+    }
+    let (have, have_cpu, have_memory) = (present.len() as i64, report.cpu_milli.0, report.memory_mib.0);
+    let on_node = |epoch: &Epoch<'_>, run: &RunId| -> (bool, i64, i64) {
+        let Some(row) = epoch.state.runs.get(run) else { return (false, 0, 0) };
+        let here = row.nodes.iter().filter(|replica| replica.node == *id);
+        let hit = here.clone().any(|replica| replica.gpus.iter().any(|gpu| missing.contains(gpu)));
+        let replicas = here.count() as i64;
+        (hit, replicas * row.cpu_milli.0, replicas * row.memory_mib.0)
+    };
+    let (mut cpu, mut memory) = (over_cpu, over_memory);
+    let mut stopped = Vec::new();
+    let victims = by_importance(epoch, used.runs.iter().cloned().collect());
+    for run in victims {
+        let (hit, run_cpu, run_memory) = on_node(epoch, &run);
+        if !hit && cpu <= 0 && memory <= 0 {
+            continue;
+        }
+        let told_before = epoch.state.runs.get(&run).is_some_and(|row| row.stop.is_some());
+        if told_before || stop_run(epoch, &run, StopCause::CapacityLost, None) {
+            cpu -= run_cpu;
+            memory -= run_memory;
+            stopped.push(run);
+        }
+    }
+    let limit = match (missing.is_empty(), over_cpu > 0) {
+        (false, _) => limit_of(LimitKind::Gpus, id.as_str(), have + missing.len() as i64, have, "GPUs"),
+        (true, true) => limit_of(LimitKind::Cpu, id.as_str(), have_cpu + over_cpu, have_cpu, "CPU/1000"),
+        (true, false) => limit_of(LimitKind::Memory, id.as_str(), have_memory + over_memory, have_memory, "MiB"),
+    };
+    epoch.overcommitments.push(Overcommitment { limit, runs: stopped });
+}
+
+/// Runs, the least important first: lowest class, then placed last.
+fn by_importance(epoch: &Epoch<'_>, mut runs: Vec<RunId>) -> Vec<RunId> {
+    let key = |id: &RunId| {
+        let run = epoch.state.runs.get(id);
+        let class =
+            run.and_then(|run| epoch.state.specs.get(&run.job)).and_then(|spec| epoch.state.classes.get(&spec.class));
+        let value = class.map_or(0, |class| class.value);
+        (value, std::cmp::Reverse(run.map_or(TimeUs(0), |run| run.placed_us)), id.clone())
+    };
+    runs.sort_by_key(key);
+    runs
+}
+
+/// Runs whose lease has passed, and those that were to stop at their next checkpoint.
+pub fn runs(epoch: &mut Epoch<'_>) {
+    for id in std::mem::take(&mut epoch.index.suspect_runs) {
+        let Some(run) = epoch.state.runs.get(&id) else { continue };
+        if run.lease_until_us <= epoch.now {
+            lose_run(epoch, &id, None, FailureCategory::Node);
+            continue;
+        }
+        if let Some(cause) = run.stop_at_checkpoint {
+            let since_order = expected_work_done(run, epoch.now).0 >= run.durable_work_us.0;
+            if since_order {
+                stop_run(epoch, &id, cause, None);
+            }
+        }
+    }
+}
+
+/// Power limits that dropped below what is committed: stops the least important runs until it fits, and lists it.
+pub fn power(epoch: &mut Epoch<'_>) {
+    for site in std::mem::take(&mut epoch.index.suspect_sites) {
+        let overloads = epoch.index.power.get(&site).map(|power| power.overloads()).unwrap_or_default();
+        for overload in overloads {
+            relieve(epoch, &site, &overload);
+        }
+    }
+}
+
+fn relieve(epoch: &mut Epoch<'_>, site: &SiteId, overload: &crate::power::Overload) {
+    let Some(power) = epoch.index.power.get(site) else { return };
+    let below: BTreeSet<NodeId> =
+        epoch.index.uses.keys().filter(|node| power.carries(overload, node)).cloned().collect();
+    let on_it = |run: &Run| -> i64 {
+        let max_w = epoch.state.models.get(&run.model).map_or(0, |model| model.max_w.0);
+        run.nodes.iter().filter(|replica| below.contains(&replica.node)).map(|r| r.gpus.len() as i64 * max_w).sum()
+    };
+    let hit: Vec<(RunId, i64, bool)> = epoch
+        .state
+        .runs
+        .iter()
+        .map(|(id, run)| (id.clone(), on_it(run), run.stop.is_some()))
+        .filter(|(_, w, _)| *w > 0)
+        .collect();
+    let stopping: i64 = hit.iter().filter(|(_, _, told)| *told).map(|(_, w, _)| w).sum();
+    let mut excess = overload.load_w - overload.limit_w - stopping;
+    let mut ordered: Vec<RunId> = hit.iter().filter(|(_, _, told)| *told).map(|(id, _, _)| id.clone()).collect();
+    let victims = by_importance(epoch, hit.iter().filter(|(_, _, told)| !told).map(|(id, _, _)| id.clone()).collect());
+    for run in victims {
+        if excess <= 0 {
+            break;
+        }
+        if stop_run(epoch, &run, StopCause::PowerLimit, None) {
+            excess -= hit.iter().find(|(id, _, _)| *id == run).map_or(0, |(_, w, _)| *w);
+            ordered.push(run);
+        }
+    }
+    epoch.overcommitments.push(Overcommitment { limit: overload.limit(site), runs: ordered });
+}
+
+/// Says why jobs wait that are kept out of the line, when that is news.
+pub fn notices(epoch: &mut Epoch<'_>) {
+    for id in std::mem::take(&mut epoch.index.queue.notices) {
+        if let Some(limit) = epoch.index.queue.parked(&id).cloned() {
+            let earliest = epoch.state.jobs.get(&id).map(|job| job.not_before_us).filter(|at| *at > epoch.now);
+            epoch.tell(&id, &limit, earliest);
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! The inventory itself: nodes in, nodes out, free amounts taken and given back.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::kinds::Kinds;
+use super::market::Market;
+use super::node::{Ask, Choice, GPU_MILLI, GpuSlot, NO_DOMAIN, NodeHandle, NodeSpec, PackingError};
+use super::score::{Memory, Scorer};
+use super::shelf::{Area, Shelf};
+use super::state::{NodeState, StateId, States};
+
+/// Iterations and steps (ten-thousandths) by which prices start and move.
+const PRICES_START_ITERATIONS: i64 = 150;
+const PRICES_START_STEP: i64 = 1500;
+const PRICES_ITERATIONS: i64 = 8;
+const PRICES_STEP: i64 = 500;
+
+/// Nodes by state, for node choice. Derived: it is rebuilt from the kernel's state and is no part of any digest.
+#[derive(Clone, Debug)]
+pub struct Inventory {
+    nodes: Vec<Option<Node>>,
+    free: Vec<NodeHandle>,
+    pub(super) states: States,
+    pub(super) shelves: BTreeMap<Area, Shelf>,
+    /// Domains by pool.
+    pub(super) domains: BTreeSet<(u32, u32)>,
+    pub(super) scorer: Scorer,
+    pub(super) memory: Memory,
+}
+
+#[derive(Clone, Debug)]
+struct Node {
+    spec: NodeSpec,
+    state: StateId,
+}
+
+impl Default for Inventory {
+    fn default() -> Self {
+        Self::new(&Kinds::default())
+    }
+}
+
+impl Inventory {
+    /// An empty one that expects these kinds.
+    pub fn new(kinds: &Kinds) -> Self {
+        Self {
+            nodes: Vec::new(),
+            free: Vec::new(),
+            states: States::default(),
+            shelves: BTreeMap::new(),
+            domains: BTreeSet::new(),
+            scorer: Scorer::new(kinds),
+            memory: Memory::default(),
+        }
+    }
+
+    /// Other kinds are expected from now on.
+    pub fn set_kinds(&mut self, kinds: &Kinds) {
+        self.scorer = Scorer::new(kinds);
+        self.memory.forget();
+    }
+
+    /// Makes [`Rule::Solyx`](super::Rule::Solyx) go by priced values: prices of these kinds for the present nodes as if all
+    /// were empty, so that they follow from the state and not from its history. Without prices it goes by expected
+    /// fragmentation. It takes a tenth of a second and more.
+    pub fn start_prices(&mut self, kinds: &Kinds) {
+        let mut empty: BTreeMap<NodeState, u32> = BTreeMap::new();
+        for (state, nodes) in self.states.iter() {
+            *empty.entry(state.emptied()).or_default() += nodes;
+        }
+        let empty = || empty.iter().map(|(state, nodes)| (state, *nodes));
+        let mut market = Market::new(kinds, empty());
+        market.solve(empty(), PRICES_START_ITERATIONS, PRICES_START_STEP);
+        market.solve(empty(), PRICES_START_ITERATIONS, PRICES_STEP);
+        self.scorer.market = Some(market);
+        self.memory.forget();
+    }
+
+    /// Moves the prices towards the fleet as it is now. From here on they depend on history: whoever calls this keeps track
+    /// of when, as of a plan.
+    pub fn move_prices(&mut self) {
+        if let Some(market) = &mut self.scorer.market {
+            market.solve(self.states.iter(), PRICES_ITERATIONS, PRICES_STEP);
+            self.memory.forget();
+        }
+    }
+
+    /// A node comes in. Names must differ.
+    pub fn add(&mut self, spec: NodeSpec) -> NodeHandle {
+        let handle = match self.free.pop() {
+            Some(handle) => handle,
+            None => {
+                self.nodes.push(None);
+                NodeHandle((self.nodes.len() - 1) as u32)
+            }
+        };
+        self.shelve(handle, spec);
+        handle
+    }
+
+    /// A node goes, for good or while nothing may be placed there.
+    pub fn remove(&mut self, handle: NodeHandle) -> Option<NodeSpec> {
+        let spec = self.unshelve(handle)?;
+        self.free.push(handle);
+        Some(spec)
+    }
+
+    /// A node is something else than before. False when there is none.
+    pub fn set(&mut self, handle: NodeHandle, spec: NodeSpec) -> bool {
+        let known = self.unshelve(handle).is_some();
+        if known {
+            self.shelve(handle, spec);
+        }
+        known
+    }
+
+    /// The node as it is now.
+    pub fn get(&self, handle: NodeHandle) -> Option<&NodeSpec> {
+        self.nodes.get(handle.0 as usize)?.as_ref().map(|node| &node.spec)
+    }
+
+    /// Takes what one replica asks, from the chosen GPUs.
+    pub fn allocate(&mut self, choice: &Choice, ask: &Ask) -> Result<(), PackingError> {
+        let node = self.get(choice.node).ok_or(PackingError::UnknownNode)?;
+        let mut spec = node.clone();
+        let distinct: BTreeSet<u8> = choice.gpus.iter().copied().collect();
+        if !NodeState::of(&spec).fits(ask)
+            || distinct.len() as i64 != ask.gpus.max(0)
+            || distinct.len() != choice.gpus.len()
+        {
+            return Err(PackingError::DoesNotFit);
+        }
+        for index in &choice.gpus {
+            match spec.gpus.get_mut(usize::from(*index)) {
+                Some(GpuSlot { free_milli, usable: true }) if *free_milli >= ask.gpu_milli_each => {
+                    *free_milli -= ask.gpu_milli_each
+                }
+                _ => return Err(PackingError::DoesNotFit),
+            }
+        }
+        spec.cpu_free_milli -= ask.cpu_milli;
+        spec.memory_free_mib -= ask.memory_mib;
+        spec.scratch_free_gib -= ask.scratch_gib;
+        spec.replicas += 1;
+        spec.closed |= ask.exclusive;
+        self.set(choice.node, spec);
+        Ok(())
+    }
+
+    /// Gives back what one replica had taken.
+    pub fn release(&mut self, choice: &Choice, ask: &Ask) -> Result<(), PackingError> {
+        let node = self.get(choice.node).ok_or(PackingError::UnknownNode)?;
+        let mut spec = node.clone();
+        for index in &choice.gpus {
+            match spec.gpus.get_mut(usize::from(*index)) {
+                Some(gpu) if gpu.free_milli + ask.gpu_milli_each <= GPU_MILLI => gpu.free_milli += ask.gpu_milli_each,
+                _ => return Err(PackingError::NotAllocated),
+            }
+        }
+        spec.cpu_free_milli += ask.cpu_milli;
+        spec.memory_free_mib += ask.memory_mib;
+        spec.scratch_free_gib += ask.scratch_gib;
+        spec.replicas = spec.replicas.checked_sub(1).ok_or(PackingError::NotAllocated)?;
+        spec.closed &= !ask.exclusive;
+        self.set(choice.node, spec);
+        Ok(())
+    }
+
+    /// Nodes in it.
+    pub fn len(&self) -> usize {
+        self.nodes.len() - self.free.len()
+    }
+
+    /// Whether there is no node.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// All nodes, by handle.
+    pub fn nodes(&self) -> impl Iterator<Item = (NodeHandle, &NodeSpec)> {
+        self.nodes.iter().enumerate().filter_map(|(i, node)| Some((NodeHandle(i as u32), &node.as_ref()?.spec)))
+    }
+
+    /// Expected fragmentation of a node as a fraction: Σ over typical kinds of count × idle thousandths of GPU that a
+    /// replica of this kind cannot use, over the sum of counts (0 when no kind is known).
+    pub fn fragmentation(&self, handle: NodeHandle) -> Option<(i64, i64)> {
+        let state = self.states.get(self.state_of(handle)?);
+        Some(self.scorer.fragmentation(state))
+    }
+
+    /// The state's number of a node that is present.
+    pub(super) fn state_of(&self, handle: NodeHandle) -> Option<StateId> {
+        Some(self.nodes.get(handle.0 as usize)?.as_ref()?.state)
+    }
+
+    fn shelve(&mut self, handle: NodeHandle, spec: NodeSpec) {
+        let state = self.states.enter(NodeState::of(&spec));
+        let generation = self.states.generation(state);
+        for area in areas(&spec) {
+            self.shelves.entry(area).or_default().insert(state, generation, &spec.name, handle);
+        }
+        if spec.domain != NO_DOMAIN {
+            self.domains.insert((spec.pool, spec.domain));
+        }
+        self.nodes[handle.0 as usize] = Some(Node { spec, state });
+    }
+
+    fn unshelve(&mut self, handle: NodeHandle) -> Option<NodeSpec> {
+        let Node { spec, state } = self.nodes.get_mut(handle.0 as usize)?.take()?;
+        for area in areas(&spec) {
+            if let Some(shelf) = self.shelves.get_mut(&area)
+                && shelf.remove(state, &spec.name, handle)
+            {
+                self.shelves.remove(&area);
+                if area == Area::Domain(spec.domain) {
+                    self.domains.remove(&(spec.pool, spec.domain));
+                }
+            }
+        }
+        self.states.leave(state);
+        Some(spec)
+    }
+}
+
+fn areas(spec: &NodeSpec) -> impl Iterator<Item = Area> {
+    let domain = (spec.domain != NO_DOMAIN).then_some(Area::Domain(spec.domain));
+    [Area::Pool(spec.pool)].into_iter().chain(domain)
+}

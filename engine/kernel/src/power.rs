@@ -1,0 +1,239 @@
+//! Committed load at every element of a site's power tree, as it is and with any one root lost.
+//!
+//! A node's committed load is its idle power plus the largest power of its allotted GPUs, divided over its feeds by their
+//! shares; with one root lost all of it falls on the feeds that still have one. Loads are in microwatts, rounded up, so that a
+//! check never errs on the wrong side.
+
+use std::collections::BTreeMap;
+
+use solyx_schemas::events::decisions::{Limit, LimitKind};
+use solyx_schemas::events::facility::ElementState;
+use solyx_schemas::events::nodes::FeedShare;
+use solyx_schemas::ids::{ElementId, NodeId, SiteId};
+use solyx_schemas::units::TimeUs;
+
+use crate::rows::limit_of;
+use crate::state::State;
+
+const MICROWATTS: i64 = 1_000_000;
+const SHARE_WHOLE: i64 = 1_000_000;
+
+/// One element, or the site as a whole.
+#[derive(Clone, Debug)]
+struct Element {
+    id: Option<ElementId>,
+    limit_uw: Option<i64>,
+}
+
+/// The power tree of a site with what is committed.
+#[derive(Clone, Debug, Default)]
+pub struct SitePower {
+    elements: Vec<Element>,
+    /// By scenario, then element. Scenario 0 is as it is; the others each lose one root.
+    load_uw: Vec<Vec<i64>>,
+    lost: Vec<Option<ElementId>>,
+    /// Per node: scenario, element, share of the node's load in millionths.
+    paths: BTreeMap<NodeId, Vec<(usize, usize, i64)>>,
+    committed_w: BTreeMap<NodeId, i64>,
+}
+
+/// An element whose limit is not enough.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Overload {
+    /// The element; absent for the site as a whole.
+    pub element: Option<ElementId>,
+    /// The root thought lost; absent when everything is in service.
+    pub lost_root: Option<ElementId>,
+    /// Load, W rounded up.
+    pub load_w: i64,
+    /// Limit, W.
+    pub limit_w: i64,
+}
+
+impl Overload {
+    /// As a limit of a decision.
+    pub fn limit(&self, site: &SiteId) -> Limit {
+        let element = self.element.as_ref().map_or("site", |e| e.as_str());
+        let subject = match &self.lost_root {
+            Some(root) => format!("{site}/{element}:without:{root}"),
+            None => format!("{site}/{element}"),
+        };
+        limit_of(LimitKind::Power, &subject, self.load_w, self.limit_w, "W")
+    }
+}
+
+impl SitePower {
+    /// The tree of a site, with nothing committed.
+    pub fn of(state: &State, site: &SiteId) -> Self {
+        let range = (site.clone(), ElementId::default())..;
+        let declared: Vec<_> =
+            state.elements.range(range).take_while(|((s, _), _)| s == site).map(|(_, element)| element).collect();
+        let mut elements = vec![Element { id: None, limit_uw: None }];
+        let mut lost = vec![None];
+        for element in &declared {
+            let limit_uw = element.limit_w.0 * element.derating_milli.0 * (MICROWATTS / 1_000);
+            elements.push(Element { id: Some(element.element.clone()), limit_uw: Some(limit_uw) });
+            if element.parents.is_empty() {
+                lost.push(Some(element.element.clone()));
+            }
+        }
+        if lost.len() < 3 {
+            lost.truncate(1);
+        }
+        let load_uw = vec![vec![0; elements.len()]; lost.len()];
+        let mut tree = Self { elements, load_uw, lost, ..Self::default() };
+        tree.refresh_limits(state, site);
+        tree
+    }
+
+    /// Takes in the limits in force now.
+    pub fn refresh_limits(&mut self, state: &State, site: &SiteId) {
+        let now = state.now();
+        for element in &mut self.elements {
+            element.limit_uw = element.id.as_ref().and_then(|id| {
+                let declared = state.elements.get(&(site.clone(), id.clone()))?;
+                Some(declared.limit_w.0 * declared.derating_milli.0 * (MICROWATTS / 1_000))
+            });
+        }
+        let in_force = |from: TimeUs, to: Option<TimeUs>| from <= now && to.is_none_or(|to| now < to);
+        for (_, set) in
+            state.power_limits.iter().filter(|(_, set)| set.site == *site && in_force(set.from_us, set.to_us))
+        {
+            let limit = set.limit_w.0 * MICROWATTS;
+            if let Some(element) = self.elements.iter_mut().find(|element| element.id == set.element) {
+                element.limit_uw = Some(element.limit_uw.map_or(limit, |own| own.min(limit)));
+            }
+        }
+    }
+
+    /// Puts a node in its place, with its load.
+    pub fn set_node(&mut self, state: &State, site: &SiteId, node: &NodeId, feeds: &[FeedShare], load_w: i64) {
+        if !self.paths.contains_key(node) {
+            let paths = self.paths_of(state, site, feeds);
+            self.paths.insert(node.clone(), paths);
+        }
+        let before = self.committed_w.insert(node.clone(), load_w).unwrap_or(0);
+        self.shift(node, before, load_w);
+    }
+
+    /// Takes a node out, with its load.
+    pub fn forget(&mut self, node: &NodeId) {
+        let before = self.committed_w.remove(node).unwrap_or(0);
+        self.shift(node, before, 0);
+        self.paths.remove(node);
+    }
+
+    fn shift(&mut self, node: &NodeId, before_w: i64, after_w: i64) {
+        let Some(paths) = self.paths.get(node) else { return };
+        for &(scenario, element, share) in paths {
+            self.load_uw[scenario][element] += after_w * share - before_w * share;
+        }
+    }
+
+    /// Load committed for a node, W.
+    pub fn committed(&self, node: &NodeId) -> i64 {
+        self.committed_w.get(node).copied().unwrap_or(0)
+    }
+
+    /// The element that could not carry so much more at these nodes together, if any.
+    pub fn overload_with(&self, added: &BTreeMap<NodeId, i64>) -> Option<Overload> {
+        let mut more: BTreeMap<(usize, usize), i64> = BTreeMap::new();
+        for (node, added_w) in added.iter().filter(|(_, w)| **w > 0) {
+            for &(scenario, element, share) in self.paths.get(node).into_iter().flatten() {
+                *more.entry((scenario, element)).or_default() += added_w * share;
+            }
+        }
+        more.into_iter().find_map(|((scenario, element), more)| self.overload(scenario, element, more))
+    }
+
+    /// Elements that carry more than they may now.
+    pub fn overloads(&self) -> Vec<Overload> {
+        let scenarios = 0..self.lost.len();
+        scenarios
+            .flat_map(|scenario| (0..self.elements.len()).filter_map(move |e| self.overload(scenario, e, 0)))
+            .collect()
+    }
+
+    fn overload(&self, scenario: usize, element: usize, more_uw: i64) -> Option<Overload> {
+        let limit = self.elements[element].limit_uw?;
+        let load = self.load_uw[scenario][element] + more_uw;
+        (load > limit).then(|| Overload {
+            element: self.elements[element].id.clone(),
+            lost_root: self.lost[scenario].clone(),
+            load_w: (load + MICROWATTS - 1).div_euclid(MICROWATTS),
+            limit_w: limit.div_euclid(MICROWATTS),
+        })
+    }
+
+    /// Whether a node's load passes through an overloaded element in its scenario.
+    pub fn carries(&self, overload: &Overload, node: &NodeId) -> bool {
+        self.paths.get(node).into_iter().flatten().any(|&(scenario, element, share)| {
+            share > 0 && self.lost[scenario] == overload.lost_root && self.elements[element].id == overload.element
+        })
+    }
+
+    /// Whether a node that hangs on these feeds has power. One that hangs on none is not known to lack it.
+    pub fn reaches(&self, state: &State, site: &SiteId, feeds: &[FeedShare]) -> bool {
+        feeds.is_empty() || feeds.iter().any(|feed| self.alive(state, site, &feed.element, None, 0))
+    }
+
+    fn paths_of(&self, state: &State, site: &SiteId, feeds: &[FeedShare]) -> Vec<(usize, usize, i64)> {
+        let mut paths = Vec::new();
+        for scenario in 0..self.lost.len() {
+            let mut shares = vec![0; self.elements.len()];
+            shares[0] = SHARE_WHOLE;
+            let lost = self.lost[scenario].as_ref();
+            let live: Vec<&FeedShare> =
+                feeds.iter().filter(|feed| self.alive(state, site, &feed.element, lost, 0)).collect();
+            let whole: i64 = live.iter().map(|feed| feed.share_milli.0).sum();
+            for feed in live {
+                let share = ceil_div(SHARE_WHOLE * feed.share_milli.0, whole.max(1));
+                self.push_up(state, site, &feed.element, lost, share, &mut shares, 0);
+            }
+            let used = shares.into_iter().enumerate().filter(|(_, share)| *share > 0);
+            paths.extend(used.map(|(element, share)| (scenario, element, share)));
+        }
+        paths
+    }
+
+    fn alive(&self, state: &State, site: &SiteId, id: &ElementId, lost: Option<&ElementId>, depth: usize) -> bool {
+        let key = (site.clone(), id.clone());
+        let in_service = state.element_states.get(&key).is_none_or(|s| s.state == ElementState::InService);
+        if depth > self.elements.len() || lost == Some(id) || !in_service {
+            return false;
+        }
+        match state.elements.get(&key) {
+            None => true,
+            Some(e) if e.parents.is_empty() => true,
+            Some(e) => e.parents.iter().any(|parent| self.alive(state, site, parent, lost, depth + 1)),
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "a walk up the tree with what it carries")]
+    fn push_up(
+        &self,
+        state: &State,
+        site: &SiteId,
+        id: &ElementId,
+        lost: Option<&ElementId>,
+        share: i64,
+        shares: &mut [i64],
+        depth: usize,
+    ) {
+        let Some(place) = self.elements.iter().position(|e| e.id.as_ref() == Some(id)) else { return };
+        if depth > self.elements.len() {
+            return;
+        }
+        shares[place] += share;
+        let Some(element) = state.elements.get(&(site.clone(), id.clone())) else { return };
+        let live: Vec<&ElementId> =
+            element.parents.iter().filter(|parent| self.alive(state, site, parent, lost, depth + 1)).collect();
+        for parent in &live {
+            self.push_up(state, site, parent, lost, ceil_div(share, live.len() as i64), shares, depth + 1);
+        }
+    }
+}
+
+fn ceil_div(a: i64, b: i64) -> i64 {
+    (a + b - 1).div_euclid(b)
+}

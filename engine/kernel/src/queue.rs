@@ -1,0 +1,198 @@
+//! Who waits, in order: priority class, then the tenant with the least weighted dominant share, then arrival.
+//!
+//! Jobs of one tenant that ask for the same are kept together, so that one that does not fit answers for all of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use solyx_schemas::events::decisions::{Limit, LimitKind};
+use solyx_schemas::events::jobs::DependencyCondition;
+use solyx_schemas::events::policy::{ScopeKind, ScopeState};
+use solyx_schemas::ids::{JobId, RefId, TenantId};
+
+use crate::rows::{Arrival, Phase, Spec, limit};
+use crate::state::State;
+
+/// What a job asks for beside its length and name, as a number.
+pub type Shape = u32;
+
+/// Where a waiting job stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Standing {
+    /// In line.
+    Ready { class_value: i64, tenant: TenantId, shape: Shape, arrival: Arrival },
+    /// Kept out of the line by something that is not capacity.
+    Parked(Limit),
+}
+
+type Line = BTreeSet<(Arrival, JobId)>;
+
+/// The queue.
+#[derive(Clone, Default)]
+pub struct Queue {
+    standing: BTreeMap<JobId, Standing>,
+    /// By falling class value, then tenant, then shape.
+    lines: BTreeMap<std::cmp::Reverse<i64>, BTreeMap<TenantId, BTreeMap<Shape, Line>>>,
+    shapes: BTreeMap<Vec<u8>, Shape>,
+    /// Parked jobs whose limit has not been told since it was found.
+    pub notices: BTreeSet<JobId>,
+    /// Jobs in line that have not been told anything yet.
+    pub fresh: BTreeSet<JobId>,
+}
+
+impl Queue {
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.standing.is_empty()
+    }
+
+    /// Jobs that wait.
+    pub fn len(&self) -> usize {
+        self.standing.len()
+    }
+
+    /// Puts a job where it belongs, or takes it out if it does not wait.
+    pub fn place(&mut self, state: &State, id: &JobId) {
+        self.take_out(id);
+        let (Some(job), Some(spec)) = (state.jobs.get(id), state.specs.get(id)) else { return };
+        if job.phase != Phase::Waiting {
+            return;
+        }
+        if let Some(limit) = parking(state, id, spec) {
+            self.notices.insert(id.clone());
+            self.standing.insert(id.clone(), Standing::Parked(limit));
+            return;
+        }
+        let class_value = state.classes.get(&spec.class).map_or(0, |class| class.value);
+        let shape = self.shape_of(spec, job.memory_mib.map_or(spec.gang.memory_mib.0, |m| m.0), &job.avoided);
+        let line = self.lines.entry(std::cmp::Reverse(class_value)).or_default();
+        line.entry(spec.tenant.clone()).or_default().entry(shape).or_default().insert((job.arrival, id.clone()));
+        let ready = Standing::Ready { class_value, tenant: spec.tenant.clone(), shape, arrival: job.arrival };
+        self.standing.insert(id.clone(), ready);
+        if job.told.is_none() {
+            self.fresh.insert(id.clone());
+        }
+    }
+
+    /// The line a job stands in.
+    pub fn line_of(&self, id: &JobId) -> Option<(TenantId, Shape)> {
+        match self.standing.get(id)? {
+            Standing::Ready { tenant, shape, .. } => Some((tenant.clone(), *shape)),
+            Standing::Parked(_) => None,
+        }
+    }
+
+    /// Takes a job out of the queue.
+    pub fn take_out(&mut self, id: &JobId) {
+        self.notices.remove(id);
+        self.fresh.remove(id);
+        let Some(Standing::Ready { class_value, tenant, shape, arrival }) = self.standing.remove(id) else { return };
+        let key = std::cmp::Reverse(class_value);
+        let Some(tenants) = self.lines.get_mut(&key) else { return };
+        if let Some(shapes) = tenants.get_mut(&tenant) {
+            if let Some(line) = shapes.get_mut(&shape) {
+                line.remove(&(arrival, id.clone()));
+                if line.is_empty() {
+                    shapes.remove(&shape);
+                }
+            }
+            if shapes.is_empty() {
+                tenants.remove(&tenant);
+            }
+        }
+        if tenants.is_empty() {
+            self.lines.remove(&key);
+        }
+    }
+
+    /// The limit that keeps a job out of the line.
+    pub fn parked(&self, id: &JobId) -> Option<&Limit> {
+        match self.standing.get(id) {
+            Some(Standing::Parked(limit)) => Some(limit),
+            _ => None,
+        }
+    }
+
+    /// The lines: by class, highest first; by tenant; by shape.
+    pub fn classes(&self) -> impl Iterator<Item = i64> + '_ {
+        self.lines.keys().map(|key| key.0)
+    }
+
+    /// The tenants of a class with their lines.
+    pub fn tenants(&self, class_value: i64) -> impl Iterator<Item = (&TenantId, &BTreeMap<Shape, Line>)> {
+        self.lines.get(&std::cmp::Reverse(class_value)).into_iter().flatten()
+    }
+
+    /// Every waiting job.
+    pub fn jobs(&self) -> Vec<JobId> {
+        self.standing.keys().cloned().collect()
+    }
+
+    /// Jobs that are kept out of the line.
+    pub fn parked_jobs(&self) -> Vec<JobId> {
+        self.standing.iter().filter(|(_, s)| matches!(s, Standing::Parked(_))).map(|(id, _)| id.clone()).collect()
+    }
+
+    fn shape_of(&mut self, spec: &Spec, memory_mib: i64, avoided: &[solyx_schemas::ids::NodeId]) -> Shape {
+        // What decides whether a job fits, and nothing that only one job can have.
+        let parts = (
+            (&spec.gang, &spec.models, &spec.topology, &spec.datasets, &spec.client_regions, &spec.residency),
+            (&spec.certificates, spec.attestation_required, &spec.project, &spec.budget, memory_mib, avoided),
+            (spec.deadline_us.is_some().then_some(&spec.job), &spec.kind),
+        );
+        let key = postcard::to_stdvec(&parts).expect("plain data");
+        let next = self.shapes.len() as Shape;
+        *self.shapes.entry(key).or_insert(next)
+    }
+}
+
+/// What keeps a waiting job out of the line, if anything does.
+pub fn parking(state: &State, id: &JobId, spec: &Spec) -> Option<Limit> {
+    let job = state.jobs.get(id)?;
+    let undeclared = |subject: &str| Limit { subject: Some(RefId::from(subject)), ..limit(LimitKind::Undeclared) };
+    if job.hold {
+        return Some(limit(LimitKind::Hold));
+    }
+    if job.not_before_us > state.now() {
+        return Some(limit(job.not_before_limit.unwrap_or(LimitKind::NotBefore)));
+    }
+    if !state.tenants.contains(&spec.tenant) {
+        return Some(undeclared(&format!("tenant:{}", spec.tenant)));
+    }
+    if !state.classes.contains(&spec.class) {
+        return Some(undeclared(&format!("class:{}", spec.class)));
+    }
+    if let Some(dataset) = spec.datasets.iter().find(|dataset| !state.datasets.contains(*dataset)) {
+        return Some(undeclared(&format!("dataset:{dataset}")));
+    }
+    let queue = spec.project.as_ref().map(|project| (ScopeKind::Queue, format!("{}/{project}", spec.tenant)));
+    let scopes = [Some((ScopeKind::Tenant, spec.tenant.to_string())), queue];
+    for (kind, scope) in scopes.into_iter().flatten() {
+        if state.scope(kind, &scope) != ScopeState::Open {
+            return Some(Limit { subject: Some(RefId::from(scope)), ..limit(LimitKind::Cordon) });
+        }
+    }
+    for dependency in &spec.depends_on {
+        let phase = state.jobs.get(&dependency.job).map(|job| job.phase);
+        let met = match dependency.condition {
+            DependencyCondition::Ok => phase == Some(Phase::Done),
+            _ => matches!(phase, Some(Phase::Done | Phase::Ended)),
+        };
+        if !met {
+            return Some(Limit { subject: Some(RefId::from(dependency.job.as_str())), ..limit(LimitKind::Dependency) });
+        }
+    }
+    if let Some(set) = &spec.job_set {
+        let members =
+            state.specs.iter().filter(|(_, s)| s.job_set.as_ref().is_some_and(|own| own.set == set.set)).count();
+        if (members as i64) < set.size.0 {
+            let subject = Some(RefId::from(set.set.as_str()));
+            return Some(Limit {
+                subject,
+                asked: Some(set.size.0),
+                available: Some(members as i64),
+                ..limit(LimitKind::JobSet)
+            });
+        }
+    }
+    crate::budget::parking(state, job, spec)
+}

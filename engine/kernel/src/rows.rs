@@ -1,0 +1,341 @@
+//! The rows of the state's tables, where they are more than an event's own body.
+
+use serde::{Deserialize, Serialize};
+use solyx_schemas::epochs::Position;
+use solyx_schemas::events::capacity::{InstanceShape, PoolDeclared, ProviderState};
+use solyx_schemas::events::common::{NodeGpus, Sum};
+use solyx_schemas::events::decisions::{Limit, LimitKind, StopCause};
+use solyx_schemas::events::jobs::JobRequested;
+use solyx_schemas::events::nodes::{NodeReported, NodeState};
+use solyx_schemas::events::policy::{BudgetKind, BudgetSet};
+use solyx_schemas::ids::*;
+use solyx_schemas::units::*;
+
+/// The cell itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Meta {
+    /// Time of the last epoch.
+    pub now_us: TimeUs,
+    /// Number of the next epoch.
+    pub next_epoch: i64,
+    /// Currency in which costs are compared.
+    pub currency: Option<Currency>,
+    /// Limits of an epoch: records, bytes, latency.
+    pub epoch_limits: Option<(i64, i64, i64)>,
+    /// Partitions by topic, where declared.
+    pub partitions: Vec<(Name, i64)>,
+    /// Features in force, sorted.
+    pub features: Vec<FeatureId>,
+    /// Features that come into force at the next epoch's start.
+    pub features_pending: Vec<FeatureId>,
+}
+
+/// A price in force from an instant on.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct PriceFrom {
+    /// In force from.
+    pub from_us: TimeUs,
+    /// Per GPU-hour.
+    pub price: RateMicros,
+    /// Its currency.
+    pub currency: Currency,
+}
+
+/// A pool, as far as it is known.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pool {
+    /// Its declaration; absent while only a price or an availability has come.
+    pub declared: Option<PoolDeclared>,
+    /// Prices, by when they come into force.
+    pub prices: Vec<PriceFrom>,
+    /// Instances to be had beside those leased; absent means unknown.
+    pub available: Option<i64>,
+    /// No longer offered.
+    pub withdrawn: bool,
+    /// Nothing is ordered before this instant: an order was refused.
+    pub refused_until_us: TimeUs,
+}
+
+impl Pool {
+    /// The price in force at an instant.
+    pub fn price_at(&self, at: TimeUs) -> Option<&PriceFrom> {
+        self.prices.iter().rev().find(|p| p.from_us <= at)
+    }
+
+    /// The shape of an instance.
+    pub fn shape(&self) -> Option<&InstanceShape> {
+        self.declared.as_ref().map(|d| &d.shape)
+    }
+}
+
+/// A provider.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Provider {
+    /// Its state.
+    pub state: ProviderState,
+}
+
+/// The lease behind a node that is a leased instance.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease {
+    /// Since when it is paid for.
+    pub from_us: TimeUs,
+    /// Price really charged.
+    pub price: RateMicros,
+    /// Its currency.
+    pub currency: Currency,
+    /// The job it was ordered for and still waits for.
+    pub earmarked: Option<JobId>,
+    /// Since when nothing runs on it.
+    pub idle_since_us: Option<TimeUs>,
+    /// It was given back and ends by itself.
+    pub released: bool,
+}
+
+/// A node: reported by its agent, or a leased instance.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    /// What it is; absent while only a state or an attestation has come.
+    pub report: Option<NodeReported>,
+    /// Its state.
+    pub state: NodeState,
+    /// Until when its attestation is valid.
+    pub attested_until_us: Option<TimeUs>,
+    /// GPUs that take no new work.
+    pub avoided_gpus: Vec<i64>,
+    /// When runs failed for its sake, within the lemon window.
+    pub failures: Vec<TimeUs>,
+    /// The lease, if it is a leased instance.
+    pub lease: Option<Lease>,
+    /// It is gone; the row stays until its last run is dealt with.
+    pub gone: bool,
+}
+
+/// Where a job stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Phase {
+    /// Asked for, not yet judged by `decide`.
+    #[default]
+    Requested,
+    /// Admitted and waiting.
+    Waiting,
+    /// Waiting for instances that were ordered for it.
+    Leasing,
+    /// Has a run.
+    Running,
+    /// Has a run that was told to stop.
+    Stopping,
+    /// Finished well.
+    Done,
+    /// Ended without finishing.
+    Ended,
+}
+
+/// The place of an arrival: the last word in every tie.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Arrival {
+    /// Epoch.
+    pub epoch: i64,
+    /// Position.
+    pub position: Position,
+}
+
+/// A job's state; what it asks for is a row of its own.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Job {
+    /// Where it stands.
+    pub phase: Phase,
+    /// When it came.
+    pub arrival: Arrival,
+    /// Time of the epoch it came in.
+    pub requested_us: TimeUs,
+    /// Runs it has had.
+    pub attempts: i64,
+    /// Failures by category that count against retries, in the order of the category's symbols.
+    pub failures: Vec<i64>,
+    /// Work of each replica that is durable.
+    pub kept_work_us: WorkUs,
+    /// Site whose storage has its last checkpoint.
+    pub checkpoint_site: Option<SiteId>,
+    /// Not to start before: its own wish, a retry or a deferral.
+    pub not_before_us: TimeUs,
+    /// Why it may not start before then.
+    pub not_before_limit: Option<LimitKind>,
+    /// It was deferred once and now takes what there is.
+    pub deferred: bool,
+    /// Held back by a person.
+    pub hold: bool,
+    /// Nodes it avoids.
+    pub avoided: Vec<NodeId>,
+    /// Its run.
+    pub run: Option<RunId>,
+    /// The limit last told.
+    pub told: Option<LimitKind>,
+    /// What is held for it against budgets, in the customer's price.
+    pub budget_held: Option<Sum>,
+    /// Order it waits for.
+    pub order: Option<RefId>,
+    /// Somebody asked to cancel it.
+    pub cancel: Option<String>,
+    /// Memory per replica after a retry for lack of it.
+    pub memory_mib: Option<MemoryMib>,
+}
+
+impl Job {
+    /// Whether it has ended for good.
+    pub fn is_over(&self) -> bool {
+        matches!(self.phase, Phase::Done | Phase::Ended)
+    }
+}
+
+/// What a job asks for.
+pub type Spec = JobRequested;
+
+/// Why a run was told to stop, and by when.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stop {
+    /// Why.
+    pub cause: StopCause,
+    /// When it must have stopped.
+    pub by_us: TimeUs,
+    /// Whether the job ends with it.
+    pub ends_job: bool,
+}
+
+/// A run and all it holds until it is released.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    /// The job.
+    pub job: JobId,
+    /// The tenant.
+    pub tenant: TenantId,
+    /// The pool.
+    pub pool: PoolId,
+    /// The site.
+    pub site: SiteId,
+    /// GPU model.
+    pub model: GpuModelId,
+    /// Nodes and GPUs; a node once per replica on it.
+    pub nodes: Vec<NodeGpus>,
+    /// CPU of each replica.
+    pub cpu_milli: CpuMilli,
+    /// Memory of each replica.
+    pub memory_mib: MemoryMib,
+    /// Scratch space of each replica.
+    pub scratch_gib: StorageGib,
+    /// Share of GPUs in all.
+    pub gpu_milli: GpuMilli,
+    /// Epoch time at which it was placed: its resources are held from then on.
+    pub placed_us: TimeUs,
+    /// When it really started.
+    pub started_us: Option<TimeUs>,
+    /// When it is expected to end.
+    pub expected_end_us: TimeUs,
+    /// Whether that is known or only assumed.
+    pub length_known: bool,
+    /// Until when it goes on without renewal.
+    pub lease_until_us: TimeUs,
+    /// Length of its lease.
+    pub lease_us: DurationUs,
+    /// Speed in thousandths of the reference.
+    pub speed_milli: Milli,
+    /// Work it started from.
+    pub from_work_us: WorkUs,
+    /// Work that is durable.
+    pub durable_work_us: WorkUs,
+    /// Since when that work is durable.
+    pub durable_us: TimeUs,
+    /// It was told to stop.
+    pub stop: Option<Stop>,
+    /// It is to stop at its next checkpoint.
+    pub stop_at_checkpoint: Option<StopCause>,
+}
+
+/// An order for instances that has not been answered in full.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Order {
+    /// The pool.
+    pub pool: PoolId,
+    /// The job it is for.
+    pub job: JobId,
+    /// Instances still to come.
+    pub pending: i64,
+    /// Instances that came.
+    pub came: Vec<InstanceId>,
+    /// When it was ordered.
+    pub ordered_us: TimeUs,
+}
+
+/// Who pays for a run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// The job.
+    pub job: JobId,
+    /// The tenant.
+    pub tenant: TenantId,
+    /// The project.
+    pub project: Option<ProjectId>,
+    /// Priority class.
+    pub class: ClassId,
+    /// GPU model.
+    pub model: GpuModelId,
+}
+
+/// A budget and what became of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Budget {
+    /// Its declaration.
+    pub set: BudgetSet,
+    /// Held for admitted work.
+    pub held_micros: i64,
+    /// Used in the period, exact: micros × 3.6e12 plus a rest, as numerator over that divisor.
+    pub used: i128,
+    /// Start of the period that `used` is of.
+    pub period_from_us: TimeUs,
+    /// Said to be exhausted in this period.
+    pub exhausted: bool,
+}
+
+impl Budget {
+    /// Used so far, rounded up.
+    pub fn used_micros(&self) -> i64 {
+        i64::try_from((self.used + GPU_MILLI_US_PER_GPU_HOUR - 1).div_euclid(GPU_MILLI_US_PER_GPU_HOUR))
+            .unwrap_or(i64::MAX)
+    }
+
+    /// Whether it stops work.
+    pub fn is_hard(&self) -> bool {
+        self.set.kind == BudgetKind::Hard
+    }
+}
+
+/// A limit on energy or carbon data: an interval with its value.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Interval {
+    /// End.
+    pub to_us: TimeUs,
+    /// The value, in the series' unit.
+    pub value: i64,
+    /// Currency of a price.
+    pub currency: Option<Currency>,
+    /// Revision.
+    pub revision: i64,
+    /// When it was published.
+    pub published_us: TimeUs,
+}
+
+/// Shorthand for limits.
+pub fn limit(kind: LimitKind) -> Limit {
+    Limit { kind, ..Limit::default() }
+}
+
+/// A limit with its subject and amounts.
+pub fn limit_of(kind: LimitKind, subject: &str, asked: i64, available: i64, unit: &str) -> Limit {
+    Limit {
+        kind,
+        subject: Some(RefId::from(subject)),
+        asked: Some(asked),
+        available: Some(available),
+        unit: Some(Name::from(unit)),
+    }
+}

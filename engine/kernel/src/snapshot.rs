@@ -1,0 +1,112 @@
+//! A snapshot: the canonical entries of the state at an epoch boundary. A cache: losing it costs time, never data.
+
+use serde::{Deserialize, Serialize};
+use solyx_schemas::hash::Hash32;
+use solyx_schemas::ids::{CellId, FeatureId};
+
+use crate::Kernel;
+use crate::digest::SetHash;
+use crate::index::Index;
+use crate::judge::KNOWN_FEATURES;
+use crate::state::State;
+use crate::table::Entry;
+
+/// Format of snapshots that this build writes and reads.
+pub const SNAPSHOT_FORMAT: u32 = 1;
+
+/// The state at an epoch boundary.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// Format of this snapshot.
+    pub format: u32,
+    /// The cell.
+    pub cell: CellId,
+    /// The next epoch.
+    pub next_epoch: i64,
+    /// Chain hash of the last epoch record.
+    pub chain_head: Hash32,
+    /// State digest of that record.
+    pub state_digest: Hash32,
+    /// Features in force.
+    pub features: Vec<FeatureId>,
+    /// Canonical entries, in order of table and key.
+    pub entries: Vec<Entry>,
+}
+
+/// Why a snapshot is of no use.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RestoreError {
+    /// Another format.
+    #[error(
+        "snapshot has format {found}, this build reads {SNAPSHOT_FORMAT}; delete it and the log is read from its beginning"
+    )]
+    Format {
+        /// The format found.
+        found: u32,
+    },
+    /// A feature that this build lacks.
+    #[error("snapshot needs feature {0}, which this build lacks; use the build that wrote it or a newer one")]
+    Feature(FeatureId),
+    /// An entry that cannot be read.
+    #[error("snapshot is damaged: {0}; delete it and the log is read from its beginning")]
+    Entry(String),
+    /// The digest does not match the entries.
+    #[error(
+        "snapshot of epoch {next_epoch} has digest {derived}, its chain says {recorded}; delete it and the log is read from its beginning"
+    )]
+    Digest {
+        /// The next epoch.
+        next_epoch: i64,
+        /// Digest that the chain says.
+        recorded: Hash32,
+        /// Digest of the entries.
+        derived: Hash32,
+    },
+}
+
+impl Kernel {
+    /// The state as a snapshot; only at an epoch boundary.
+    pub fn snapshot(&self) -> Snapshot {
+        assert!(!self.arrivals_open, "a snapshot is taken at an epoch boundary");
+        Snapshot {
+            format: SNAPSHOT_FORMAT,
+            cell: self.cell.clone(),
+            next_epoch: self.next_epoch(),
+            chain_head: self.chain_head,
+            state_digest: self.digest.digest(),
+            features: self.features(),
+            entries: self.state.entries(),
+        }
+    }
+
+    /// The kernel of a snapshot, after its digest was computed again.
+    pub fn restore(snapshot: Snapshot) -> Result<Self, RestoreError> {
+        if snapshot.format != SNAPSHOT_FORMAT {
+            return Err(RestoreError::Format { found: snapshot.format });
+        }
+        if let Some(feature) = snapshot.features.iter().find(|f| !KNOWN_FEATURES.contains(&f.as_str())) {
+            return Err(RestoreError::Feature(feature.clone()));
+        }
+        let mut state = State::default();
+        let mut digest = SetHash::default();
+        for entry in &snapshot.entries {
+            state.load(entry).map_err(RestoreError::Entry)?;
+            digest.add(entry.table, &entry.key, &entry.value);
+        }
+        let derived = digest.digest();
+        if derived != snapshot.state_digest {
+            let recorded = snapshot.state_digest;
+            return Err(RestoreError::Digest { next_epoch: snapshot.next_epoch, recorded, derived });
+        }
+        let index = Index::of(&state);
+        Ok(Self {
+            cell: snapshot.cell,
+            state,
+            index,
+            digest,
+            chain_head: snapshot.chain_head,
+            arrivals_open: false,
+            overcommitments: Vec::new(),
+        })
+    }
+}

@@ -1,0 +1,233 @@
+//! Everything the kernel knows, as tables of rows. Indexes for speed are kept beside it and derived from it.
+
+use solyx_schemas::events::facility::{PowerElementDeclared, PowerElementStateChanged, SiteDeclared};
+use solyx_schemas::events::plans::PlanPublished;
+use solyx_schemas::events::policy::{
+    CostWeightsSet, ExchangeRateSet, GpuModelDeclared, LeaseSold, PowerLimitSet, PriorityClassSet, QuotaSet,
+    RateCardSet, ReservationSet, ReserveSet, SchedulingPolicySet, ScopeKind, ScopeState, TenantDeclared,
+};
+use solyx_schemas::events::world::{DatasetDeclared, EgressPriced, LinkMeasured, ReplicaReported};
+use solyx_schemas::ids::*;
+use solyx_schemas::units::*;
+
+use crate::digest::SetHash;
+use crate::rows::*;
+use crate::table::{Changed, Entry, Table};
+
+macro_rules! state {
+    ($( $(#[doc = $doc:literal])* $number:literal $name:ident : $key:ty => $value:ty; )*) => {
+        /// The tables.
+        #[derive(Clone, Default)]
+        pub struct State {
+            $( $(#[doc = $doc])* pub $name: Table<$key, $value>, )*
+        }
+
+        impl State {
+            /// Brings a digest up to date with what changed since the last call.
+            pub fn digest_changes(&mut self, digest: &mut SetHash) {
+                $( self.$name.digest_changes($number, digest); )*
+            }
+
+            /// All canonical entries, in order of table and key.
+            pub fn entries(&self) -> Vec<Entry> {
+                let mut entries = Vec::new();
+                $( self.$name.entries($number, &mut entries); )*
+                entries
+            }
+
+            /// What changed since the last call, in order of table and key; for those who keep no digest.
+            pub fn take_changes(&mut self) -> Vec<Changed> {
+                let mut changes = Vec::new();
+                $( self.$name.take_changes($number, &mut changes); )*
+                changes
+            }
+
+            /// No longer remembers what changed.
+            pub fn forget_changes(&mut self) {
+                $( self.$name.forget_changes(); )*
+            }
+
+            /// Puts a canonical entry back; an error names the table.
+            pub fn load(&mut self, entry: &Entry) -> Result<(), String> {
+                match entry.table {
+                    $( $number => self.$name.load(entry).map_err(|e| format!("table {}: {e}", stringify!($name))), )*
+                    other => Err(format!("table {other} does not exist")),
+                }
+            }
+        }
+    };
+}
+
+/// Key of an energy or carbon series: zone and kind, as text that sorts.
+pub type SeriesKey = (ZoneId, Name);
+
+state! {
+    /// The cell itself; one row.
+    0 meta: u8 => Meta;
+    /// GPU models.
+    1 models: GpuModelId => GpuModelDeclared;
+    /// Tenants.
+    2 tenants: TenantId => TenantDeclared;
+    /// Tenants, queues, pools and sites that are not open.
+    3 scopes: (ScopeKind, RefId) => ScopeState;
+    /// Quotas by tenant, project and model.
+    4 quotas: (TenantId, Option<ProjectId>, Option<GpuModelId>) => QuotaSet;
+    /// Budgets.
+    5 budgets: RefId => Budget;
+    /// Priority classes.
+    6 classes: ClassId => PriorityClassSet;
+    /// Rate cards.
+    7 rate_cards: RefId => RateCardSet;
+    /// Exchange rates by pair and start.
+    8 exchange: (Currency3, Currency3, TimeUs) => ExchangeRateSet;
+    /// Scheduling policies by scope.
+    9 policies: Name => SchedulingPolicySet;
+    /// Cost weights by scope and start.
+    10 weights: (Name, TimeUs) => CostWeightsSet;
+    /// Sold leases.
+    11 sold_leases: RefId => LeaseSold;
+    /// Reservations.
+    12 reservations: RefId => ReservationSet;
+    /// Capacity held back for failover.
+    13 reserves: (RefId, GpuModelId) => ReserveSet;
+    /// Power limits.
+    14 power_limits: RefId => PowerLimitSet;
+    /// Sites.
+    15 sites: SiteId => SiteDeclared;
+    /// Elements of power trees.
+    16 elements: (SiteId, ElementId) => PowerElementDeclared;
+    /// Elements that are not in service.
+    17 element_states: (SiteId, ElementId) => PowerElementStateChanged;
+    /// Pools.
+    18 pools: PoolId => Pool;
+    /// Providers.
+    19 providers: ProviderId => Provider;
+    /// Nodes and leased instances.
+    20 nodes: NodeId => Node;
+    /// Round-trip times between regions.
+    21 links: (RegionId, RegionId) => LinkMeasured;
+    /// Prices of traffic between regions.
+    22 egress: (RegionId, RegionId) => EgressPriced;
+    /// Energy prices by zone, kind and start.
+    23 prices: (ZoneId, Name, TimeUs) => Interval;
+    /// Carbon by zone, kind and start.
+    24 carbon: (ZoneId, Name, TimeUs) => Interval;
+    /// Data sets.
+    25 datasets: DatasetId => DatasetDeclared;
+    /// Replicas by data set and site.
+    26 replicas: (DatasetId, SiteId) => ReplicaReported;
+    /// Orders for instances not answered in full.
+    27 orders: RefId => Order;
+    /// What jobs that are not over ask for.
+    28 specs: JobId => Spec;
+    /// Jobs.
+    29 jobs: JobId => Job;
+    /// Runs that hold resources.
+    30 runs: RunId => Run;
+    /// The last plan of each kind.
+    31 plans: Name => PlanPublished;
+    /// Who pays for a run, kept while budgets are in force.
+    32 owners: RunId => Owner;
+}
+
+/// A currency as a key.
+pub type Currency3 = Currency;
+
+impl State {
+    /// The cell's row.
+    pub fn meta(&self) -> &Meta {
+        // The row is made with the state and never taken out.
+        self.meta.get(&0).expect("the cell's row is always there")
+    }
+
+    /// The cell's row, to be changed.
+    pub fn meta_mut(&mut self) -> &mut Meta {
+        self.meta.edit_or_default(&0)
+    }
+
+    /// Time of the present epoch.
+    pub fn now(&self) -> TimeUs {
+        self.meta().now_us
+    }
+
+    /// Constants of scheduling, with their defaults.
+    pub fn policy(&self) -> Policy<'_> {
+        Policy(self.policies.get("cell"))
+    }
+
+    /// The state of a scope; open unless said otherwise.
+    pub fn scope(&self, kind: ScopeKind, id: &str) -> ScopeState {
+        self.scopes.get(&(kind, RefId::from(id))).copied().unwrap_or(ScopeState::Open)
+    }
+}
+
+/// The cell's scheduling policy; a constant that is not set has its default.
+#[derive(Clone, Copy)]
+pub struct Policy<'s>(Option<&'s SchedulingPolicySet>);
+
+impl Policy<'_> {
+    /// Packing rule by name.
+    pub fn packing_rule(&self) -> &str {
+        self.0.map_or("solyx", |p| p.packing_rule.as_str())
+    }
+
+    /// Jobs behind the first reservation that one pass tries for backfill.
+    pub fn backfill_depth(&self) -> i64 {
+        self.0.and_then(|p| p.backfill_depth).map_or(100, |c| c.0)
+    }
+
+    /// Time a run that is told to stop has to do so.
+    pub fn grace(&self) -> DurationUs {
+        self.0.and_then(|p| p.preemption_grace_us).unwrap_or(DurationUs(60 * SECOND_US))
+    }
+
+    /// Time a run goes on without renewing its lease.
+    pub fn run_lease(&self) -> DurationUs {
+        self.0.and_then(|p| p.run_lease_us).unwrap_or(DurationUs(10 * 60 * SECOND_US))
+    }
+
+    /// Retries of a failure that the job says nothing about.
+    pub fn retries_max(&self) -> i64 {
+        self.0.and_then(|p| p.retries_max).map_or(3, |c| c.0)
+    }
+
+    /// Wait before a first retry.
+    pub fn retry_backoff(&self) -> DurationUs {
+        self.0.and_then(|p| p.retry_backoff_us).unwrap_or(DurationUs(30 * SECOND_US))
+    }
+
+    /// Time between ticks while something waits; absent means no ticks.
+    pub fn tick(&self) -> Option<DurationUs> {
+        self.0.and_then(|p| p.tick_us).filter(|t| t.0 > 0)
+    }
+
+    /// Work assumed for a job of unknown length.
+    pub fn default_work(&self) -> WorkUs {
+        self.0.and_then(|p| p.default_expected_work_us).unwrap_or(WorkUs(4 * HOUR_US))
+    }
+
+    /// Longest deferral of a job without a deadline.
+    pub fn deferral_max(&self) -> DurationUs {
+        self.0.and_then(|p| p.deferral_max_us).unwrap_or(DurationUs(0))
+    }
+
+    /// Least saving for which a job is deferred, thousandths of its cost.
+    pub fn deferral_saving_min_milli(&self) -> i64 {
+        self.0.and_then(|p| p.deferral_saving_min_milli).map_or(50, |m| m.0)
+    }
+
+    /// Most instances on order for one pool.
+    pub fn lease_orders_max(&self) -> i64 {
+        self.0.and_then(|p| p.lease_orders_max).map_or(64, |c| c.0)
+    }
+
+    /// Idle time after which an instance is given back.
+    pub fn lease_idle(&self) -> DurationUs {
+        self.0.and_then(|p| p.lease_idle_us).unwrap_or(DurationUs(300 * SECOND_US))
+    }
+
+    /// The policy as it was set.
+    pub fn as_set(&self) -> Option<&SchedulingPolicySet> {
+        self.0
+    }
+}

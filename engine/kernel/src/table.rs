@@ -1,0 +1,179 @@
+//! A table of the state: ordered rows, and what changed in them since the last digest.
+
+use std::collections::BTreeMap;
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::digest::SetHash;
+
+/// A canonical entry of the state: table, key by name, value.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+pub struct Entry {
+    /// Number of the table.
+    pub table: u8,
+    /// Key.
+    pub key: Vec<u8>,
+    /// Value.
+    pub value: Vec<u8>,
+}
+
+/// A row that changed, as its canonical entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Changed {
+    /// Number of the table.
+    pub table: u8,
+    /// Key.
+    pub key: Vec<u8>,
+    /// Value; none when the row is gone.
+    pub value: Option<Vec<u8>>,
+}
+
+/// Rows by key. A change goes through [`Table::edit`], [`Table::insert`] or [`Table::remove`], which remember what was there.
+#[derive(Clone)]
+pub struct Table<K, V> {
+    rows: BTreeMap<K, V>,
+    before: BTreeMap<K, Option<Vec<u8>>>,
+}
+
+impl<K, V> Default for Table<K, V> {
+    fn default() -> Self {
+        Self { rows: BTreeMap::new(), before: BTreeMap::new() }
+    }
+}
+
+fn bytes(value: &impl Serialize) -> Vec<u8> {
+    // Rows are plain data; postcard only refuses sequences of unknown length, which none has.
+    postcard::to_stdvec(value).expect("rows are plain data")
+}
+
+impl<K: Ord + Clone + Serialize + DeserializeOwned, V: Serialize + DeserializeOwned> Table<K, V> {
+    /// The row of a key.
+    pub fn get<Q: Ord + ?Sized>(&self, key: &Q) -> Option<&V>
+    where
+        K: std::borrow::Borrow<Q>,
+    {
+        self.rows.get(key)
+    }
+
+    /// Whether there is such a row.
+    pub fn contains<Q: Ord + ?Sized>(&self, key: &Q) -> bool
+    where
+        K: std::borrow::Borrow<Q>,
+    {
+        self.rows.contains_key(key)
+    }
+
+    /// All rows in order of their keys.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&K, &V)> {
+        self.rows.iter()
+    }
+
+    /// Rows in a range of keys.
+    pub fn range<R: std::ops::RangeBounds<K>>(&self, range: R) -> impl DoubleEndedIterator<Item = (&K, &V)> {
+        self.rows.range(range)
+    }
+
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    fn remember(&mut self, key: &K) {
+        if !self.before.contains_key(key) {
+            let old = self.rows.get(key).map(bytes);
+            self.before.insert(key.clone(), old);
+        }
+    }
+
+    /// The row of a key, to be changed.
+    pub fn edit(&mut self, key: &K) -> Option<&mut V> {
+        if !self.rows.contains_key(key) {
+            return None;
+        }
+        self.remember(key);
+        self.rows.get_mut(key)
+    }
+
+    /// The row of a key, to be changed; made if there is none.
+    pub fn edit_or_default(&mut self, key: &K) -> &mut V
+    where
+        V: Default,
+    {
+        self.remember(key);
+        self.rows.entry(key.clone()).or_default()
+    }
+
+    /// Puts a row in, in place of what was there.
+    pub fn insert(&mut self, key: K, value: V) {
+        self.remember(&key);
+        self.rows.insert(key, value);
+    }
+
+    /// Takes a row out.
+    pub fn remove(&mut self, key: &K) -> Option<V> {
+        if !self.rows.contains_key(key) {
+            return None;
+        }
+        self.remember(key);
+        self.rows.remove(key)
+    }
+
+    /// Brings the digest up to date with the changes since the last call.
+    pub fn digest_changes(&mut self, table: u8, digest: &mut SetHash) {
+        for (key, old) in std::mem::take(&mut self.before) {
+            let new = self.rows.get(&key).map(bytes);
+            if old == new {
+                continue;
+            }
+            let key = bytes(&key);
+            if let Some(old) = old {
+                digest.remove(table, &key, &old);
+            }
+            if let Some(new) = new {
+                digest.add(table, &key, &new);
+            }
+        }
+    }
+
+    /// Rows that changed since the last call, or since the last digest, by key: with their value now, or none when they are gone.
+    pub fn take_changes(&mut self, table: u8, out: &mut Vec<Changed>) {
+        for (key, old) in std::mem::take(&mut self.before) {
+            let value = self.rows.get(&key).map(bytes);
+            if old != value {
+                out.push(Changed { table, key: bytes(&key), value });
+            }
+        }
+    }
+
+    /// No longer remembers what changed.
+    pub fn forget_changes(&mut self) {
+        self.before.clear();
+    }
+
+    /// The rows that are worth keeping, with nothing changed in them.
+    pub fn filtered(&self, keep: impl Fn(&K, &V) -> bool) -> Self
+    where
+        V: Clone,
+    {
+        let kept = self.rows.iter().filter(|(key, row)| keep(key, row));
+        Self { rows: kept.map(|(key, row)| (key.clone(), row.clone())).collect(), before: BTreeMap::new() }
+    }
+
+    /// The rows as canonical entries, in order of their keys.
+    pub fn entries(&self, table: u8, out: &mut Vec<Entry>) {
+        out.extend(self.rows.iter().map(|(key, value)| Entry { table, key: bytes(key), value: bytes(value) }));
+    }
+
+    /// Puts a canonical entry back.
+    pub fn load(&mut self, entry: &Entry) -> Result<(), postcard::Error> {
+        let key = postcard::from_bytes(&entry.key)?;
+        let value = postcard::from_bytes(&entry.value)?;
+        self.rows.insert(key, value);
+        Ok(())
+    }
+}

@@ -1,0 +1,61 @@
+//! Power that placements commit: no decision takes an element beyond its limit.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::*;
+use solyx_schemas::events::decisions::LimitKind;
+use solyx_schemas::events::facility::{ElementKind, PowerElementDeclared};
+use solyx_schemas::events::jobs::JobRequested;
+use solyx_schemas::events::nodes::FeedShare;
+use solyx_schemas::ids::*;
+use solyx_schemas::units::*;
+
+/// One node of eight GPUs behind one feed; idle it draws 1,000 W, and 700 W more for each GPU that is in use.
+fn behind_a_feed(limit_w: i64) -> World {
+    let mut world = World::with_nodes(0);
+    let feed = PowerElementDeclared {
+        site: SiteId::from("pod"),
+        element: ElementId::from("a"),
+        kind: ElementKind::UtilityFeed,
+        limit_w: PowerW(limit_w),
+        derating_milli: Milli(1_000),
+        ..PowerElementDeclared::default()
+    };
+    let mut report = node("node-000", "pod/h100", 8, "leaf-0");
+    report.feeds = vec![FeedShare { element: ElementId::from("a"), share_milli: Milli(1_000) }];
+    world.step(vec![feed.into(), report.into()]);
+    world
+}
+
+fn share(name: &str, milli: i64) -> JobRequested {
+    let mut job = job(name, "red", 1, 1, 1);
+    job.gang.gpu_milli_each = GpuMilli(milli);
+    job
+}
+
+#[test]
+fn a_share_of_an_idle_gpu_commits_the_power_of_the_whole_gpu() {
+    let mut world = behind_a_feed(1_500);
+    let closed = world.close(vec![share("a", 100).into()]);
+    assert!(placed(&closed.outputs, "a").is_none());
+    assert_eq!(held(&closed.outputs, "a").unwrap().limit.kind, LimitKind::Power);
+    assert!(closed.record.overcommitments.is_empty());
+}
+
+#[test]
+fn a_share_of_a_gpu_in_use_commits_no_more_power() {
+    let mut world = behind_a_feed(1_700);
+    let outputs = world.step(vec![share("a", 100).into(), share("b", 500).into()]);
+    let gpus = ["a", "b"].map(|name| placed(&outputs, name).unwrap().nodes[0].gpus.clone());
+    assert_eq!(gpus[0], gpus[1]);
+}
+
+#[test]
+fn shares_that_cannot_all_lie_on_one_gpu_wait_for_power() {
+    let mut world = behind_a_feed(1_700);
+    let closed = world.close(vec![share("a", 600).into(), share("b", 600).into()]);
+    assert!(placed(&closed.outputs, "a").is_some());
+    assert_eq!(held(&closed.outputs, "b").unwrap().limit.kind, LimitKind::Power);
+    assert!(closed.record.overcommitments.is_empty());
+}
