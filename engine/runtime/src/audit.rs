@@ -1,0 +1,163 @@
+//! An audit: everything that an engine said, derived again from the log alone with a fresh kernel.
+//!
+//! Judgements (with an index of ids of its own), decisions, roots, digests and the chain must come out as recorded. Taken
+//! as recorded, because no log can prove them: ranges, `now`, term, engine version, that a schema or a feature was unknown
+//! then, and, where another version wrote an epoch, its words (not its reasons) for why a record does not count.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use solyx_kernel::{KNOWN_FEATURES, Kernel};
+use solyx_schemas::codec::Codec;
+use solyx_schemas::epochs::{EpochReader, RawEpoch, ReadError};
+use solyx_schemas::events::Event;
+use solyx_schemas::events::decisions::EpochCommitted;
+use solyx_schemas::hash::Hash32;
+use solyx_schemas::log::{Log, Scan};
+use solyx_schemas::topics::Topic;
+
+use crate::compare::{Difference, first_difference};
+use crate::derive::{Duplicates, recorded_epoch};
+use crate::error::RuntimeError;
+use crate::ids::IdIndex;
+use crate::progress::Progress;
+
+/// Time between two reports of progress.
+const PROGRESS_PAUSE: Duration = Duration::from_millis(100);
+
+/// How an audit goes.
+#[derive(Clone, Debug, Default)]
+pub struct AuditOptions {
+    /// A directory for the audit's own index of ids, which is emptied first; in memory when absent.
+    pub index_dir: Option<PathBuf>,
+    /// The last epoch to look at; all of them when absent.
+    pub until_epoch: Option<i64>,
+}
+
+/// What an audit found.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct AuditReport {
+    /// Whether everything came out as recorded.
+    pub ok: bool,
+    /// Epochs derived again.
+    pub epochs: u64,
+    /// Records looked at: inputs judged again, outputs and epoch records derived again.
+    pub events: u64,
+    /// So many of them per second.
+    pub events_per_s: u64,
+    /// Chain hash of the last epoch that came out as recorded.
+    pub chain_head: Hash32,
+    /// Where the log and what follows from it part.
+    pub first_difference: Option<Difference>,
+}
+
+/// Audits a log.
+pub fn audit(
+    source: &dyn Log,
+    options: &AuditOptions,
+    progress: &mut dyn FnMut(&Progress),
+) -> Result<AuditReport, RuntimeError> {
+    let begun = Instant::now();
+    let mut told = begun;
+    let mut done = Progress::default();
+    let mut chain_head = Hash32::default();
+    let mut ids = options.index_dir.as_deref().map_or_else(|| Ok(IdIndex::in_memory()), IdIndex::create)?;
+    let mut reader = EpochReader::new(source);
+    let mut kernel: Option<Kernel> = None;
+    let first_difference = loop {
+        if options.until_epoch.is_some_and(|until| reader.next_epoch() > until) {
+            break None;
+        }
+        let raw = match reader.next_raw() {
+            Ok(Some(raw)) => raw,
+            Ok(None) => break what_follows_nothing(source, &reader)?,
+            Err(ReadError::Log(error)) => return Err(error.into()),
+            Err(error) => {
+                break Some(Difference::new(reader.next_epoch(), "the log", "readability", error, "a whole epoch"));
+            }
+        };
+        let kernel = kernel.get_or_insert_with(|| Kernel::new(raw.record.cell.clone()));
+        if let Some(difference) = one_epoch(kernel, &mut ids, source, &raw)? {
+            break Some(difference);
+        }
+        if ids.is_full() {
+            ids.flush(&reader.frontier())?;
+        }
+        chain_head = raw.chain_hash;
+        done.epochs += 1;
+        done.events += (raw.inputs.len() + raw.outputs.len()) as u64 + 1;
+        if told.elapsed() >= PROGRESS_PAUSE {
+            told = Instant::now();
+            done.now = kernel.now();
+            progress(&done);
+        }
+    };
+    let micros = begun.elapsed().as_micros().max(1);
+    let events_per_s = (u128::from(done.events) * 1_000_000 / micros) as u64;
+    let ok = first_difference.is_none();
+    let Progress { epochs, events, .. } = done;
+    Ok(AuditReport { ok, epochs, events, events_per_s, chain_head, first_difference })
+}
+
+fn one_epoch(
+    kernel: &mut Kernel,
+    ids: &mut IdIndex,
+    source: &dyn Log,
+    raw: &RawEpoch,
+) -> Result<Option<Difference>, RuntimeError> {
+    let lacking = raw.record.features.iter().find(|feature| !KNOWN_FEATURES.contains(&feature.as_str()));
+    if let Some(feature) = lacking {
+        return Err(RuntimeError::Feature { epoch: raw.record.epoch, feature: feature.to_string() });
+    }
+    let derived = recorded_epoch(kernel, ids, Duplicates::Judged, source, raw)?;
+    Ok(first_difference(raw, &derived.closed))
+}
+
+/// After the last epoch nothing may stand that claims to go on: an epoch record or an output with a later number means that
+/// a record before it was taken away or changed, or that the chain is broken.
+fn what_follows_nothing(source: &dyn Log, reader: &EpochReader<'_>) -> Result<Option<Difference>, RuntimeError> {
+    let next = reader.next_epoch();
+    let frontier = reader.frontier();
+    let mut open_output = None;
+    for topic in [Topic::Decisions, Topic::Quarantine] {
+        for partition in 0..source.partitions(topic.into()) {
+            // The reader may have dropped records that did not fit; they stand after the last one it took.
+            let place = frontier.record.filter(|place| topic == Topic::Decisions && place.partition == partition);
+            let from = place.map_or(frontier.outputs.get(topic, partition), |place| place.ordinal + 1);
+            for stored in Scan::new(source, topic.into(), partition, from) {
+                let stored = stored?;
+                let place = format!("{}/{partition}/{}", topic.name(), stored.ordinal);
+                let event = match Codec::global().decode_record(&stored.record) {
+                    Ok(decoded) => decoded.event,
+                    Err(error) => return Ok(Some(Difference::new(next, place, "readability", error, "an output"))),
+                };
+                match event {
+                    Event::EpochCommitted(record) if record.epoch >= next => {
+                        return Ok(Some(out_of_chain(&record, place, reader)));
+                    }
+                    other if other.stamped().is_some_and(|stamp| stamp.epoch >= next) => {
+                        open_output.get_or_insert((place, other.name()));
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+    Ok(open_output.map(|(place, name)| {
+        Difference::new(next, place, "epoch record", "none", format!("one that closes this {name}"))
+    }))
+}
+
+fn out_of_chain(record: &EpochCommitted, place: String, reader: &EpochReader<'_>) -> Difference {
+    let next = reader.next_epoch();
+    let head = reader.chain_head();
+    if record.epoch > next {
+        let recorded = format!("none before that of epoch {}", record.epoch);
+        return Difference::new(next, place, "epoch record", recorded, "one");
+    }
+    if record.previous_chain_hash != head {
+        return Difference::new(next, place, "previous_chain_hash", record.previous_chain_hash, head);
+    }
+    Difference::new(next, place, "outputs", "fewer than the epoch record names", "all of them")
+}

@@ -1,0 +1,166 @@
+//! One epoch through the kernel: the same way when it is made, when it is made again after a restart, and in an audit.
+
+use solyx_kernel::{Closed, EPOCH_SKIPPED_MAX, Kernel, OpenEpoch, Seen};
+use solyx_schemas::codec::{Codec, DecodeError, Decoded, FRAME_LEN};
+use solyx_schemas::epochs::{EpochBatch, InputRecord, Position, RawEpoch};
+use solyx_schemas::events::Event;
+use solyx_schemas::events::decisions::SkipReason;
+use solyx_schemas::log::{Log, Record};
+use solyx_schemas::topics::{Topic, TopicName};
+
+use crate::error::RuntimeError;
+use crate::ids::{Claim, IdIndex};
+use crate::intake::Intake;
+
+/// A closed epoch with its inputs.
+pub struct Derived {
+    /// What the kernel says.
+    pub closed: Closed,
+    /// What it took, decoded; in the order of application.
+    pub inputs: Vec<InputRecord>,
+}
+
+impl Derived {
+    /// The epoch as every reader of the log sees it.
+    pub fn into_batch(self) -> EpochBatch {
+        let Closed { outputs, record, chain_hash } = self.closed;
+        EpochBatch { record, chain_hash, inputs: self.inputs, outputs }
+    }
+}
+
+/// Takes what lies unread within the kernel's limits and closes the epoch.
+pub fn next_epoch(
+    kernel: &mut Kernel,
+    ids: &mut IdIndex,
+    log: &dyn Log,
+    intake: &mut Intake,
+    clock_us: i64,
+    term: i64,
+) -> Result<Derived, RuntimeError> {
+    let (records_max, bytes_max, _) = kernel.epoch_limits();
+    let mut quota = intake.quota(records_max, bytes_max);
+    let mut epoch = OpenEpoch::open(kernel, clock_us, term);
+    let mut inputs = Vec::new();
+    while epoch.skipped_so_far() < EPOCH_SKIPPED_MAX {
+        let Some((position, stored)) = intake.next(log, &mut quota)? else { break };
+        let decoded = Codec::global().decode_record(&stored.record);
+        inputs.push(take(&mut epoch, ids, position, &stored.record, decoded, None)?);
+    }
+    Ok(close(epoch, log, inputs))
+}
+
+/// How an epoch that was recorded is made again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Duplicates {
+    /// As recorded: a restart, whose index of ids may be ahead of the epoch.
+    AsRecorded,
+    /// Found again with an index of one's own: an audit.
+    Judged,
+}
+
+/// Makes a recorded epoch again: ranges, `now`, term and "schema unknown then" as recorded.
+pub fn recorded_epoch(
+    kernel: &mut Kernel,
+    ids: &mut IdIndex,
+    duplicates: Duplicates,
+    log: &dyn Log,
+    raw: &RawEpoch,
+) -> Result<Derived, RuntimeError> {
+    let mut epoch = OpenEpoch::open(kernel, raw.record.now_us.0, raw.record.term);
+    epoch.written_by(&raw.record.engine_version, skipped_as_recorded(raw));
+    let mut inputs = Vec::with_capacity(raw.inputs.len());
+    for input in &raw.inputs {
+        let record = &input.stored.record;
+        let decoded = match (input.skipped, frame_id(&record.value)) {
+            (Some(SkipReason::UnknownSchema), Some(id)) => Err(DecodeError::UnknownSchema(id)),
+            _ => Codec::global().decode_record(record),
+        };
+        let as_recorded = (duplicates == Duplicates::AsRecorded).then_some(match input.skipped {
+            Some(SkipReason::Duplicate) => Seen::Duplicate,
+            Some(SkipReason::Conflict) => Seen::Conflict,
+            _ => Seen::New,
+        });
+        inputs.push(take(&mut epoch, ids, input.position, record, decoded, as_recorded)?);
+    }
+    Ok(close(epoch, log, inputs))
+}
+
+/// The records that do not count, with the reason and the words that the quarantine has.
+fn skipped_as_recorded(raw: &RawEpoch) -> impl Iterator<Item = (Position, SkipReason, String)> {
+    raw.outputs.iter().filter_map(|output| match &output.event {
+        Event::RecordQuarantined(quarantined) => {
+            let topic = Topic::parse(quarantined.topic.as_str())?;
+            let partition = u32::try_from(quarantined.partition).ok()?;
+            let ordinal = u64::try_from(quarantined.ordinal).ok()?;
+            let position = Position::new(topic, partition, ordinal);
+            Some((position, quarantined.reason, quarantined.detail.clone()))
+        }
+        _ => None,
+    })
+}
+
+fn frame_id(value: &[u8]) -> Option<u32> {
+    match value.first_chunk::<FRAME_LEN>()? {
+        [0, id @ ..] => Some(u32::from_be_bytes(*id)),
+        _ => None,
+    }
+}
+
+fn take(
+    epoch: &mut OpenEpoch<'_>,
+    ids: &mut IdIndex,
+    position: Position,
+    record: &Record,
+    decoded: Result<Decoded, DecodeError>,
+    as_recorded: Option<Seen>,
+) -> Result<InputRecord, RuntimeError> {
+    let mut claim = None;
+    let mut failed = None;
+    let counts = epoch.take(position, &record.key, &record.value, decoded.as_ref(), || {
+        if let Some(seen) = as_recorded {
+            return seen;
+        }
+        // `seen` is asked only for what decodes.
+        let Ok(decoded) = &decoded else { return Seen::New };
+        let claimed = Claim::of(decoded, &record.value);
+        let seen = ids.seen(&claimed).unwrap_or_else(|error| {
+            failed = Some(error);
+            Seen::New
+        });
+        claim = Some(claimed);
+        seen
+    });
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    if counts && let Some(claim) = claim {
+        ids.take(&claim);
+    }
+    // The reason is in the epoch record, which is not there before the epoch closes.
+    let skipped = (!counts).then_some(SkipReason::Unknown);
+    Ok(InputRecord { position, decoded: decoded.ok(), skipped })
+}
+
+fn close(epoch: OpenEpoch<'_>, log: &dyn Log, mut inputs: Vec<InputRecord>) -> Derived {
+    let closed = epoch.close(&|topic: Topic| log.partitions(topic.into()));
+    let not_counting = inputs.iter_mut().filter(|input| input.skipped.is_some());
+    for (input, skip) in not_counting.zip(&closed.record.skipped) {
+        input.skipped = Some(skip.reason);
+        if matches!(skip.reason, SkipReason::Undecodable | SkipReason::UnknownSchema) {
+            input.decoded = None;
+        }
+    }
+    Derived { closed, inputs }
+}
+
+/// The records of a closed epoch: outputs in order of index, then the epoch record.
+pub fn records_of(log: &dyn Log, closed: &Closed) -> Vec<Record> {
+    let codec = Codec::global();
+    let record = |event: &Event| {
+        let topic = TopicName::live(event.topic());
+        codec.record(event, topic, log.partitions(topic))
+    };
+    let mut records: Vec<Record> = closed.outputs.iter().map(record).collect();
+    records.push(record(&Event::from(closed.record.clone())));
+    records
+}

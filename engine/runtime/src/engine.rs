@@ -1,0 +1,244 @@
+//! The engine of one cell at work on a log: it fences, reads to the end, and then makes epochs.
+//!
+//! Whatever fails after the kernel has gone ahead leaves an engine that is of no more use: drop it and lead again.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use solyx_kernel::{KNOWN_FEATURES, Kernel};
+use solyx_schemas::epochs::{EpochBatch, EpochReader, Frontier, Positions, RawEpoch, RecordPlace};
+use solyx_schemas::hash::Hash32;
+use solyx_schemas::ids::CellId;
+use solyx_schemas::log::{Ack, Log, LogErrorKind, Producer, Record};
+use solyx_schemas::topics::{Topic, TopicName};
+
+use crate::compare::first_difference;
+use crate::derive::{Derived, Duplicates, next_epoch, recorded_epoch, records_of};
+use crate::error::RuntimeError;
+use crate::ids::{Claim, IdIndex};
+use crate::intake::Intake;
+use crate::snapshots::Snapshots;
+
+/// How far an epoch's clock reading may be ahead of the append time of its record.
+pub const CLOCK_AHEAD_MAX_US: i64 = 5_000_000;
+/// How often an append that may work later is tried again, and how long after.
+const RETRIES: u32 = 20;
+const RETRY_PAUSE: Duration = Duration::from_millis(50);
+
+/// What every engine is told.
+#[derive(Clone, Debug)]
+pub struct EngineOptions {
+    /// The cell.
+    pub cell: CellId,
+    /// Where `index` and `snapshots` are kept; in memory and not at all when absent.
+    pub dir: Option<PathBuf>,
+    /// Epochs between snapshots, at least.
+    pub snapshot_every_epochs: i64,
+}
+
+impl EngineOptions {
+    /// Of a cell, with everything kept in a directory.
+    pub fn new(cell: CellId, dir: Option<PathBuf>) -> Self {
+        Self { cell, dir, snapshot_every_epochs: 10_000 }
+    }
+}
+
+/// An engine that leads.
+pub struct Engine<'l> {
+    pub(crate) log: &'l dyn Log,
+    pub(crate) kernel: Kernel,
+    pub(crate) intake: Intake,
+    producer: Box<dyn Producer>,
+    ids: IdIndex,
+    snapshots: Snapshots,
+    outputs: Positions,
+    record: Option<RecordPlace>,
+    chain_head: Hash32,
+}
+
+impl<'l> Engine<'l> {
+    /// Fences whoever wrote before, reads to the end, and leads. `observe` sees the whole history from its first epoch.
+    pub fn lead(
+        log: &'l dyn Log,
+        options: &EngineOptions,
+        mut observe: Option<&mut dyn FnMut(&EpochBatch)>,
+    ) -> Result<Self, RuntimeError> {
+        let producer = log.producer(&format!("engine-{}", options.cell))?;
+        let dir = |name: &str| options.dir.as_ref().map(|dir| dir.join(name));
+        let mut snapshots = Snapshots::new(dir("snapshots"), options.snapshot_every_epochs);
+        let (mut kernel, from) = snapshots.load(log, &options.cell)?;
+        let mut ids = dir("index").map_or_else(|| Ok(IdIndex::in_memory()), |dir| IdIndex::open(&dir, log))?;
+        let indexed = ids.frontier().clone();
+        let from = match observe {
+            Some(_) => Frontier::default(),
+            None if indexed.next_epoch < from.next_epoch => indexed.clone(),
+            None => from,
+        };
+        let mut reader = EpochReader::at(log, &from);
+        while let Some(raw) = reader.next_raw()? {
+            check_belongs(&raw, &options.cell)?;
+            let values: Vec<Vec<u8>> = match raw.record.epoch >= indexed.next_epoch {
+                true => raw.inputs.iter().map(|input| input.stored.record.value.clone()).collect(),
+                false => Vec::new(),
+            };
+            let batch = caught_up(&mut kernel, &mut ids, log, raw)?;
+            for (input, value) in batch.inputs.iter().zip(&values) {
+                if let (Some(decoded), None) = (&input.decoded, input.skipped) {
+                    ids.take(&Claim::of(decoded, value));
+                }
+            }
+            if ids.is_full() {
+                ids.flush(&reader.frontier())?;
+            }
+            if let Some(observe) = &mut observe {
+                observe(&batch);
+            }
+        }
+        let frontier = reader.frontier();
+        let intake = Intake::new(log, &frontier.inputs)?;
+        warn_of_partitions(log, &kernel);
+        let Frontier { outputs, record, chain_head, .. } = frontier;
+        Ok(Self { log, kernel, intake, producer, ids, snapshots, outputs, record, chain_head })
+    }
+
+    /// The kernel between two epochs.
+    pub fn kernel(&self) -> &Kernel {
+        &self.kernel
+    }
+
+    /// How far it has come.
+    pub fn frontier(&self) -> Frontier {
+        Frontier {
+            next_epoch: self.kernel.next_epoch(),
+            chain_head: self.chain_head,
+            record: self.record,
+            inputs: self.intake.positions(),
+            outputs: self.outputs.clone(),
+        }
+    }
+
+    /// Appends input records as a producer does, and takes note of them.
+    pub(crate) fn append_inputs(&mut self, records: Vec<Record>) -> Result<(), RuntimeError> {
+        let ack = self.append_retrying(&records, &mut |_| true)?;
+        self.intake.offer(&ack, records);
+        Ok(())
+    }
+
+    /// Makes the next epoch of what lies unread and commits it; its time is the clock's, never earlier than the last epoch's.
+    /// `guarded` compares the clock's reading with the log's time for the epoch's record.
+    pub(crate) fn epoch(&mut self, clock_us: i64, guarded: bool) -> Result<EpochBatch, RuntimeError> {
+        let term = self.producer.term();
+        let log = self.log;
+        let derived = next_epoch(&mut self.kernel, &mut self.ids, log, &mut self.intake, clock_us, term)?;
+        let mut ahead_us = 0;
+        let mut accept = |ack: &Ack| {
+            ahead_us = clock_us - ack.append_time_us;
+            !guarded || ahead_us <= CLOCK_AHEAD_MAX_US
+        };
+        let appended = self.append_retrying(&records_of(log, &derived.closed), &mut accept);
+        let ack = appended.map_err(|error| match error {
+            RuntimeError::Log(error) if error.kind == LogErrorKind::Declined => {
+                RuntimeError::ClockAhead { ahead_us, allowed_us: CLOCK_AHEAD_MAX_US }
+            }
+            other => other,
+        })?;
+        self.note(&ack, &derived);
+        Ok(derived.into_batch())
+    }
+
+    /// The epoch record is the last of its partition.
+    fn note(&mut self, ack: &Ack, derived: &Derived) {
+        let key = self.kernel.cell().as_str().as_bytes();
+        let topic = TopicName::live(Topic::Decisions);
+        let of_record = solyx_schemas::topics::partition_of(key, self.log.partitions(topic));
+        for (name, partition, first, count) in &ack.written {
+            self.outputs.set(name.topic, *partition, first + count);
+            if *name == topic && *partition == of_record {
+                self.record = Some(RecordPlace { partition: *partition, ordinal: first + count - 1 });
+            }
+        }
+        self.chain_head = derived.closed.chain_hash;
+    }
+
+    fn append_retrying(
+        &mut self,
+        records: &[Record],
+        accept: &mut dyn FnMut(&Ack) -> bool,
+    ) -> Result<Ack, RuntimeError> {
+        let mut retries = 0;
+        loop {
+            match self.producer.append_if(records, accept) {
+                Err(error) if error.kind == LogErrorKind::Retry && retries < RETRIES => {
+                    tracing::warn!(%error, "an append is tried again");
+                    retries += 1;
+                    std::thread::sleep(RETRY_PAUSE);
+                }
+                done => return Ok(done?),
+            }
+        }
+    }
+
+    /// Makes what was appended durable; then the index may be written, and a snapshot when one is due.
+    pub(crate) fn sync(&mut self) -> Result<(), RuntimeError> {
+        self.producer.sync()?;
+        let due = self.snapshots.is_due(self.kernel.next_epoch());
+        if due || self.ids.is_full() {
+            let frontier = self.frontier();
+            self.ids.flush(&frontier)?;
+            if due {
+                self.snapshots.write(&self.kernel, &frontier)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the index should be written, which needs a durable log.
+    pub(crate) fn wants_sync(&self) -> bool {
+        self.ids.is_full() || self.snapshots.is_due(self.kernel.next_epoch())
+    }
+
+    /// Leaves everything durable, with a snapshot when the deadline leaves time for it.
+    pub(crate) fn finish(&mut self, deadline: Option<Instant>) -> Result<(), RuntimeError> {
+        self.producer.sync()?;
+        let frontier = self.frontier();
+        self.ids.flush(&frontier)?;
+        let in_time = deadline.is_none_or(|deadline| Instant::now() < deadline);
+        if in_time && self.snapshots.is_behind(frontier.next_epoch) {
+            self.snapshots.write(&self.kernel, &frontier)?;
+        }
+        Ok(())
+    }
+}
+
+/// Producers take a topic's partitions from `CellDeclared`; where the log has others, keys go astray.
+fn warn_of_partitions(log: &dyn Log, kernel: &Kernel) {
+    for (name, declared) in &kernel.state().meta().partitions {
+        let has = Topic::parse(name.as_str()).map_or(0, |topic| log.partitions(topic.into()));
+        if i64::from(has) != *declared {
+            tracing::warn!(topic = %name, has, declared, "the log has other partitions than the cell declares; declare those it has");
+        }
+    }
+}
+
+fn check_belongs(raw: &RawEpoch, cell: &CellId) -> Result<(), RuntimeError> {
+    if raw.record.cell != *cell {
+        return Err(RuntimeError::Cell { found: raw.record.cell.to_string(), expected: cell.to_string() });
+    }
+    let lacking = raw.record.features.iter().find(|feature| !KNOWN_FEATURES.contains(&feature.as_str()));
+    if let Some(feature) = lacking {
+        return Err(RuntimeError::Feature { epoch: raw.record.epoch, feature: feature.to_string() });
+    }
+    Ok(())
+}
+
+/// The epoch decoded; if the kernel has not come so far, derived again and compared.
+fn caught_up(kernel: &mut Kernel, ids: &mut IdIndex, log: &dyn Log, raw: RawEpoch) -> Result<EpochBatch, RuntimeError> {
+    if raw.record.epoch < kernel.next_epoch() {
+        return Ok(raw.decode()?);
+    }
+    let derived = recorded_epoch(kernel, ids, Duplicates::AsRecorded, log, &raw)?;
+    match first_difference(&raw, &derived.closed) {
+        Some(difference) => Err(RuntimeError::Diverged(Box::new(difference))),
+        None => Ok(derived.into_batch()),
+    }
+}

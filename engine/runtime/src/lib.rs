@@ -1,0 +1,30 @@
+//! Drives the kernel against a log: epochs in real and in virtual time, restarts, snapshots, audits.
+//!
+//! Architecture invariant: nothing here decides. What an epoch takes and when it closes is written down in its record; all
+//! else follows from the log. Nothing here knows which log it is.
+
+pub mod audit;
+pub mod compare;
+pub mod engine;
+pub mod error;
+pub mod ids;
+pub mod live;
+pub mod lockstep;
+pub mod progress;
+pub mod virtual_time;
+
+mod cursors;
+mod derive;
+mod filter;
+mod intake;
+mod snapshots;
+mod staged;
+
+pub use crate::audit::{AuditOptions, AuditReport, audit};
+pub use crate::compare::Difference;
+pub use crate::engine::{Engine, EngineOptions};
+pub use crate::error::RuntimeError;
+pub use crate::live::{RunOptions, run};
+pub use crate::lockstep::Lockstep;
+pub use crate::progress::{Ending, Progress, RunEnd};
+pub use crate::virtual_time::{VirtualOptions, run_virtual};

@@ -1,0 +1,153 @@
+//! An audit finds what was changed, by epoch, record and field.
+
+use solyx_runtime::{AuditOptions, AuditReport, audit};
+use solyx_schemas::codec::Codec;
+use solyx_schemas::events::Event;
+use solyx_schemas::ids::Name;
+use solyx_schemas::log::memory::MemoryLog;
+use solyx_schemas::log::{Log, StoredRecord};
+use solyx_schemas::topics::{Topic, TopicName, partition_of};
+
+use crate::world::{cell, run_all, world};
+
+fn audited(log: &MemoryLog) -> AuditReport {
+    audit(log, &AuditOptions::default(), &mut |_| {}).unwrap()
+}
+
+fn history() -> (MemoryLog, u64) {
+    let log = world(24);
+    let end = run_all(&log, None).unwrap();
+    (log, end.next_epoch as u64)
+}
+
+fn decisions(log: &MemoryLog) -> (TopicName, u32) {
+    let topic = TopicName::live(Topic::Decisions);
+    (topic, partition_of(cell().as_str().as_bytes(), log.partitions(topic)))
+}
+
+/// Changes the epoch record of an epoch.
+fn change_record(log: &MemoryLog, epoch: i64, change: impl Fn(&mut solyx_schemas::events::decisions::EpochCommitted)) {
+    let (topic, partition) = decisions(log);
+    log.tamper(topic, partition, |records| {
+        for stored in records {
+            let decoded = Codec::global().decode(&stored.record.value).unwrap();
+            if let Event::EpochCommitted(mut record) = decoded.event
+                && record.epoch == epoch
+            {
+                change(&mut record);
+                stored.record.value = Codec::global().encode(&Event::EpochCommitted(record));
+            }
+        }
+    });
+}
+
+#[test]
+fn an_honest_log_passes_with_its_chain_head() {
+    let (log, epochs) = history();
+    let dir = tempfile::tempdir().unwrap();
+    for options in [AuditOptions::default(), AuditOptions { index_dir: Some(dir.path().into()), until_epoch: None }] {
+        let report = audit(&log, &options, &mut |_| {}).unwrap();
+        assert!(report.ok, "{:?}", report.first_difference);
+        assert_eq!(report.epochs, epochs);
+        assert!(report.events > 24);
+    }
+    let text = serde_json::to_string(&audited(&log)).unwrap();
+    assert!(text.starts_with("{\"ok\":true,\"epochs\":") && text.ends_with("\"first_difference\":null}"), "{text}");
+}
+
+#[test]
+fn a_changed_field_of_an_epoch_record_is_named() {
+    type Change = fn(&mut solyx_schemas::events::decisions::EpochCommitted);
+    let changes: [(&str, Change); 5] = [
+        ("state_digest", |record| record.state_digest.0[0] ^= 1),
+        ("input_root", |record| record.input_root.0[0] ^= 1),
+        ("output_root", |record| record.output_root.0[0] ^= 1),
+        // The index is in the record's id too, which its header repeats.
+        ("readability", |record| record.index += 1),
+        ("previous_chain_hash", |record| record.previous_chain_hash.0[0] ^= 1),
+    ];
+    for (field, change) in changes {
+        let (log, _) = history();
+        change_record(&log, 3, change);
+        let difference = audited(&log).first_difference.unwrap();
+        assert!(difference.epoch == 3, "{field}: {difference}");
+        assert_eq!(difference.what, field, "{difference}");
+    }
+}
+
+#[test]
+fn a_judgement_that_was_left_out_or_made_up_is_named_by_its_record() {
+    let (log, _) = history();
+    let mut epoch = None;
+    let (topic, partition) = decisions(&log);
+    log.tamper(topic, partition, |records| {
+        for stored in records.iter() {
+            if let Event::EpochCommitted(record) = Codec::global().decode(&stored.record.value).unwrap().event
+                && let Some(skip) = record.skipped.first()
+            {
+                epoch.get_or_insert((record.epoch, format!("{}/{}/{}", skip.topic, skip.partition, skip.ordinal)));
+            }
+        }
+    });
+    let (epoch, place) = epoch.unwrap();
+    change_record(&log, epoch, |record| drop(record.skipped.remove(0)));
+    let report = audited(&log);
+    let difference = report.first_difference.unwrap();
+    assert_eq!((difference.epoch, difference.record, difference.what.as_str()), (epoch, place, "judgement"));
+}
+
+#[test]
+fn a_changed_input_is_found_in_the_epoch_that_took_it() {
+    let (log, _) = history();
+    let changed = |stored: &mut StoredRecord| {
+        let at = stored.record.value.len() - 1;
+        stored.record.value[at] ^= 2;
+    };
+    let partition = (0..4).find(|p| log.end(Topic::Jobs.into(), *p).unwrap() > 2).unwrap();
+    log.tamper(Topic::Jobs.into(), partition, |records| changed(&mut records[2]));
+    let report = audited(&log);
+    assert!(!report.ok);
+    assert!(report.first_difference.is_some());
+}
+
+#[test]
+fn a_missing_output_a_missing_epoch_record_and_a_swapped_input_are_found() {
+    let (log, epochs) = history();
+    let gone = log.fork();
+    gone.tamper(Topic::Quarantine.into(), 0, |records| drop(records.remove(0)));
+    assert!(!audited(&gone).ok);
+
+    let (topic, partition) = decisions(&log);
+    let cut = log.fork();
+    cut.tamper(topic, partition, |records| drop(records.remove(4)));
+    let report = audited(&cut);
+    assert!(!report.ok && report.epochs < epochs);
+    assert!(report.first_difference.unwrap().what.contains("epoch record"));
+
+    let last = log.end(topic, partition).unwrap() - 1;
+    let changed = log.fork();
+    changed.tamper(topic, partition, |records| {
+        let value = &mut records[last as usize].record.value;
+        value.truncate(value.len() - 3);
+    });
+    assert_eq!(audited(&changed).first_difference.unwrap().what, "readability");
+
+    let swapped = log.fork();
+    let partition = (0..4).find(|p| log.end(Topic::Jobs.into(), *p).unwrap() > 3).unwrap();
+    swapped.tamper(Topic::Jobs.into(), partition, |records| records.swap(0, 2));
+    assert!(!audited(&swapped).ok);
+}
+
+#[test]
+fn an_output_with_another_content_is_named_by_place_and_field() {
+    let (log, _) = history();
+    log.tamper(Topic::Quarantine.into(), 0, |records| {
+        let decoded = Codec::global().decode(&records[0].record.value).unwrap();
+        let Event::RecordQuarantined(mut quarantined) = decoded.event else { panic!("not a quarantine record") };
+        quarantined.topic = Name::from("runs");
+        records[0].record.value = Codec::global().encode(&Event::RecordQuarantined(quarantined));
+    });
+    let difference = audited(&log).first_difference.unwrap();
+    assert_eq!((difference.record.as_str(), difference.what.as_str()), ("quarantine/0/0", "topic"));
+    assert_eq!(difference.recorded, "\"runs\"");
+}
