@@ -1,0 +1,256 @@
+//! What supply cost, by provider and by the jobs that used it, in the cell's reference currency.
+//!
+//! A leased instance costs what the provider really charged, or what has accrued while it runs. It is shared out by GPU share
+//! × time over what the instance could have given; the rest is idle. An asset's loss of value since the log began is shared
+//! out the same way over its node. Energy is a job's as it was metered; what nodes draw beyond that is idle. Each cost is rounded once and shared out so that the shares and the idle rest add up to it.
+
+use std::collections::BTreeMap;
+
+use solyx_kernel::rating::{Fraction, Month, RatingError};
+use solyx_schemas::ids::{InstanceId, JobId, NodeId, PoolId, ProviderId, RefId, RunId};
+use solyx_schemas::units::{Currency, HOUR_US, TimeUs};
+
+use super::Billing;
+use super::depreciation::loss;
+use super::energy::rounded;
+use super::rows::*;
+use super::view::{ReconciliationView, SupplierView};
+
+/// Costs in micros of the reference currency.
+#[derive(Default)]
+pub(super) struct Costs {
+    pub suppliers: BTreeMap<ProviderId, SupplierView>,
+    pub jobs: BTreeMap<JobId, i64>,
+    /// What could not be told in the reference currency, and why.
+    pub failed: Vec<(String, String)>,
+}
+
+/// A provider for hardware that stands in no pool.
+const NO_PROVIDER: &str = "owned";
+
+fn micros(value: i128) -> Result<i64, RatingError> {
+    value.try_into().map_err(|_| RatingError::Overflow { what: "a cost" })
+}
+
+impl Billing {
+    pub(super) fn costs(&self) -> Costs {
+        let mut costs = Costs::default();
+        for ((instance, from), lease) in self.tables.leases.iter() {
+            let booked = self.lease_cost(&mut costs, instance, *from, lease);
+            costs.note(instance.as_str(), booked);
+        }
+        for (id, commitment) in self.tables.commitments.iter() {
+            let booked = self.commitment_cost(&mut costs, commitment);
+            costs.note(id.as_str(), booked);
+        }
+        for (serial, asset) in self.tables.assets.iter() {
+            let booked = self.asset_cost(&mut costs, asset);
+            costs.note(serial.as_str(), booked);
+        }
+        for ((job, pool, month, currency), sum) in self.tables.energy_costs.iter() {
+            let booked = self.energy_cost(&mut costs, job, pool, *month, currency, sum);
+            costs.note(job.as_str(), booked);
+        }
+        for ((pool, month, currency), sum) in self.tables.energy_measured.iter() {
+            let booked = self.idle_energy_cost(&mut costs, pool, *month, currency, sum);
+            costs.note(pool.as_str(), booked);
+        }
+        for ((pool, _), sum) in self.tables.energy_unpriced.iter() {
+            let joules = rounded(sum).unwrap_or_default() as i64;
+            costs.supplier(&self.provider_of(pool)).energy_unpriced_j += joules;
+        }
+        for ((provider, invoice), row) in self.tables.supplier_invoices.iter() {
+            let differences = self.differences(invoice, row);
+            costs.supplier(provider).differences.extend(differences);
+        }
+        for supplier in costs.suppliers.values_mut() {
+            supplier.total_micros = supplier.leases_micros
+                + supplier.commitments_micros
+                + supplier.depreciation_micros
+                + supplier.energy_micros;
+        }
+        costs
+    }
+
+    pub(super) fn provider_of(&self, pool: &PoolId) -> ProviderId {
+        self.tables.pools.get(pool).map_or_else(|| NO_PROVIDER.into(), |pool| pool.provider.clone())
+    }
+
+    fn lease_cost(
+        &self,
+        costs: &mut Costs,
+        instance: &InstanceId,
+        from: TimeUs,
+        lease: &LeaseRow,
+    ) -> Result<(), RatingError> {
+        let now = self.meta().now_us;
+        let (to, charged, currency) = match &lease.ended {
+            Some((to, charged)) => (*to, i128::from(charged.micros.0), charged.currency),
+            None => (now, accrued(lease, from, now)?.round_half_even(), lease.currency),
+        };
+        let cost = self.in_reference(micros(charged)?, currency, to)?;
+        let capacity = i128::from(lease.gpus) * 1_000 * i128::from((to.0 - from.0).max(0));
+        let shared = self.share_out(costs, instance.as_str(), from, to, |part| match capacity {
+            0 => Ok(0),
+            _ => Ok(Fraction::whole(cost.into()).scaled(part, capacity, "a share of a lease")?.round_half_even()),
+        })?;
+        let supplier = costs.supplier(&lease.provider);
+        supplier.leases_micros += cost;
+        supplier.idle_micros += cost - shared;
+        Ok(())
+    }
+
+    /// Books on the jobs that held the node within [from, to) what `share` says of their thousandths × µs. Returns the sum.
+    fn share_out(
+        &self,
+        costs: &mut Costs,
+        node: &str,
+        from: TimeUs,
+        to: TimeUs,
+        share: impl Fn(i128) -> Result<i128, RatingError>,
+    ) -> Result<i64, RatingError> {
+        let node = NodeId::from(node);
+        let mut sum = 0;
+        let uses = self.tables.node_uses.from(&(node.clone(), RunId::default()));
+        for (_, held) in uses.take_while(|((on, _), _)| *on == node) {
+            let start = held.from_us.max(from);
+            let end = held.to_us.unwrap_or(to).min(to);
+            let part = i128::from(held.gpu_milli) * i128::from((end.0 - start.0).max(0));
+            if part > 0 {
+                let micros = micros(share(part)?)?;
+                *costs.jobs.entry(held.job.clone()).or_default() += micros;
+                sum += micros;
+            }
+        }
+        Ok(sum)
+    }
+
+    /// The part of a commitment's term that has passed. What it pays for is not leased again at a price, so jobs on it carry
+    /// none of it: it is idle cost until it is shared out by use.
+    fn commitment_cost(&self, costs: &mut Costs, row: &CommitmentRow) -> Result<(), RatingError> {
+        let now = self.meta().now_us;
+        let term = (row.to_us.0 - row.from_us.0).max(1);
+        let passed = (now.0 - row.from_us.0).clamp(0, term);
+        let price = Fraction::whole(row.price.micros.0.into());
+        let used = price.scaled(passed.into(), term.into(), "the used part of a commitment")?.round_half_even();
+        let cost = self.in_reference(micros(used)?, row.price.currency, now.min(row.to_us))?;
+        let supplier = costs.supplier(&row.provider);
+        supplier.commitments_micros += cost;
+        supplier.idle_micros += cost;
+        Ok(())
+    }
+
+    fn asset_cost(&self, costs: &mut Costs, asset: &AssetRow) -> Result<(), RatingError> {
+        let now = self.meta().now_us;
+        let since = asset.installed_us.max(self.meta().began_us.unwrap_or_default());
+        let lost = micros(loss(asset, since, now)?)?;
+        let cost = self.in_reference(lost, asset.cost.currency, now)?;
+        let node = asset.node.as_ref().and_then(|node| Some((node, self.tables.nodes.get(node)?)));
+        let provider = node.map_or_else(|| NO_PROVIDER.into(), |(_, row)| self.provider_of(&row.pool));
+        let used = i128::from((now.0 - since.0).max(0));
+        let shared = match node {
+            Some((id, row)) if row.gpu_milli > 0 && used > 0 => {
+                let capacity = i128::from(row.gpu_milli) * used;
+                self.share_out(costs, id.as_str(), since, now, |part| {
+                    let share = Fraction::whole(cost.into()).scaled(part, capacity, "a share of depreciation")?;
+                    Ok(share.round_half_even())
+                })?
+            }
+            _ => 0,
+        };
+        let supplier = costs.supplier(&provider);
+        supplier.depreciation_micros += cost;
+        supplier.idle_micros += cost - shared;
+        Ok(())
+    }
+
+    fn energy_cost(
+        &self,
+        costs: &mut Costs,
+        job: &JobId,
+        pool: &PoolId,
+        month: Month,
+        currency: &str,
+        sum: &ExactSum,
+    ) -> Result<(), RatingError> {
+        let currency = Currency::parse(currency).unwrap_or_default();
+        let cost = self.in_reference(micros(rounded(sum)?)?, currency, month.end())?;
+        costs.supplier(&self.provider_of(pool)).energy_micros += cost;
+        *costs.jobs.entry(job.clone()).or_default() += cost;
+        Ok(())
+    }
+
+    /// What measured nodes of a pool drew beyond what was metered for jobs.
+    fn idle_energy_cost(
+        &self,
+        costs: &mut Costs,
+        pool: &PoolId,
+        month: Month,
+        currency: &str,
+        measured: &ExactSum,
+    ) -> Result<(), RatingError> {
+        let of_jobs = self.tables.energy_costs.iter().filter(|((_, p, m, c), _)| p == pool && *m == month && c == currency);
+        let metered = of_jobs.map(|(_, sum)| rounded(sum)).sum::<Result<i128, RatingError>>()?;
+        let idle = micros((rounded(measured)? - metered).max(0))?;
+        let cost = self.in_reference(idle, Currency::parse(currency).unwrap_or_default(), month.end())?;
+        let supplier = costs.supplier(&self.provider_of(pool));
+        supplier.energy_micros += cost;
+        supplier.idle_micros += cost;
+        Ok(())
+    }
+
+    /// An amount in the reference currency, rounded once. An amount without a rate is an error that says so.
+    pub(super) fn in_reference(&self, amount: i64, from: Currency, at: TimeUs) -> Result<i64, RatingError> {
+        let converted = self.exchange.convert_half_even(amount, from, self.reference(), at)?;
+        converted.ok_or(RatingError::NoExchangeRate)
+    }
+
+    /// The cell's currency; before it is declared, that of no country.
+    pub(super) fn reference(&self) -> Currency {
+        self.meta().reference.unwrap_or_default()
+    }
+
+    /// Lines of a supplier's invoice that do not say what the log says was charged.
+    fn differences(&self, invoice: &RefId, row: &SupplierRow) -> Vec<ReconciliationView> {
+        let charged = |subject: &RefId, currency: Currency| {
+            let leases = self.tables.leases.from(&(InstanceId::from(subject.as_str()), TimeUs::ZERO));
+            let of_subject = leases.take_while(|((instance, _), _)| instance.as_str() == subject.as_str());
+            let sums = of_subject.filter_map(|(_, lease)| lease.ended.as_ref().map(|(_, charged)| charged));
+            let leased = sums.filter(|sum| sum.currency == currency).map(|sum| sum.micros.0);
+            let bought = self.tables.commitments.get(subject).map(|row| &row.price);
+            let bought = bought.filter(|price| price.currency == currency).map(|price| price.micros.0);
+            leased.chain(bought).reduce(|a, b| a.saturating_add(b))
+        };
+        let lines = row.lines.iter().map(|(subject, amount)| ReconciliationView {
+            invoice: invoice.to_string(),
+            subject: subject.to_string(),
+            currency: amount.currency.to_string(),
+            invoiced_micros: amount.micros.0,
+            charged_micros: charged(subject, amount.currency),
+        });
+        lines.filter(|line| line.charged_micros != Some(line.invoiced_micros)).collect()
+    }
+}
+
+/// What a running lease costs by now: its time in the provider's steps, at least the shortest billed.
+fn accrued(lease: &LeaseRow, from: TimeUs, now: TimeUs) -> Result<Fraction, RatingError> {
+    let used = (now.0 - from.0).max(0);
+    let step = lease.granularity_us.max(1);
+    let billed = (((used + step - 1) / step).saturating_mul(step)).max(lease.minimum_us);
+    let gpu_us = i128::from(lease.gpus) * i128::from(billed);
+    Fraction::whole(gpu_us).scaled(lease.price.0.into(), HOUR_US.into(), "what a lease has accrued")
+}
+
+impl Costs {
+    fn supplier(&mut self, provider: &ProviderId) -> &mut SupplierView {
+        let view = self.suppliers.entry(provider.clone()).or_default();
+        view.provider = provider.to_string();
+        view
+    }
+
+    fn note(&mut self, subject: &str, booked: Result<(), RatingError>) {
+        if let Err(error) = booked {
+            self.failed.push((subject.to_owned(), error.to_string()));
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! Usage as it comes: split at months and rates, put on lines, corrected, and months closed.
+
+use std::collections::BTreeMap;
+
+use solyx_kernel::rating::{Fraction, Month, RatingError};
+use solyx_schemas::events::jobs::JobRequested;
+use solyx_schemas::events::usage::{Meter, UsageCorrected, UsageMetered};
+use solyx_schemas::ids::{EventId, GpuModelId, NodeId, PoolId, RunId, SourceId, TenantId};
+use solyx_schemas::units::{Currency, TimeUs};
+
+use super::Billing;
+use super::rows::*;
+
+/// The pool of usage whose run was never placed.
+pub(super) const NO_POOL: &str = "none";
+
+/// What is rated: a metered interval, or a difference to one.
+struct Rated<'a> {
+    run: &'a RunId,
+    meter: Meter,
+    quantity: i64,
+    from: TimeUs,
+    to: TimeUs,
+}
+
+impl Billing {
+    pub(super) fn job_requested(&mut self, e: &JobRequested) {
+        let row = JobRow {
+            tenant: e.tenant.clone(),
+            project: e.project.clone(),
+            class: e.class.clone(),
+            sold_lease: e.sold_lease.clone(),
+        };
+        self.tables.jobs.insert(e.job.clone(), row);
+    }
+
+    pub(super) fn usage_metered(&mut self, at: EventAt, e: &UsageMetered) {
+        let row =
+            UsageRow { job: e.job.clone(), run: e.run.clone(), meter: e.meter, from_us: e.from_us, to_us: e.to_us };
+        self.tables.usage.insert(usage_key(&e.source, &e.event_id), row.clone());
+        if e.meter == Meter::GpuTime {
+            self.gpu_time_covered(&e.run, e.node.as_ref(), e.from_us, e.to_us);
+        }
+        let quantity = e.quantity.0;
+        self.take(at, &row, quantity);
+    }
+
+    pub(super) fn usage_corrected(&mut self, at: EventAt, e: &UsageCorrected) {
+        let key = usage_key(&e.corrects_source, &e.corrects_event);
+        match self.tables.usage.get(&key).cloned() {
+            Some(row) => self.take(at, &row, e.difference),
+            None => {
+                let detail = format!(
+                    "it corrects {} of {}, which is no usage that was counted; nothing is changed by it",
+                    e.corrects_event, e.corrects_source
+                );
+                self.problem(at, e.job.to_string(), detail);
+            }
+        }
+    }
+
+    /// Rates a quantity of the usage in `row`, which a correction may take away.
+    fn take(&mut self, at: EventAt, row: &UsageRow, quantity: i64) {
+        let UsageRow { job, run, meter, from_us, to_us } = row;
+        if *meter == Meter::GpuTime
+            && let Some(run) = self.tables.runs.get_mut(run)
+        {
+            run.metered += i128::from(quantity);
+        }
+        let rated = Rated { run, meter: *meter, quantity, from: *from_us, to: *to_us };
+        let taken = self.put_on_lines(at, job, &rated).and_then(|()| {
+            if *meter == Meter::Energy { self.energy_used(job, run, quantity, *from_us, *to_us) } else { Ok(()) }
+        });
+        if let Err(error) = taken {
+            self.problem(at, job.to_string(), error.to_string());
+        }
+    }
+
+    fn put_on_lines(
+        &mut self,
+        at: EventAt,
+        job_id: &solyx_schemas::ids::JobId,
+        rated: &Rated<'_>,
+    ) -> Result<(), RatingError> {
+        let Some(job) = self.tables.jobs.get(job_id).cloned() else {
+            self.problem(at, job_id.to_string(), "its job was never requested; its usage is on no line".to_owned());
+            return Ok(());
+        };
+        let (pool, model) = self.place_of(rated.run);
+        let Rated { meter, from, to, .. } = *rated;
+        let quantity = i128::from(rated.quantity);
+        let parts = self.cards.rate(&job.tenant, meter, model.as_ref(), Some(&job.class), from, to, quantity)?;
+        // The kernel's parts borrow the cards, which stay as they are while lines change.
+        let parts: Vec<(Month, Fraction, LinePrice)> = parts
+            .into_iter()
+            .map(|part| {
+                let price = match (&job.sold_lease, part.price) {
+                    (Some(lease), _) if meter == Meter::GpuTime => LinePrice::Lease(lease.clone()),
+                    (_, Some(p)) => {
+                        LinePrice::Card { card: p.card.clone(), version: p.version, line: p.line_index as u32 }
+                    }
+                    (_, None) => LinePrice::Nothing,
+                };
+                (part.month, part.part.quantity, price)
+            })
+            .collect();
+        for (usage_month, quantity, price) in parts {
+            if meter == Meter::GpuTime
+                && price != LinePrice::Nothing
+                && let Some(run) = self.tables.runs.get_mut(rated.run)
+            {
+                run.billed.add(quantity)?;
+            }
+            let month = self.first_open(&job.tenant, usage_month);
+            let key = LineKey {
+                tenant: job.tenant.clone(),
+                month,
+                usage_month,
+                job: job_id.clone(),
+                meter,
+                pool: pool.clone(),
+                price,
+            };
+            let line = self.tables.lines.entry(&key);
+            line.project.clone_from(&job.project);
+            line.model.clone_from(&model);
+            line.quantity.add(quantity)?;
+            line.events.push(at);
+        }
+        Ok(())
+    }
+
+    fn place_of(&self, run: &RunId) -> (PoolId, Option<GpuModelId>) {
+        match self.tables.runs.get(run) {
+            Some(run) => (run.pool.clone(), Some(run.model.clone())),
+            None => (PoolId::from(NO_POOL), None),
+        }
+    }
+
+    /// The month itself, or the first one after it that is not closed.
+    pub(super) fn first_open(&self, tenant: &TenantId, month: Month) -> Month {
+        let mut open = month;
+        while self.tables.closed.get(&(tenant.clone(), open)).is_some() {
+            open = open.next();
+        }
+        open
+    }
+
+    /// Closes a month: from the next epoch on, what belongs to it becomes a correction of the first open one.
+    pub(super) fn close(&mut self, tenant: TenantId, month: Month, epoch: i64) {
+        let key = (tenant.clone(), month);
+        if self.tables.closed.get(&key).is_some() {
+            return;
+        }
+        let currency = self.billing_currency(&tenant);
+        let mut currencies: Vec<Currency> = self.tables.cards.iter().map(|(_, card)| card.currency).collect();
+        currencies.extend(self.tables.sold_leases.iter().map(|(_, lease)| lease.price.currency));
+        let rate = |from: Currency| Some((from, self.exchange.rate(from, currency, month.end())?));
+        let rates: BTreeMap<Currency, Fraction> = currencies.into_iter().filter_map(rate).collect();
+        let leases = self.leases_due(&tenant, month);
+        self.tables.closed.insert(key, ClosedRow { epoch, currency, rates, leases });
+    }
+
+    pub(super) fn billing_currency(&self, tenant: &TenantId) -> Currency {
+        let own = self.tables.tenants.get(tenant).map(|row| row.currency);
+        own.or(self.meta().reference).unwrap_or_default()
+    }
+
+    fn gpu_time_covered(&mut self, run: &RunId, node: Option<&NodeId>, from: TimeUs, to: TimeUs) {
+        let Some(run) = self.tables.runs.get_mut(run) else { return };
+        let milli = match node.and_then(|node| run.nodes.get(node)) {
+            Some(milli) => *milli,
+            None => run.gpu_milli,
+        };
+        run.covered += i128::from(milli) * i128::from((to.0 - from.0).max(0));
+        run.metered_to_us = run.metered_to_us.max(to);
+    }
+}
+
+/// Source and id are unique for ever; 16 bytes of their hash stand for them.
+fn usage_key(source: &SourceId, id: &EventId) -> [u8; 16] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(source.as_str().as_bytes());
+    hasher.update(&[0]);
+    hasher.update(id.as_str().as_bytes());
+    let mut key = [0; 16];
+    key.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+    key
+}

@@ -1,0 +1,362 @@
+//! Where a view is kept: its state and the position it was computed from, always written in one batch.
+//!
+//! A view's directory holds generations (`gen-1`, `gen-2` …), each a RocksDB of its own, and the file `CURRENT` that names
+//! the one in use. A rebuild fills the next generation beside it and swaps by renaming a new `CURRENT` over the old: a
+//! crash leaves one or the other. Readers open the generation read-only and see one batch's end, whatever is written.
+
+mod as_of;
+mod layout;
+
+use std::path::Path;
+
+use rocksdb::{DB, Direction, IteratorMode, Options, WriteBatch, WriteOptions, checkpoint::Checkpoint};
+use serde::{Deserialize, Serialize};
+use solyx_schemas::epochs::{EpochReader, Frontier};
+use solyx_schemas::hash::Hash32;
+use solyx_schemas::log::Log;
+
+use crate::fold::{Change, Entry, EpochSource, Fold, FoldError, SourceError};
+use crate::store::layout::Layout;
+
+/// Epochs folded between two writes while catching up.
+pub const BATCH_EPOCHS: u64 = 1_000;
+const POSITION_KEY: &[u8] = b"\0position";
+/// State keys stand behind this byte, so that the position's own key is none of them.
+const STATE: u8 = 1;
+
+/// How far a view has come.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ViewPosition {
+    /// Version of the entries.
+    pub format: u32,
+    /// First epoch not folded.
+    pub next_epoch: i64,
+    /// Chain hash of the last epoch folded; zeros before the first.
+    pub chain_head: Hash32,
+    /// Where its source goes on, in the source's own form.
+    pub frontier: Vec<u8>,
+}
+
+/// Why a view cannot be opened or brought up to date.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database or a file failed.
+    #[error(
+        "cannot {what} the view in {path}: {detail}; check that the directory is writable and used by no other process"
+    )]
+    Storage {
+        /// What was tried.
+        what: &'static str,
+        /// The directory.
+        path: String,
+        /// What the system says.
+        detail: String,
+    },
+    /// There is no view yet.
+    #[error("there is no view in {path}; bring it up to date first")]
+    Absent {
+        /// The directory.
+        path: String,
+    },
+    /// It was written by another version.
+    #[error("the {view} view is kept in format {found}, this build reads {expected}; rebuild it")]
+    Format {
+        /// The view.
+        view: &'static str,
+        /// Format on disk.
+        found: u32,
+        /// Format of this build.
+        expected: u32,
+    },
+    /// The next epoch does not follow the last one folded.
+    #[error(
+        "epoch {found} does not follow epoch {expected} of the {view} view: {detail}; the log is another one or lost its end, rebuild the view"
+    )]
+    Gap {
+        /// The view.
+        view: &'static str,
+        /// Epoch expected.
+        expected: i64,
+        /// Epoch found.
+        found: i64,
+        /// What differs.
+        detail: &'static str,
+    },
+    /// The fold failed.
+    #[error(transparent)]
+    Fold(#[from] FoldError),
+    /// The source of epochs failed.
+    #[error("cannot read the next epoch: {0}")]
+    Source(SourceError),
+}
+
+/// A view with its store, open for writing.
+pub struct ViewStore<F> {
+    layout: Layout,
+    generation: u64,
+    db: DB,
+    fold: F,
+    position: ViewPosition,
+    checkpoint_epochs: Option<i64>,
+}
+
+/// Folds with the position they stand at; also what a store holds in memory.
+pub struct View<F> {
+    /// The state.
+    pub fold: F,
+    /// How far it has come.
+    pub position: ViewPosition,
+}
+
+impl ViewPosition {
+    /// A reader of this log that goes on here; an error when the log does not hold the history up to here.
+    pub fn reader<'l>(&self, log: &'l dyn Log) -> Result<EpochReader<'l>, SourceError> {
+        if self.next_epoch == 0 {
+            return Ok(EpochReader::new(log));
+        }
+        let frontier: Frontier = postcard::from_bytes(&self.frontier)?;
+        if !frontier.is_in(log)? {
+            let detail = format!("the log does not hold the history up to epoch {}; rebuild the view", self.next_epoch);
+            return Err(detail.into());
+        }
+        Ok(EpochReader::at(log, &frontier))
+    }
+}
+
+impl<F: Fold + Default> View<F> {
+    /// A view of nothing.
+    pub fn empty() -> Self {
+        let fold = F::default();
+        let position = ViewPosition { format: fold.format(), ..ViewPosition::default() };
+        Self { fold, position }
+    }
+
+    /// Folds epochs in memory up to and with `last`, or all there are. Returns how many.
+    pub fn fold_up_to(&mut self, source: &mut dyn EpochSource, last: Option<i64>) -> Result<u64, StoreError> {
+        let mut folded = 0;
+        while last.is_none_or(|last| self.position.next_epoch <= last) {
+            if !step(&mut self.fold, &mut self.position, source)? {
+                break;
+            }
+            folded += 1;
+        }
+        Ok(folded)
+    }
+}
+
+/// Folds the next epoch, if it is there and follows.
+fn step<F: Fold>(fold: &mut F, position: &mut ViewPosition, source: &mut dyn EpochSource) -> Result<bool, StoreError> {
+    let Some(epoch) = source.next_epoch().map_err(StoreError::Source)? else { return Ok(false) };
+    let gap = |detail| StoreError::Gap {
+        view: fold.name(),
+        expected: position.next_epoch,
+        found: epoch.record.epoch,
+        detail,
+    };
+    if epoch.record.epoch != position.next_epoch {
+        return Err(gap("its number is another"));
+    }
+    if epoch.record.previous_chain_hash != position.chain_head {
+        return Err(gap("its previous chain hash is another"));
+    }
+    fold.apply(&epoch)?;
+    position.next_epoch += 1;
+    position.chain_head = epoch.chain_hash;
+    Ok(true)
+}
+
+impl<F: Fold + Default> ViewStore<F> {
+    /// Opens the view in a directory, or begins it. What an interrupted rebuild left is removed.
+    pub fn open(directory: &Path) -> Result<Self, StoreError> {
+        let layout = Layout::new(directory);
+        let generation = match layout.current()? {
+            Some(generation) => generation,
+            None => {
+                layout.clear_generation(1)?;
+                let db = open_for_writing(&layout, 1)?;
+                write(&db, &layout, Vec::new(), &View::<F>::empty().position)?;
+                layout.set_current(1)?;
+                1
+            }
+        };
+        let db = open_for_writing(&layout, generation)?;
+        layout.clear_all_but(generation)?;
+        let View { fold, position } = load::<F>(&db, &layout)?;
+        Ok(Self { layout, generation, db, fold, position, checkpoint_epochs: None })
+    }
+
+    /// Keeps a checkpoint each time this many epochs have passed, for views as of an earlier epoch.
+    pub fn keep_checkpoints(mut self, every_epochs: i64) -> Self {
+        self.checkpoint_epochs = (every_epochs > 0).then_some(every_epochs);
+        self
+    }
+
+    /// The state.
+    pub fn fold(&self) -> &F {
+        &self.fold
+    }
+
+    /// How far it has come.
+    pub fn position(&self) -> &ViewPosition {
+        &self.position
+    }
+
+    /// Folds all epochs that the source has, writing after each [`BATCH_EPOCHS`]. Returns how many there were. After an error
+    /// what was folded but not written is of no use: open the store again.
+    pub fn catch_up(&mut self, source: &mut dyn EpochSource) -> Result<u64, StoreError> {
+        let mut folded = 0;
+        let mut written = 0;
+        while step(&mut self.fold, &mut self.position, source)? {
+            folded += 1;
+            if folded - written == BATCH_EPOCHS {
+                self.write(source)?;
+                written = folded;
+            }
+        }
+        if folded > written {
+            self.write(source)?;
+        }
+        Ok(folded)
+    }
+
+    /// Folds the whole log beside the view in use and swaps.
+    pub fn rebuild(directory: &Path, source: &mut dyn EpochSource) -> Result<Self, StoreError> {
+        let layout = Layout::new(directory);
+        let before = layout.current()?;
+        let generation = before.unwrap_or(0) + 1;
+        layout.clear_generation(generation)?;
+        let db = open_for_writing(&layout, generation)?;
+        let View { fold, position } = View::<F>::empty();
+        let mut store = Self { layout, generation, db, fold, position, checkpoint_epochs: None };
+        write(&store.db, &store.layout, Vec::new(), &store.position)?;
+        store.catch_up(source)?;
+        store.db.flush().map_err(|e| store.layout.storage("flush", e))?;
+        store.layout.set_current(generation)?;
+        store.layout.clear_all_but(generation)?;
+        Ok(store)
+    }
+
+    /// The view as it was last written, read beside whoever writes it.
+    pub fn read(directory: &Path) -> Result<View<F>, StoreError> {
+        let layout = Layout::new(directory);
+        let Some(generation) = layout.current()? else {
+            return Err(StoreError::Absent { path: layout.shown() });
+        };
+        load(&open_read_only(&layout, &layout.generation(generation))?, &layout)
+    }
+
+    /// Every key and value of the state as written, sorted by key: for comparing stores.
+    pub fn dump(&self) -> Result<Vec<Entry>, StoreError> {
+        state_entries(&self.db).collect::<Result<_, _>>().map_err(|e| self.layout.storage("read", e))
+    }
+
+    fn write(&mut self, source: &dyn EpochSource) -> Result<(), StoreError> {
+        self.position.frontier = source.frontier();
+        let changes = match self.fold.changes() {
+            Some(changes) => changes,
+            None => differences(&self.db, self.fold.entries()).map_err(|e| self.layout.storage("read", e))?,
+        };
+        write(&self.db, &self.layout, changes, &self.position)?;
+        self.keep_checkpoint()
+    }
+
+    fn keep_checkpoint(&self) -> Result<(), StoreError> {
+        let Some(every) = self.checkpoint_epochs else { return Ok(()) };
+        let kept = self.layout.checkpoints(self.generation)?.into_iter().map(|(next_epoch, _)| next_epoch).max();
+        if self.position.next_epoch - kept.unwrap_or(0) < every {
+            return Ok(());
+        }
+        let path = self.layout.checkpoint(self.generation, self.position.next_epoch)?;
+        Checkpoint::new(&self.db)
+            .and_then(|checkpoint| checkpoint.create_checkpoint(path))
+            .map_err(|e| self.layout.storage("keep a checkpoint of", e))
+    }
+}
+
+fn options() -> Options {
+    let mut options = Options::default();
+    options.create_if_missing(true);
+    options.set_compression_type(rocksdb::DBCompressionType::Zstd);
+    options.set_keep_log_file_num(2);
+    options
+}
+
+fn open_for_writing(layout: &Layout, generation: u64) -> Result<DB, StoreError> {
+    let path = layout.generation(generation);
+    std::fs::create_dir_all(&path).map_err(|e| layout.storage("create", e))?;
+    DB::open(&options(), path).map_err(|e| layout.storage("open", e))
+}
+
+fn open_read_only(layout: &Layout, path: &Path) -> Result<DB, StoreError> {
+    DB::open_for_read_only(&options(), path, false).map_err(|e| layout.storage("read", e))
+}
+
+/// One batch: what changed and where that leaves the view.
+fn write(db: &DB, layout: &Layout, changes: Vec<Change>, position: &ViewPosition) -> Result<(), StoreError> {
+    let mut batch = WriteBatch::default();
+    for (key, value) in changes {
+        let key = stored_key(&key);
+        match value {
+            Some(value) => batch.put(key, value),
+            None => batch.delete(key),
+        }
+    }
+    let position = postcard::to_stdvec(position).map_err(|e| layout.storage("write", e))?;
+    batch.put(POSITION_KEY, position);
+    // Not synced: a view that loses its last batches at a power cut folds them again.
+    db.write_opt(batch, &WriteOptions::default()).map_err(|e| layout.storage("write", e))
+}
+
+fn stored_key(key: &[u8]) -> Vec<u8> {
+    let mut stored = Vec::with_capacity(key.len() + 1);
+    stored.push(STATE);
+    stored.extend_from_slice(key);
+    stored
+}
+
+fn state_entries(db: &DB) -> impl Iterator<Item = Result<Entry, rocksdb::Error>> {
+    db.iterator(IteratorMode::From(&[STATE], Direction::Forward))
+        .map(|entry| entry.map(|(key, value)| (key[1..].to_vec(), value.into_vec())))
+}
+
+/// What must be written so that the database holds these sorted entries.
+fn differences(db: &DB, entries: Vec<Entry>) -> Result<Vec<Change>, rocksdb::Error> {
+    let mut changes = Vec::new();
+    let mut wanted = entries.into_iter().peekable();
+    for stored in state_entries(db) {
+        let (key, value) = stored?;
+        while let Some((new_key, new_value)) = wanted.next_if(|(wanted_key, _)| *wanted_key < key) {
+            changes.push((new_key, Some(new_value)));
+        }
+        match wanted.next_if(|(wanted_key, _)| *wanted_key == key) {
+            Some((_, new_value)) if new_value == value => {}
+            Some((_, new_value)) => changes.push((key, Some(new_value))),
+            None => changes.push((key, None)),
+        }
+    }
+    changes.extend(wanted.map(|(key, value)| (key, Some(value))));
+    Ok(changes)
+}
+
+fn load<F: Fold + Default>(db: &DB, layout: &Layout) -> Result<View<F>, StoreError> {
+    // A snapshot, so that position and state are of the same batch even if somebody in this process writes.
+    let snapshot = db.snapshot();
+    let bytes = snapshot.get(POSITION_KEY).map_err(|e| layout.storage("read", e))?;
+    let Some(bytes) = bytes else { return Err(StoreError::Absent { path: layout.shown() }) };
+    let position: ViewPosition = postcard::from_bytes(&bytes).map_err(|e| layout.storage("read", e))?;
+    let mut fold = F::default();
+    if position.format != fold.format() {
+        return Err(StoreError::Format { view: fold.name(), found: position.format, expected: fold.format() });
+    }
+    let mut failed = None;
+    let mut entries = snapshot
+        .iterator(IteratorMode::From(&[STATE], Direction::Forward))
+        .map_while(|entry| entry.map_err(|e| failed = Some(e)).ok())
+        .map(|(key, value)| (key[1..].to_vec(), value.into_vec()));
+    fold.load(&mut entries)?;
+    drop(entries);
+    match failed {
+        Some(error) => Err(layout.storage("read", error)),
+        None => Ok(View { fold, position }),
+    }
+}

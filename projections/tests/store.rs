@@ -1,0 +1,177 @@
+//! The store of views: one batch, rebuild and swap, as of, reading beside the writer.
+
+mod common;
+
+use common::History;
+use solyx_projections::fold::{Change, Entry, Epochs, Fold, FoldError};
+use solyx_projections::rows::Rows;
+use solyx_projections::store::{StoreError, View, ViewStore};
+use solyx_schemas::epochs::EpochBatch;
+use solyx_schemas::events::capacity::PoolWithdrawn;
+use solyx_schemas::units::DAY_US;
+
+/// Counts events by name; the even ones are forgotten again at each tenth epoch, so that rows also go.
+#[derive(Default)]
+struct Counts<const FOLLOWS: bool> {
+    counts: Rows<String, u64>,
+}
+
+impl<const FOLLOWS: bool> Fold for Counts<FOLLOWS> {
+    fn name(&self) -> &'static str {
+        "counts"
+    }
+
+    fn format(&self) -> u32 {
+        1
+    }
+
+    fn apply(&mut self, epoch: &EpochBatch) -> Result<(), FoldError> {
+        for (_, event) in epoch.counted() {
+            *self.counts.entry(&event.key()) += 1;
+        }
+        if epoch.record.epoch % 10 == 9 {
+            let even: Vec<String> = self.counts.iter().filter(|(_, n)| **n % 2 == 0).map(|(k, _)| k.clone()).collect();
+            even.iter().for_each(|key| {
+                self.counts.remove(key);
+            });
+        }
+        Ok(())
+    }
+
+    fn entries(&self) -> Vec<Entry> {
+        let mut entries = Vec::new();
+        self.counts.entries(1, &mut entries);
+        entries.sort();
+        entries
+    }
+
+    fn changes(&mut self) -> Option<Vec<Change>> {
+        let mut changes = Vec::new();
+        self.counts.changes(1, &mut changes);
+        FOLLOWS.then_some(changes)
+    }
+
+    fn load(&mut self, entries: &mut dyn Iterator<Item = Entry>) -> Result<(), FoldError> {
+        for (key, value) in entries {
+            let loaded = self.counts.load(&key[1..], &value);
+            loaded.map_err(|e| FoldError { fold: "counts", detail: e.to_string() })?;
+        }
+        Ok(())
+    }
+}
+
+fn history(epochs: i64) -> History {
+    let mut history = History::default();
+    for epoch in 0..epochs {
+        let pools = [epoch % 7, epoch % 3]
+            .map(|n| PoolWithdrawn { pool: format!("pool-{n}").into(), ..PoolWithdrawn::default() }.into());
+        history.epoch(epoch * DAY_US, pools.to_vec(), Vec::new());
+    }
+    history
+}
+
+fn folded<const FOLLOWS: bool>(history: &History, last: i64) -> View<Counts<FOLLOWS>> {
+    let mut view = View::empty();
+    view.fold_up_to(&mut Epochs(history.source(0)), Some(last)).unwrap();
+    view
+}
+
+fn a_store_holds_what_the_fold_says<const FOLLOWS: bool>() {
+    let directory = tempfile::tempdir().unwrap();
+    let history = history(2_345);
+    let mut store = ViewStore::<Counts<FOLLOWS>>::open(directory.path()).unwrap();
+    let part = History { epochs: history.epochs[..700].to_vec(), ..History::default() };
+    assert_eq!(store.catch_up(&mut Epochs(part.source(0))).unwrap(), 700);
+    drop(store);
+
+    let mut store = ViewStore::<Counts<FOLLOWS>>::open(directory.path()).unwrap();
+    assert_eq!(store.position().next_epoch, 700);
+    assert_eq!(store.catch_up(&mut Epochs(history.source(700))).unwrap(), 1_645);
+    assert_eq!(store.dump().unwrap(), store.fold().entries());
+    assert_eq!(store.dump().unwrap(), folded::<FOLLOWS>(&history, i64::MAX).fold.entries());
+    assert_eq!(store.position().chain_head, history.epochs[2_344].chain_hash);
+}
+
+#[test]
+fn a_store_holds_what_the_fold_says_whether_or_not_it_follows_its_changes() {
+    a_store_holds_what_the_fold_says::<true>();
+    a_store_holds_what_the_fold_says::<false>();
+}
+
+#[test]
+fn a_rebuild_gives_the_same_bytes_and_takes_the_old_view_s_place() {
+    let directory = tempfile::tempdir().unwrap();
+    let history = history(120);
+    let mut store = ViewStore::<Counts<true>>::open(directory.path()).unwrap();
+    store.catch_up(&mut Epochs(history.source(0))).unwrap();
+    let before = store.dump().unwrap();
+    drop(store);
+    let rebuilt = ViewStore::<Counts<true>>::rebuild(directory.path(), &mut Epochs(history.source(0))).unwrap();
+    assert_eq!(rebuilt.dump().unwrap(), before);
+    drop(rebuilt);
+    assert!(directory.path().join("gen-2").exists() && !directory.path().join("gen-1").exists());
+    assert_eq!(ViewStore::<Counts<true>>::open(directory.path()).unwrap().dump().unwrap(), before);
+}
+
+#[test]
+fn an_interrupted_rebuild_leaves_the_view_in_use() {
+    let directory = tempfile::tempdir().unwrap();
+    let history = history(50);
+    let mut store = ViewStore::<Counts<true>>::open(directory.path()).unwrap();
+    store.catch_up(&mut Epochs(history.source(0))).unwrap();
+    drop(store);
+    let broken = history.source(0).take(20).chain([Err(std::io::Error::other("the log is away"))]);
+    let error = ViewStore::<Counts<true>>::rebuild(directory.path(), &mut Epochs(broken)).err().unwrap();
+    assert_eq!(error.to_string(), "cannot read the next epoch: the log is away");
+    let store = ViewStore::<Counts<true>>::open(directory.path()).unwrap();
+    assert_eq!(store.position().next_epoch, 50);
+    assert!(!directory.path().join("gen-2").exists());
+}
+
+#[test]
+fn a_reader_sees_whole_batches_while_the_writer_has_the_view_open() {
+    let directory = tempfile::tempdir().unwrap();
+    let history = history(30);
+    assert!(matches!(ViewStore::<Counts<true>>::read(directory.path()), Err(StoreError::Absent { .. })));
+    let mut store = ViewStore::<Counts<true>>::open(directory.path()).unwrap();
+    let part = History { epochs: history.epochs[..20].to_vec(), ..History::default() };
+    store.catch_up(&mut Epochs(part.source(0))).unwrap();
+    let seen = ViewStore::<Counts<true>>::read(directory.path()).unwrap();
+    assert_eq!(seen.position.next_epoch, 20);
+    assert_eq!(seen.fold.entries(), folded::<true>(&history, 19).fold.entries());
+    store.catch_up(&mut Epochs(history.source(20))).unwrap();
+    assert_eq!(ViewStore::<Counts<true>>::read(directory.path()).unwrap().position.next_epoch, 30);
+}
+
+#[test]
+fn a_view_as_of_an_epoch_is_the_fold_up_to_it_from_whatever_was_kept() {
+    let directory = tempfile::tempdir().unwrap();
+    let history = history(400);
+    let mut store = ViewStore::<Counts<true>>::open(directory.path()).unwrap().keep_checkpoints(100);
+    for end in [100, 250, 400] {
+        let part = History { epochs: history.epochs[..end].to_vec(), ..History::default() };
+        let from = store.position().next_epoch;
+        store.catch_up(&mut Epochs(part.source(from))).unwrap();
+    }
+    for (epoch, begins_at) in [(-1, 0), (5, 0), (99, 100), (180, 100), (249, 250), (399, 400), (900, 400)] {
+        let mut began = -1;
+        let view = ViewStore::<Counts<true>>::as_of(directory.path(), epoch, |position| {
+            began = position.next_epoch;
+            Ok(Box::new(Epochs(history.source(position.next_epoch))))
+        });
+        assert_eq!(view.unwrap().fold.entries(), folded::<true>(&history, epoch).fold.entries(), "as of {epoch}");
+        assert_eq!(began, begins_at, "as of {epoch}");
+    }
+}
+
+#[test]
+fn an_epoch_of_another_history_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut history = history(10);
+    let mut store = ViewStore::<Counts<true>>::open(directory.path()).unwrap();
+    let error = store.catch_up(&mut Epochs(history.source(3))).unwrap_err();
+    assert!(error.to_string().starts_with("epoch 3 does not follow epoch 0 of the counts view"), "{error}");
+    history.epochs[6].record.previous_chain_hash = Default::default();
+    let error = store.catch_up(&mut Epochs(history.source(0))).unwrap_err();
+    assert!(error.to_string().contains("its previous chain hash is another"), "{error}");
+}
