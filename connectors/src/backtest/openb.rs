@@ -1,0 +1,188 @@
+//! The openb packing experiment as published: nodes and pods as tables, and the exact order of arrivals by seed.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+
+use csv::StringRecord;
+use flate2::bufread::MultiGzDecoder;
+
+use super::BacktestError;
+
+/// The first bytes of a gzip file (RFC 1952, 2.3.1).
+const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
+
+/// A node of the trace.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TraceNode {
+    /// Its serial name, by which nodes are sorted.
+    pub sn: String,
+    /// CPU, thousandths of a core.
+    pub cpu_milli: i64,
+    /// Memory.
+    pub memory_mib: i64,
+    /// GPUs.
+    pub gpus: i64,
+    /// GPU model; empty for nodes without.
+    pub model: String,
+}
+
+/// A pod of the trace.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TracePod {
+    /// Its name, by which pods are sorted.
+    pub name: String,
+    /// CPU, thousandths of a core.
+    pub cpu_milli: i64,
+    /// Memory.
+    pub memory_mib: i64,
+    /// GPUs.
+    pub gpus: i64,
+    /// Share of each, thousandths.
+    pub gpu_milli: i64,
+    /// Acceptable models, sorted; empty means any.
+    pub models: Vec<String>,
+}
+
+/// One seed's arrivals.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Arrivals {
+    /// Pods in order of arrival, as indices into the pods sorted by name.
+    pub pods: Vec<usize>,
+    /// For each node in order of `sn`, the number that its name begins with.
+    pub node_numbers: Vec<usize>,
+}
+
+/// Nodes sorted by `sn`.
+pub fn nodes(path: &Path) -> Result<Vec<TraceNode>, BacktestError> {
+    let mut nodes = rows(path, |row| {
+        Ok(TraceNode {
+            sn: row.text("sn")?.to_owned(),
+            cpu_milli: row.count("cpu_milli")?,
+            memory_mib: row.count("memory_mib")?,
+            gpus: row.count("gpu")?,
+            model: row.text("model")?.to_owned(),
+        })
+    })?;
+    nodes.sort();
+    Ok(nodes)
+}
+
+/// Pods sorted by name. Some workloads have no column `gpu_spec`: their pods take any model.
+pub fn pods(path: &Path) -> Result<Vec<TracePod>, BacktestError> {
+    let mut pods = rows(path, |row| {
+        let spec = row.optional("gpu_spec");
+        let mut models: Vec<String> = spec.split('|').filter(|model| !model.is_empty()).map(str::to_owned).collect();
+        // A model named twice stays: the published experiment tells kinds apart by the text of their spec.
+        models.sort();
+        Ok(TracePod {
+            name: row.text("name")?.to_owned(),
+            cpu_milli: row.count("cpu_milli")?,
+            memory_mib: row.count("memory_mib")?,
+            gpus: row.count("num_gpu")?,
+            gpu_milli: row.count("gpu_milli")?,
+            models,
+        })
+    })?;
+    pods.sort();
+    Ok(pods)
+}
+
+/// Arrivals of one seed: the lines `<seed> i0 i1 …` and `N<seed> p0 p1 …`.
+pub fn arrivals(path: &Path, seed: u64, nodes: usize, pods: usize) -> Result<Arrivals, BacktestError> {
+    let file = path.display().to_string();
+    let (mut order, mut numbers, mut present) = (None, None, Vec::new());
+    for (i, line) in BufReader::new(open(path)?).lines().enumerate() {
+        let line = line.map_err(|e| unreadable(path, &e))?;
+        let mut words = line.split_ascii_whitespace();
+        let Some(name) = words.next() else { continue };
+        let list = match name.strip_prefix('N') {
+            Some(of) if of == seed.to_string() => &mut numbers,
+            None if name == seed.to_string() => &mut order,
+            None => {
+                present.push(name.to_owned());
+                continue;
+            }
+            Some(_) => continue,
+        };
+        let parsed: Result<Vec<usize>, BacktestError> = words
+            .map(|word| {
+                word.parse().map_err(|_| BacktestError::Field {
+                    file: file.clone(),
+                    line: i as u64 + 1,
+                    field: name.to_owned(),
+                    value: word.to_owned(),
+                    expected: "an index from 0",
+                })
+            })
+            .collect();
+        *list = Some(parsed?);
+    }
+    let (Some(order), Some(numbers)) = (order, numbers) else {
+        return Err(BacktestError::Seed { file, seed, present: present.join(", ") });
+    };
+    if numbers.len() != nodes {
+        return Err(BacktestError::Mismatch { file, what: "nodes", index: numbers.len(), count: nodes });
+    }
+    if let Some(index) = order.iter().find(|index| **index >= pods) {
+        return Err(BacktestError::Mismatch { file, what: "pods", index: *index, count: pods });
+    }
+    Ok(Arrivals { pods: order, node_numbers: numbers })
+}
+
+fn open(path: &Path) -> Result<Box<dyn Read>, BacktestError> {
+    let mut file = BufReader::with_capacity(1 << 16, File::open(path).map_err(|e| unreadable(path, &e))?);
+    let gzipped = file.fill_buf().map_err(|e| unreadable(path, &e))?.starts_with(&GZIP_MAGIC);
+    Ok(if gzipped { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) })
+}
+
+fn unreadable(path: &Path, detail: &dyn std::fmt::Display) -> BacktestError {
+    BacktestError::Read { file: path.display().to_string(), detail: detail.to_string() }
+}
+
+/// A row with its place, for messages.
+struct Row<'a> {
+    file: &'a Path,
+    header: &'a StringRecord,
+    record: &'a StringRecord,
+}
+
+impl Row<'_> {
+    fn optional(&self, column: &str) -> &str {
+        let place = self.header.iter().position(|name| name == column);
+        place.and_then(|place| self.record.get(place)).unwrap_or_default().trim()
+    }
+
+    fn text(&self, column: &'static str) -> Result<&str, BacktestError> {
+        if self.header.iter().any(|name| name == column) {
+            return Ok(self.optional(column));
+        }
+        let header = self.header.iter().collect::<Vec<_>>().join(",");
+        Err(BacktestError::Column { file: self.file.display().to_string(), column, header })
+    }
+
+    fn count(&self, column: &'static str) -> Result<i64, BacktestError> {
+        let text = self.text(column)?;
+        match text.parse() {
+            Ok(count) if count >= 0 => Ok(count),
+            _ => Err(BacktestError::Field {
+                file: self.file.display().to_string(),
+                line: self.record.position().map_or(0, csv::Position::line),
+                field: column.to_owned(),
+                value: text.to_owned(),
+                expected: "a whole number from 0",
+            }),
+        }
+    }
+}
+
+fn rows<T>(path: &Path, parse: impl Fn(Row<'_>) -> Result<T, BacktestError>) -> Result<Vec<T>, BacktestError> {
+    let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(open(path)?);
+    let header = reader.headers().map_err(|e| unreadable(path, &e))?.clone();
+    let mut rows = Vec::new();
+    for record in reader.records() {
+        let record = record.map_err(|e| unreadable(path, &e))?;
+        rows.push(parse(Row { file: path, header: &header, record: &record })?);
+    }
+    Ok(rows)
+}

@@ -1,0 +1,302 @@
+//! The part of a fleet file that operators decide: cell, features, rules, weights, models, tenants and their terms.
+
+use solyx_schemas::events::plans::ExecutorScripted;
+use solyx_schemas::events::policy::*;
+use solyx_schemas::events::usage::Meter;
+use solyx_schemas::ids::{ClassId, FeatureId, GpuModelId, Name, RefId, TenantId};
+use solyx_schemas::units::*;
+
+use super::FleetError;
+use super::expand::{Builder, Lead, sum, symbols_of};
+use super::format::{self, FleetFile};
+
+pub fn build(fleet: &FleetFile, out: &mut Builder) -> Result<(), FleetError> {
+    cell(fleet, out)?;
+    for feature in &fleet.features {
+        let Lead { event_id, source, occurred_us } = out.lead("feature", feature);
+        let feature = FeatureId::from(feature.as_str());
+        out.push("features", FeatureEnabled { event_id, source, occurred_us, feature })?;
+    }
+    if let Some(policy) = &fleet.policy {
+        scheduling(policy, out)?;
+    }
+    for class in &fleet.class {
+        let Lead { event_id, source, occurred_us } = out.lead("class", &class.id);
+        out.push(
+            &format!("class {}", class.id),
+            PriorityClassSet {
+                event_id,
+                source,
+                occurred_us,
+                class: ClassId::from(class.id.as_str()),
+                value: class.value,
+                preempts: class.preempts,
+                preemptible: class.preemptible,
+                minimum_run_us: class.minimum_run.0,
+            },
+        )?;
+    }
+    if let Some(weights) = &fleet.weights {
+        cost_weights(weights, fleet, out)?;
+    }
+    for model in &fleet.gpu_model {
+        let Lead { event_id, source, occurred_us } = out.lead("gpu_model", &model.id);
+        let speed = |(kind, speed): (&String, &super::values::Ratio)| KindSpeed {
+            kind: Name::from(kind.as_str()),
+            speed_milli: Milli(speed.0),
+        };
+        out.push(
+            &format!("gpu_model {}", model.id),
+            GpuModelDeclared {
+                event_id,
+                source,
+                occurred_us,
+                model: GpuModelId::from(model.id.as_str()),
+                memory_mib: MemoryMib(model.memory_mib),
+                idle_w: PowerW(model.idle_w),
+                max_w: PowerW(model.max_w),
+                nvlink_domain_size: Count(model.nvlink),
+                mig_profiles: Vec::new(),
+                speeds: model.speeds.iter().map(speed).collect(),
+            },
+        )?;
+    }
+    rates(fleet, out)?;
+    tenants(fleet, out)?;
+    if let Some(executor) = &fleet.executor {
+        let Lead { event_id, source, occurred_us } = out.lead("executor", &executor.id);
+        out.push(
+            "executor",
+            ExecutorScripted {
+                event_id,
+                source,
+                occurred_us,
+                executor: executor.id.as_str().into(),
+                seed: Count(executor.seed),
+                start_delay_us: executor.start_delay.0,
+                stop_delay_us: executor.stop_delay.0,
+                node_failures_per_1000_h: Count(executor.node_failures_per_1000_h),
+                spot_reclaims_per_1000_h: Count(executor.spot_reclaims_per_1000_h),
+                repair_us: executor.repair.0,
+                power_interval_us: executor.power_interval.0,
+                busy_power_milli: Milli(executor.busy_power.0),
+            },
+        )?;
+    }
+    Ok(())
+}
+
+fn cell(fleet: &FleetFile, out: &mut Builder) -> Result<(), FleetError> {
+    let cell = &fleet.cell;
+    let Lead { event_id, source, occurred_us } = out.lead("cell", &cell.id);
+    let partitions = |(topic, count): (&String, &i64)| TopicPartitions {
+        topic: Name::from(topic.as_str()),
+        partitions: Count(*count),
+    };
+    out.push(
+        "cell",
+        CellDeclared {
+            event_id,
+            source,
+            occurred_us,
+            cell_id: cell.id.as_str().into(),
+            reference_currency: cell.currency.0,
+            partitions: cell.partitions.iter().map(partitions).collect(),
+            epoch_records_max: Count(cell.epoch_records),
+            epoch_bytes_max: Count(cell.epoch_bytes),
+            epoch_latency_max_us: cell.epoch_latency.0,
+        },
+    )
+}
+
+fn scheduling(policy: &format::Policy, out: &mut Builder) -> Result<(), FleetError> {
+    let Lead { event_id, source, occurred_us } = out.lead("policy", "cell");
+    let count = |n: Option<i64>| n.map(Count);
+    let span = |s: Option<super::values::Span>| s.map(|s| s.0);
+    let ratio = |r: Option<super::values::Ratio>| r.map(|r| Milli(r.0));
+    out.push(
+        "policy",
+        SchedulingPolicySet {
+            event_id,
+            source,
+            occurred_us,
+            scope: Name::from("cell"),
+            order_rule: Name::from(policy.order_rule.as_str()),
+            packing_rule: Name::from(policy.packing_rule.as_str()),
+            half_life_us: span(policy.half_life),
+            surcharge_gpu_hours: policy.surcharge_gpu_hours.iter().map(|n| Count(*n)).collect(),
+            surcharge_us: policy.surcharge.iter().map(|s| s.0).collect(),
+            promised_milli: ratio(policy.promised),
+            backfill_depth: count(policy.backfill_depth),
+            preemptions_max: count(policy.preemptions_max),
+            preemption_grace_us: span(policy.preemption_grace),
+            run_lease_us: span(policy.run_lease),
+            retries_max: count(policy.retries_max),
+            retry_backoff_us: span(policy.retry_backoff),
+            lemon_failures_max: count(policy.lemon_failures_max),
+            lemon_window_us: span(policy.lemon_window),
+            consolidation_budget_us: span(policy.consolidation_budget),
+            plan_interval: count(policy.plan_interval),
+            tick_us: span(policy.tick),
+            default_expected_work_us: policy.default_expected_work.map(|s| WorkUs(s.0.0)),
+            deferral_max_us: span(policy.deferral_max),
+            deferral_saving_min_milli: ratio(policy.deferral_saving_min),
+            lease_orders_max: count(policy.lease_orders_max),
+            lease_idle_us: span(policy.lease_idle),
+            prior_weight: count(policy.prior_weight),
+            ..SchedulingPolicySet::default()
+        },
+    )
+}
+
+fn cost_weights(weights: &format::Weights, fleet: &FleetFile, out: &mut Builder) -> Result<(), FleetError> {
+    let owned_first =
+        out.symbol("weights, field owned_first", &weights.owned_first, OwnedFirst::parse, symbols_of!(OwnedFirst))?;
+    let Lead { event_id, source, occurred_us } = out.lead("weights", "cell");
+    let waiting = |class: &format::Class| ClassWeight {
+        class: ClassId::from(class.id.as_str()),
+        waiting_micros_per_hour: RateMicros(class.waiting_per_hour.0),
+    };
+    out.push(
+        "weights",
+        CostWeightsSet {
+            event_id,
+            source,
+            occurred_us,
+            scope: Name::from("cell"),
+            from_us: occurred_us,
+            to_us: None,
+            currency: weights.currency.0,
+            carbon_micros_per_kg: RateMicros(weights.carbon_per_kg.0),
+            waiting: fleet.class.iter().map(waiting).collect(),
+            risk_milli: Milli(weights.risk.0),
+            latency_micros_per_ms_gpu_hour: RateMicros(weights.latency_per_ms_gpu_hour.0),
+            owned_first,
+            spot_reclaims_per_1000_h: Count(weights.spot_reclaims_per_1000_h),
+            node_failures_per_1000_h: Count(weights.node_failures_per_1000_h),
+        },
+    )
+}
+
+fn rates(fleet: &FleetFile, out: &mut Builder) -> Result<(), FleetError> {
+    for rate in &fleet.exchange_rate {
+        let effective = rate.effective.map_or(out.at(), |moment| moment.0);
+        let pair = format!("{}-{}", rate.from.0, rate.to.0);
+        let lead = out.lead("exchange_rate", &format!("{pair}/{}", effective.0 / SECOND_US));
+        out.push(
+            &format!("exchange_rate {pair}"),
+            ExchangeRateSet {
+                event_id: lead.event_id,
+                source: lead.source,
+                occurred_us: lead.occurred_us,
+                from_currency: rate.from.0,
+                to_currency: rate.to.0,
+                numerator: Count(rate.numerator),
+                denominator: Count(rate.denominator),
+                effective_from_us: effective,
+            },
+        )?;
+    }
+    for card in &fleet.rate_card {
+        let place = format!("rate_card {}", card.id);
+        let lines = card.line.iter().map(|line| rate_line(line, &place, out)).collect::<Result<_, _>>()?;
+        let Lead { event_id, source, occurred_us } = out.lead("rate_card", &card.id);
+        out.push(
+            &place,
+            RateCardSet {
+                event_id,
+                source,
+                occurred_us,
+                rate_card: RefId::from(card.id.as_str()),
+                tenant: card.tenant.as_deref().map(TenantId::from),
+                from_us: card.from.map_or(out.at(), |moment| moment.0),
+                to_us: card.to.map(|moment| moment.0),
+                currency: card.currency.0,
+                lines,
+            },
+        )?;
+    }
+    Ok(())
+}
+
+fn rate_line(line: &format::RateLine, place: &str, out: &Builder) -> Result<RateLine, FleetError> {
+    let place = format!("{place}, line {}", line.meter);
+    let tiers = match (line.price, line.tiers.as_slice()) {
+        (Some(price), []) => vec![PriceTier { up_to: None, price_micros: RateMicros(price.0) }],
+        (None, [_, ..]) => {
+            let tier = |tier: &format::Tier| PriceTier {
+                up_to: tier.up_to.map(Count),
+                price_micros: RateMicros(tier.price.0),
+            };
+            line.tiers.iter().map(tier).collect()
+        }
+        _ => return Err(out.error(&place, "both or neither of price and tiers", "one of them")),
+    };
+    Ok(RateLine {
+        meter: out.symbol(&format!("{place}, field meter"), &line.meter, Meter::parse, symbols_of!(Meter))?,
+        gpu_model: line.gpu_model.as_deref().map(GpuModelId::from),
+        class: line.class.as_deref().map(ClassId::from),
+        tiers,
+        mode: if line.volume { TierMode::Volume } else { TierMode::Graduated },
+    })
+}
+
+fn tenants(fleet: &FleetFile, out: &mut Builder) -> Result<(), FleetError> {
+    for tenant in &fleet.tenant {
+        let Lead { event_id, source, occurred_us } = out.lead("tenant", &tenant.id);
+        out.push(
+            &format!("tenant {}", tenant.id),
+            TenantDeclared {
+                event_id,
+                source,
+                occurred_us,
+                tenant: TenantId::from(tenant.id.as_str()),
+                parent: tenant.parent.as_deref().map(TenantId::from),
+                weight_milli: Milli(tenant.weight.0),
+                billing_currency: tenant.currency.0,
+                invoice_day: Count(tenant.invoice_day),
+            },
+        )?;
+    }
+    for quota in &fleet.quota {
+        let of = [Some(&quota.tenant), quota.project.as_ref(), quota.gpu_model.as_ref()];
+        let id = of.into_iter().map(|part| part.map_or("-", String::as_str)).collect::<Vec<_>>().join("/");
+        let Lead { event_id, source, occurred_us } = out.lead("quota", &id);
+        let gpus = |ratio: super::values::Ratio| GpuMilli(ratio.0);
+        out.push(
+            &format!("quota {id}"),
+            QuotaSet {
+                event_id,
+                source,
+                occurred_us,
+                tenant: TenantId::from(quota.tenant.as_str()),
+                project: quota.project.as_deref().map(Into::into),
+                gpu_model: quota.gpu_model.as_deref().map(Into::into),
+                guaranteed_milli: gpus(quota.guaranteed),
+                borrowing_limit_milli: quota.borrowing.map(gpus),
+                lending_limit_milli: quota.lending.map(gpus),
+                over_quota_weight_milli: quota.over_quota_weight.map(|ratio| Milli(ratio.0)),
+            },
+        )?;
+    }
+    for budget in &fleet.budget {
+        let Lead { event_id, source, occurred_us } = out.lead("budget", &budget.id);
+        out.push(
+            &format!("budget {}", budget.id),
+            BudgetSet {
+                event_id,
+                source,
+                occurred_us,
+                budget: RefId::from(budget.id.as_str()),
+                tenant: TenantId::from(budget.tenant.as_str()),
+                project: budget.project.as_deref().map(Into::into),
+                job: budget.job.as_deref().map(Into::into),
+                amount: sum(budget.amount, budget.currency),
+                period_from_us: budget.from.map(|moment| moment.0),
+                period_to_us: budget.to.map(|moment| moment.0),
+                kind: if budget.hard { BudgetKind::Hard } else { BudgetKind::Soft },
+            },
+        )?;
+    }
+    Ok(())
+}

@@ -1,0 +1,8 @@
+//! Logs, sources and executors: everything that touches the world.
+
+pub mod backtest;
+pub mod executor;
+pub mod fleet;
+pub mod generate;
+pub mod import;
+pub mod log;

@@ -1,0 +1,191 @@
+//! An archive as a log that is only read: audits and views fold it without importing it first.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use solyx_schemas::log::{Log, LogError, LogErrorKind, Producer, ReadLimit, StoredRecord};
+use solyx_schemas::topics::{Topic, TopicName};
+
+use super::avro::Input;
+use super::container::{BlockPlace, ContainerReader};
+use super::manifest::{Manifest, RecordFile, damaged, inside, missing};
+use super::rows::RowReader;
+use crate::log::heads::{Slots, locked};
+
+/// A log in an archive's files. Each block's checksum is checked when it is read; that the files are those of the manifest is
+/// for [`super::verify`] to say.
+pub struct ArchiveLog {
+    dir: PathBuf,
+    manifest: Manifest,
+    slots: Slots,
+    partitions: Vec<Partition>,
+}
+
+struct Partition {
+    files: Vec<RecordFile>,
+    /// Where the last read left off: the next one mostly goes on from there.
+    place: Mutex<Option<Place>>,
+}
+
+/// An open file and the block that was read last.
+struct Place {
+    file: usize,
+    reader: ContainerReader,
+    rows: RowReader,
+    /// Blocks with the ordinal of their first record.
+    blocks: Vec<(u64, BlockPlace)>,
+    /// The block whose records are in `bytes`.
+    block: usize,
+    bytes: Vec<u8>,
+    /// Ordinal and place in `bytes` of the next record.
+    next: u64,
+    at: usize,
+}
+
+impl ArchiveLog {
+    /// Opens the archive in `dir`: its manifest must be good and its files there.
+    pub fn open(dir: &Path) -> Result<Arc<Self>, LogError> {
+        let manifest = Manifest::open(dir)?;
+        for file in manifest.hashed() {
+            let found =
+                std::fs::metadata(inside(dir, &file.path)).map_err(|e| damaged(dir, &file.path, missing(&e)))?;
+            if found.len() != file.bytes {
+                let what = format!("has {} bytes, the manifest says {}", found.len(), file.bytes);
+                return Err(damaged(dir, &file.path, what));
+            }
+        }
+        let slots = Slots::new(|topic| manifest.partitions.get(&topic.name()).copied().unwrap_or(0));
+        let mut partitions: Vec<Partition> =
+            slots.iter().map(|_| Partition { files: Vec::new(), place: Mutex::new(None) }).collect();
+        for file in &manifest.files {
+            let topic = file.topic().map_err(|what| damaged(dir, &file.file.path, what))?;
+            partitions[slots.index(topic, file.partition)?].files.push(file.clone());
+        }
+        Ok(Arc::new(Self { dir: dir.to_owned(), manifest, slots, partitions }))
+    }
+
+    /// Its manifest.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// Partitions of each topic, as a log must have them to take this archive in.
+    pub fn partition_counts(&self) -> BTreeMap<Topic, u32> {
+        super::export::counts_of(&self.manifest.partitions)
+    }
+
+    fn open_file(&self, partition: &Partition, file: usize) -> Result<Place, LogError> {
+        let RecordFile { file: hashed, from, next, .. } = &partition.files[file];
+        let wrong = |what: &dyn std::fmt::Display| damaged(&self.dir, &hashed.path, what);
+        let mut reader = ContainerReader::open(&inside(&self.dir, &hashed.path)).map_err(|e| wrong(&e))?;
+        let rows = RowReader::new(&reader.schema().map_err(|e| wrong(&e))?).map_err(|e| wrong(&e))?;
+        let mut first = *from;
+        let mut blocks = Vec::new();
+        for place in reader.places().map_err(|e| wrong(&e))? {
+            blocks.push((first, place));
+            first += place.records;
+        }
+        if first != *next {
+            return Err(wrong(&format!("has records up to {first}, the manifest says {next}")));
+        }
+        Ok(Place { file, reader, rows, blocks, block: usize::MAX, bytes: Vec::new(), next: 0, at: 0 })
+    }
+}
+
+impl Place {
+    /// Puts the block with this record into memory, unless it is there and the record still to come.
+    fn seek(&mut self, ordinal: u64) -> std::io::Result<()> {
+        let block = self.blocks.partition_point(|(first, _)| *first <= ordinal).saturating_sub(1);
+        if self.block != block {
+            self.reader.block(self.blocks[block].1, &mut self.bytes)?;
+            self.block = block;
+        } else if self.next <= ordinal {
+            return Ok(());
+        }
+        (self.next, self.at) = (self.blocks[block].0, 0);
+        Ok(())
+    }
+
+    /// The next record of the block in memory; nothing when its bytes are not a row.
+    fn next(&mut self, topic: TopicName, partition: u32) -> Option<StoredRecord> {
+        let mut input = Input::new(&self.bytes, self.at);
+        let row = self.rows.read(&mut input, topic, partition)?;
+        if row.stored.ordinal != self.next {
+            return None;
+        }
+        (self.next, self.at) = (self.next + 1, input.at());
+        Some(row.stored)
+    }
+}
+
+impl Log for ArchiveLog {
+    fn partitions(&self, topic: TopicName) -> u32 {
+        self.slots.count(topic)
+    }
+
+    fn end(&self, topic: TopicName, partition: u32) -> Result<u64, LogError> {
+        let slot = self.slots.index(topic, partition)?;
+        Ok(self.partitions[slot].files.last().map_or(0, |file| file.next))
+    }
+
+    fn read(
+        &self,
+        topic: TopicName,
+        partition: u32,
+        from: u64,
+        limit: ReadLimit,
+    ) -> Result<Vec<StoredRecord>, LogError> {
+        let files = &self.partitions[self.slots.index(topic, partition)?];
+        let mut open = locked(&files.place);
+        let mut read: Vec<StoredRecord> = Vec::new();
+        let (mut next, mut bytes) = (from, 0);
+        while let Some(file) = files.files.iter().position(|file| (file.from..file.next).contains(&next)) {
+            if open.as_ref().is_none_or(|place| place.file != file) {
+                *open = Some(self.open_file(files, file)?);
+            }
+            let Some(place) = open.as_mut() else { break };
+            let path = &files.files[file].file.path;
+            place.seek(next).map_err(|e| damaged(&self.dir, path, e))?;
+            let until = place.blocks.get(place.block + 1).map_or(files.files[file].next, |(first, _)| *first);
+            while place.next < until {
+                let (at, ordinal) = (place.at, place.next);
+                let Some(stored) = place.next(topic, partition) else {
+                    *open = None;
+                    return Err(damaged(&self.dir, path, format!("has no whole row at ordinal {ordinal}")));
+                };
+                if ordinal < next {
+                    continue;
+                }
+                bytes += stored.record.size();
+                if !read.is_empty() && (read.len() >= limit.records || bytes > limit.bytes) {
+                    (place.at, place.next) = (at, ordinal);
+                    return Ok(read);
+                }
+                read.push(stored);
+                next += 1;
+            }
+        }
+        Ok(read)
+    }
+
+    /// Nothing is ever appended to an archive: what is not there now does not come, and this does not wait for it.
+    fn wait(&self, positions: &[(TopicName, u32, u64)], _: Instant) -> Result<bool, LogError> {
+        for (topic, partition, from) in positions {
+            if self.end(*topic, *partition)? > *from {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn producer(&self, name: &str) -> Result<Box<dyn Producer>, LogError> {
+        Err(LogError::new(
+            LogErrorKind::Stop,
+            "an archive cannot be written",
+            format!("{}: producer {name} asked to", self.dir.display()),
+            "import it into a log",
+        ))
+    }
+}
