@@ -1,0 +1,61 @@
+//! The command line.
+
+use clap::{Parser, Subcommand};
+
+use crate::commands;
+
+/// The control plane of a hybrid GPU fleet: one log, and what follows from it.
+#[derive(Debug, Parser)]
+#[command(
+    name = "solyx",
+    version,
+    propagate_version = true,
+    arg_required_else_help = true,
+    max_term_width = 110,
+    after_help = "Exit codes: 0 good, 1 a finding, 2 wrong use, 3 environment.\n\
+                  SOLYX_LOG=info (or debug) says more on stderr.\n\n\
+                  Examples:\n  \
+                  solyx events example JobRequested\n  \
+                  solyx publish fleet.toml --log world\n  \
+                  solyx run --log world --virtual --until-idle\n  \
+                  solyx audit --log world --json"
+)]
+pub struct Cli {
+    /// Write JSON with stable field names instead of text.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Publish a fleet file, or a file of events.
+    Publish(commands::publish::Publish),
+    /// Import a trace or a feed to the staged topics of a virtual run.
+    Import(commands::import::Import),
+    /// Generate a world from a seed.
+    Generate(commands::generate::Generate),
+    /// Run the engine, in real or in virtual time.
+    Run(commands::run::Run),
+    /// Show the billing, DCIM, failover or jobs view.
+    View(commands::view::View),
+    /// Say what became of a job and why.
+    Explain(commands::explain::Explain),
+    /// Put worlds side by side, on the terminal or as a page with charts.
+    Compare(commands::compare::Compare),
+    /// Derive everything again and compare.
+    Audit(commands::audit::Audit),
+    /// Write, read back and verify archives.
+    Archive(commands::archive::Archive),
+    /// Run a published experiment through the kernel's own rules.
+    Backtest(commands::backtest::Backtest),
+    /// Look after a world: what waits, what is stale, disk, versions.
+    Doctor(commands::doctor::Doctor),
+    /// Look at the contract: list, describe and validate events.
+    Events(commands::events::Events),
+    /// Write the completions of a shell to stdout.
+    Completions(commands::completions::Completions),
+}

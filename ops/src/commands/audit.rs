@@ -1,0 +1,54 @@
+//! `solyx audit`: derives every decision and digest again and names the first difference.
+
+use clap::Args;
+use solyx_runtime::{AuditOptions, Progress};
+
+use crate::failure::{Exit, Failure, Outcome};
+use crate::world::Source;
+use crate::{output, progress};
+
+/// Derive everything again from a log or an archive and compare.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  solyx audit --log world --json\n  solyx audit --archive world-archive --until-epoch 1000"
+)]
+pub struct Audit {
+    #[command(flatten)]
+    source: Source,
+    /// The last epoch to look at.
+    #[arg(long, value_name = "EPOCH")]
+    until_epoch: Option<i64>,
+}
+
+/// Runs it.
+pub fn run(command: &Audit, json: bool) -> Outcome {
+    let log = command.source.open()?;
+    let bar = progress::spinner("epochs audited:", json);
+    // The index of ids of a long history does not fit into memory.
+    let scratch = tempfile::Builder::new().prefix("solyx-audit-").tempdir().map_err(|e| {
+        Failure::environment("no directory for the audit's index of ids", e, "set TMPDIR to one that can be written")
+    })?;
+    let options = AuditOptions { index_dir: Some(scratch.path().join("index")), until_epoch: command.until_epoch };
+    let report = solyx_runtime::audit(&*log, &options, &mut |p: &Progress| bar.set_position(p.epochs));
+    bar.finish_and_clear();
+    let report = report.map_err(super::run::failure)?;
+    if json {
+        output::json(&report);
+    } else {
+        let verdict = if report.ok { "everything came out as recorded" } else { "something differs" };
+        output::line(format!(
+            "{verdict}: {} epochs, {} events, {} events/s",
+            output::grouped(report.epochs),
+            output::grouped(report.events),
+            output::grouped(report.events_per_s)
+        ));
+        output::line(format!("chain head {}", report.chain_head));
+        output::line(
+            "taken as recorded, for no log can prove them: ranges, times, terms, engine versions, and schemas and features unknown then",
+        );
+        if let Some(difference) = &report.first_difference {
+            output::line(format!("first difference: {difference}"));
+        }
+    }
+    Ok(if report.ok { Exit::Good } else { Exit::Finding })
+}

@@ -1,0 +1,38 @@
+//! The commands, one file each.
+
+use crate::cli::{Cli, Command};
+use crate::failure::Outcome;
+
+pub mod archive;
+pub mod audit;
+pub mod backtest;
+pub mod compare;
+pub mod completions;
+pub mod doctor;
+pub mod events;
+pub mod explain;
+pub mod generate;
+pub mod import;
+pub mod publish;
+pub mod run;
+mod shown;
+pub mod view;
+
+/// Runs what the command line says.
+pub fn run(cli: &Cli) -> Outcome {
+    match &cli.command {
+        Command::Publish(command) => publish::run(command, cli.json),
+        Command::Import(command) => import::run(command, cli.json),
+        Command::Generate(command) => generate::run(command, cli.json),
+        Command::Run(command) => run::run(command, cli.json),
+        Command::View(command) => view::run(command, cli.json),
+        Command::Explain(command) => explain::run(command, cli.json),
+        Command::Compare(command) => compare::run(command, cli.json),
+        Command::Audit(command) => audit::run(command, cli.json),
+        Command::Archive(command) => archive::run(command, cli.json),
+        Command::Backtest(command) => backtest::run(command, cli.json),
+        Command::Doctor(command) => doctor::run(command, cli.json),
+        Command::Events(command) => events::run(command, cli.json),
+        Command::Completions(command) => completions::run(command),
+    }
+}

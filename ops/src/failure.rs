@@ -1,0 +1,78 @@
+//! How a command ends: exit codes, and errors in three parts.
+
+use solyx_schemas::log::LogError;
+
+/// The exit code of a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// All is well.
+    Good = 0,
+    /// The command did its work and found something that somebody should look at.
+    Finding = 1,
+    /// The command line or a file's content is wrong.
+    Usage = 2,
+    /// The machine, the disk or the log is not as it has to be.
+    Environment = 3,
+}
+
+/// Why a command could not do its work.
+#[derive(Debug)]
+pub struct Failure {
+    /// Exit code.
+    pub exit: Exit,
+    /// What happened.
+    pub what: String,
+    /// Detail.
+    pub detail: String,
+    /// The way out.
+    pub hint: String,
+}
+
+/// What a command comes to.
+pub type Outcome = Result<Exit, Failure>;
+
+impl Failure {
+    /// Wrong use.
+    pub fn usage(what: impl Into<String>, detail: impl ToString, hint: impl Into<String>) -> Self {
+        Self { exit: Exit::Usage, what: what.into(), detail: detail.to_string(), hint: hint.into() }
+    }
+
+    /// A machine, disk or log that is not as it has to be.
+    pub fn environment(what: impl Into<String>, detail: impl ToString, hint: impl Into<String>) -> Self {
+        Self { exit: Exit::Environment, what: what.into(), detail: detail.to_string(), hint: hint.into() }
+    }
+
+    /// A finding that ends the command.
+    pub fn finding(what: impl Into<String>, detail: impl ToString, hint: impl Into<String>) -> Self {
+        Self { exit: Exit::Finding, what: what.into(), detail: detail.to_string(), hint: hint.into() }
+    }
+
+    /// Writes it to stderr.
+    pub fn report(&self, json: bool) {
+        if json {
+            let error = serde_json::json!({
+                "error": {"what": self.what, "detail": self.detail, "hint": self.hint, "exit": self.exit as u8},
+            });
+            eprintln!("{error}");
+        } else {
+            eprintln!("error: {}\n  detail: {}\n  hint: {}", self.what, self.detail, self.hint);
+        }
+    }
+}
+
+impl From<LogError> for Failure {
+    fn from(e: LogError) -> Self {
+        Self::environment(e.what, e.detail, e.hint)
+    }
+}
+
+/// A failure to open or read a file that the user named.
+pub fn unreadable(path: &std::path::Path, error: std::io::Error) -> Failure {
+    let what = format!("cannot read {}", path.display());
+    match error.kind() {
+        std::io::ErrorKind::NotFound => Failure::usage(what, error, "check the path"),
+        std::io::ErrorKind::IsADirectory => Failure::usage(what, error, "name a file"),
+        _ => Failure::environment(what, error, "check the permissions and the disk"),
+    }
+}

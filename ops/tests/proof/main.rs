@@ -1,0 +1,12 @@
+//! The binary as people and scripts use it, and what is thrown at it: bad events, damaged files, kills, a full disk. Whatever
+//! happens, it says what is wrong and how to go on, and nothing that was taken is lost or doubled.
+
+#![allow(clippy::unwrap_used)]
+
+mod bad_events;
+mod bad_files;
+mod contents;
+mod equal_views;
+mod kills;
+mod traces;
+mod world;
