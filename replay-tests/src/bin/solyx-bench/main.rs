@@ -1,0 +1,85 @@
+//! Benchmarks that print ratios: each thing measured beside a named yardstick, in the same run, over the same records.
+//!
+//! Nothing here decides a test. A measure and its yardstick take turns, so that what slows the machine down slows both;
+//! the median and the spread of all turns are said, and so is what it ran on.
+
+mod decoding;
+mod history;
+mod machine;
+mod measure;
+mod packing;
+mod queued;
+mod replay;
+mod report;
+mod views;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::Parser;
+
+use history::History;
+use measure::Measure;
+use report::Report;
+
+/// Measure decoding, applying, deciding, views, memory and audits against named yardsticks.
+#[derive(Debug, Parser)]
+#[command(name = "bench", version, max_term_width = 110)]
+struct Options {
+    /// Write JSON with stable field names instead of a table.
+    #[arg(long)]
+    json: bool,
+    /// Directory of the published traces; without it packing is measured on a generated workload.
+    #[arg(long, value_name = "DIR")]
+    traces: Option<PathBuf>,
+    /// Turns of each measure and its yardstick.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    runs: u32,
+    /// Seed of the generated world.
+    #[arg(long, default_value_t = 7)]
+    seed: u64,
+    /// Jobs of the generated world.
+    #[arg(long, default_value_t = 1_000)]
+    jobs: u32,
+    /// Jobs that wait while memory is measured.
+    #[arg(long, default_value_t = 100_000)]
+    queued: u32,
+    /// Measure memory only, in this process, and print the numbers: what the benchmark runs in a process of its own.
+    #[arg(long, hide = true)]
+    only_queued: bool,
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    let outcome =
+        if options.only_queued { queued::in_this_process(options.seed, options.queued) } else { run(&options) };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: the benchmark did not run: {error:#}");
+            ExitCode::from(3)
+        }
+    }
+}
+
+fn run(options: &Options) -> anyhow::Result<()> {
+    let begun = Instant::now();
+    let say = |what: &str| eprintln!("{:>4} s  {what}", begun.elapsed().as_secs());
+    say("generating a world and running it in virtual time");
+    let history = History::make(options.seed, options.jobs)?;
+    let mut measures: Vec<Measure> = Vec::new();
+    say("decoding and applying");
+    measures.extend(decoding::measure(&history, options.runs)?);
+    say("deciding on where to pack");
+    measures.extend(packing::measure(options.traces.as_deref(), options.seed, options.runs)?);
+    say("folding views");
+    measures.extend(views::measure(&history, options.runs)?);
+    say("auditing");
+    measures.extend(replay::measure(&history, options.runs)?);
+    say("memory of queued jobs");
+    measures.extend(queued::measure(options.seed, options.queued)?);
+    let report = Report::new(&history, measures, begun.elapsed());
+    println!("{}", if options.json { report.json()? } else { report.text() });
+    Ok(())
+}

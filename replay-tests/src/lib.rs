@@ -1,0 +1,1 @@
+//! Golden traces, properties over whole worlds, faults and benchmarks.
