@@ -1,5 +1,7 @@
 //! The archive: everything a log holds goes in and comes out, other tools read it, and what differs is named.
 
+#![allow(clippy::unwrap_used)] // helpers of tests
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -1,5 +1,7 @@
 //! The embedded log and the log in memory: what their trait promises.
 
+#![allow(clippy::unwrap_used)] // helpers of tests
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};

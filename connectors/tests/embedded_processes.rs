@@ -2,6 +2,8 @@
 //!
 //! Each test runs itself again as a child process, told apart by an environment variable that names the log's directory.
 
+#![allow(clippy::unwrap_used)] // helpers of tests
+
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};

@@ -1,5 +1,7 @@
 //! A process that reads the log while an engine writes it: it sees whole epochs only, and all of them.
 
+#![allow(clippy::unwrap_used)] // helpers of tests
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 

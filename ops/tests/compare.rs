@@ -86,7 +86,10 @@ fn figures_have_stable_names_and_agree_with_the_views_they_are_from() {
         let waiting = &stage["waiting"];
         assert!(integer(&waiting["p50_us"]) <= integer(&waiting["p95_us"]));
         assert!(integer(&waiting["p95_us"]) <= integer(&waiting["max_us"]));
-        assert_eq!(waiting["counts"].as_array().expect("counts").iter().map(integer).sum::<i64>(), integer(&waiting["placed"]));
+        assert_eq!(
+            waiting["counts"].as_array().expect("counts").iter().map(integer).sum::<i64>(),
+            integer(&waiting["placed"])
+        );
         let cost = &stage["cost"];
         let kinds = ["leases_micros", "commitments_micros", "depreciation_micros", "energy_micros"];
         let sum: i64 = kinds.iter().map(|kind| integer(&cost[kind])).sum();
@@ -144,7 +147,9 @@ fn an_invoice_adds_up_and_one_that_is_not_there_is_a_finding() {
 #[test]
 fn every_view_is_text_for_people_too() {
     let (hybrid, _) = worlds();
-    for (view, expected) in [("billing", "margin"), ("dcim", "power tree of MetaPod Frankfurt"), ("jobs", "waited: p50")] {
+    for (view, expected) in
+        [("billing", "margin"), ("dcim", "power tree of MetaPod Frankfurt"), ("jobs", "waited: p50")]
+    {
         let output = solyx(&["view", view, "--log", hybrid]);
         assert_eq!(code(&output), 0, "{view}: {}", text(&output.stderr));
         assert!(text(&output.stdout).contains(expected), "{view}: {}", text(&output.stdout));
@@ -162,15 +167,14 @@ fn falsified(from: &Path, to: &Path) {
             records.extend(read.into_iter().map(|stored| stored.record));
         }
     }
-    let mut placements = records.iter_mut().filter_map(|record| {
-        match Codec::global().decode(&record.value).ok()?.event {
+    let mut placements =
+        records.iter_mut().filter_map(|record| match Codec::global().decode(&record.value).ok()?.event {
             Event::JobPlaced(placed) => Some((record, placed)),
             _ => None,
-        }
-    });
+        });
     let (record, mut placed) = placements.nth(50).expect("fifty jobs were placed");
     placed.terms.energy_micros.0 -= 1;
-    record.value = Codec::global().encode(&placed.into());
+    record.value = Codec::global().encode(&(*placed).into());
     let options = EmbeddedOptions { durability: Durability::EveryN(1_000), partitions: None };
     let log = EmbeddedLog::open(&to.join("log"), options).expect("a new log");
     let mut producer = log.producer("copy").expect("a producer");

@@ -1,5 +1,7 @@
 //! Billing on small histories: what an invoice says, and where money and GPU time go.
 
+#![allow(clippy::unwrap_used)] // helpers of tests
+
 mod common;
 
 use common::History;

@@ -1,5 +1,7 @@
 //! Laws of billing on random histories: GPU time and money are conserved.
 
+#![allow(clippy::unwrap_used)] // helpers of tests
+
 mod common;
 
 use std::collections::BTreeMap;

@@ -1,5 +1,7 @@
 //! The jobs view on a small history: where jobs stand and how long they waited.
 
+#![allow(clippy::unwrap_used)] // helpers of tests
+
 mod common;
 
 use common::History;

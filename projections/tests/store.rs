@@ -1,5 +1,7 @@
 //! The store of views: one batch, rebuild and swap, as of, reading beside the writer.
 
+#![allow(clippy::unwrap_used)] // helpers of tests
+
 mod common;
 
 use common::History;

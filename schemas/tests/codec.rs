@@ -1,5 +1,7 @@
 //! The bytes are Avro's, and there is one way to write each event.
 
+#![allow(clippy::unwrap_used)] // helpers of tests
+
 use apache_avro::Schema;
 use apache_avro::reader::datum::GenericDatumReader;
 use apache_avro::writer::datum::GenericDatumWriter;

@@ -1,5 +1,7 @@
 //! The schema files, the lock file and the structs say the same. `SOLYX_UPDATE=1` writes the files from the structs.
 
+#![allow(clippy::unwrap_used)] // helpers of tests
+
 use std::path::{Path, PathBuf};
 
 use apache_avro::Schema;

@@ -1,5 +1,7 @@
 //! Events as JSON: what is accepted, what comes back, and what an error says.
 
+#![allow(clippy::unwrap_used)] // helpers of tests
+
 use serde_json::{Value, json};
 use solyx_schemas::describe::describe;
 use solyx_schemas::events::{EVENT_TYPES, Event, event_type};

@@ -3,6 +3,8 @@
 //! To make a release, run this test with `SOLYX_RELEASE=0.2.0`: it writes today's schema files and golden bytes to
 //! `schemas/released/0.2.0`. A version that exists is never written again.
 
+#![allow(clippy::unwrap_used)] // helpers of tests
+
 use std::path::{Path, PathBuf};
 
 use apache_avro::Schema;

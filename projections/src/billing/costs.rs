@@ -189,7 +189,8 @@ impl Billing {
         currency: &str,
         measured: &ExactSum,
     ) -> Result<(), RatingError> {
-        let of_jobs = self.tables.energy_costs.iter().filter(|((_, p, m, c), _)| p == pool && *m == month && c == currency);
+        let of_jobs =
+            self.tables.energy_costs.iter().filter(|((_, p, m, c), _)| p == pool && *m == month && c == currency);
         let metered = of_jobs.map(|(_, sum)| rounded(sum)).sum::<Result<i128, RatingError>>()?;
         let idle = micros((rounded(measured)? - metered).max(0))?;
         let cost = self.in_reference(idle, Currency::parse(currency).unwrap_or_default(), month.end())?;

@@ -22,12 +22,10 @@ use stage::Stage;
 
 /// Put worlds side by side: jobs, waiting, money, energy, carbon, and what each of them is made of.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  solyx compare software-only hybrid metapods\n  \
+#[command(after_help = "Examples:\n  solyx compare software-only hybrid metapods\n  \
                   solyx compare software-only hybrid metapods --audit --html report.html\n\n\
                   The page holds its charts and needs nothing else: it can be mailed, kept and printed. The names of the\n\
-                  worlds are those of their cells. A world that fails its audit makes the exit code 1."
-)]
+                  worlds are those of their cells. A world that fails its audit makes the exit code 1.")]
 pub struct Compare {
     /// Directories of the worlds, in the order of the columns.
     #[arg(required = true, value_name = "DIR")]

@@ -73,7 +73,8 @@ fn suppliers(view: &BillingView) -> String {
             grouped(row.differences.len() as u64),
         ]
     });
-    let head = ["supply of", "leases", "commitments", "depreciation", "energy", "total", "of it idle", "disputed lines"];
+    let head =
+        ["supply of", "leases", "commitments", "depreciation", "energy", "total", "of it idle", "disputed lines"];
     table(head, &[1, 2, 3, 4, 5, 6, 7], rows)
 }
 

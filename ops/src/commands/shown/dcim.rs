@@ -89,8 +89,16 @@ fn power(site: &SiteView) -> String {
             worst,
         ]
     });
-    let head =
-        ["element", "kind", "state", "limit kW", "committed kW", "measured kW", "headroom kW", "least headroom, a feed lost"];
+    let head = [
+        "element",
+        "kind",
+        "state",
+        "limit kW",
+        "committed kW",
+        "measured kW",
+        "headroom kW",
+        "least headroom, a feed lost",
+    ];
     format!("power tree of {}\n{}", site.name, table(head, &[3, 4, 5, 6, 7], rows))
 }
 

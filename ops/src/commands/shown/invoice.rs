@@ -104,10 +104,16 @@ impl<'v> Invoice<'v> {
         let view = self.view;
         let mut parts = vec![
             format!("INVOICE  {}  {}", view.tenant, view.period),
-            format!("{} lines of {} jobs, {}", grouped(view.lines.len() as u64), grouped(self.jobs.len() as u64), self.state()),
+            format!(
+                "{} lines of {} jobs, {}",
+                grouped(view.lines.len() as u64),
+                grouped(self.jobs.len() as u64),
+                self.state()
+            ),
             String::new(),
         ];
-        let total = view.total_micros.map_or_else(|| "not known: an exchange rate is missing".to_owned(), |t| money(t.into()));
+        let total =
+            view.total_micros.map_or_else(|| "not known: an exchange rate is missing".to_owned(), |t| money(t.into()));
         let rows = self.positions.iter().map(Position::cells);
         let last = ["Total".to_owned(), String::new(), String::new(), String::new(), String::new(), total];
         let amount = format!("amount, {}", view.currency);
@@ -131,7 +137,9 @@ impl Position {
     /// Its price per unit: its amount over its quantity, to six digits.
     pub fn price(&self) -> String {
         let micros = (self.amount_micros * 1_000_000).checked_div(self.quantity_millionths);
-        micros.map_or_else(String::new, |micros| crate::output::decimal(micros + i128::from(micros > 0) / 2, 1_000_000, 4))
+        micros.map_or_else(String::new, |micros| {
+            crate::output::decimal(micros + i128::from(micros > 0) / 2, 1_000_000, 4)
+        })
     }
 
     /// Its quantity with two decimals.

@@ -33,7 +33,8 @@ pub fn text(view: &JobsView) -> String {
     parts.push(table(["", "jobs"], &[1], rows.map(|(what, n)| [what.to_owned(), grouped(n as u64)])));
     parts.push(String::new());
     parts.push(waiting(view));
-    let mut longest: Vec<_> = view.jobs.iter().filter(|job| job.state == JobState::Waiting || job.waited_us.is_some()).collect();
+    let mut longest: Vec<_> =
+        view.jobs.iter().filter(|job| job.state == JobState::Waiting || job.waited_us.is_some()).collect();
     longest.sort_by_key(|job| (std::cmp::Reverse(job.waited_us.map_or(i64::MAX, |us| us.0)), job.job.clone()));
     let rows = longest.into_iter().take(ROWS_MAX).map(|job| {
         [

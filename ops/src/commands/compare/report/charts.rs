@@ -50,12 +50,7 @@ pub fn money_bars(stages: &[Stage]) -> String {
         let said = |what: &str, micros: i64| format!("{}: {what} {} {}", f.name, money(micros.into()), f.currency);
         let revenue = f.revenue_micros as f64 / MICROS;
         drawing.bar((at + 0.16, at + 0.46), (0.0, revenue), REVENUE, &said("revenue", f.revenue_micros));
-        let kinds = [
-            f.cost.leases_micros,
-            f.cost.commitments_micros,
-            f.cost.depreciation_micros,
-            f.cost.energy_micros,
-        ];
+        let kinds = [f.cost.leases_micros, f.cost.commitments_micros, f.cost.depreciation_micros, f.cost.energy_micros];
         let mut below = 0.0;
         for ((kind, colour), micros) in COSTS.iter().zip(kinds) {
             let top = below + micros as f64 / MICROS;
@@ -69,7 +64,8 @@ pub fn money_bars(stages: &[Stage]) -> String {
         drawing.text(x, y, Anchor::Middle, "value", &left);
     }
     drawing.x_labels(figures.iter().enumerate().map(|(n, f)| (n as f64 + 0.48, f.name.clone())));
-    let kinds = COSTS.iter().enumerate().filter(|(i, _)| *i != 1 || figures.iter().any(|f| f.cost.commitments_micros != 0));
+    let kinds =
+        COSTS.iter().enumerate().filter(|(i, _)| *i != 1 || figures.iter().any(|f| f.cost.commitments_micros != 0));
     let entries = std::iter::once((REVENUE, "revenue")).chain(kinds.map(|(_, (kind, colour))| (*colour, *kind)));
     drawing.finish("Revenue and cost by kind of each world") + &legend(entries)
 }
@@ -123,7 +119,8 @@ fn days(drawing: &mut Drawing) {
     let step = (all / room).ceil() as i64;
     let first = (from as i64).div_euclid(DAY_US) + 1;
     let last = (to as i64).div_euclid(DAY_US);
-    let label = |day: i64| (day as f64 * DAY_US as f64, rfc3339(TimeUs(day * DAY_US)).chars().skip(5).take(5).collect());
+    let label =
+        |day: i64| (day as f64 * DAY_US as f64, rfc3339(TimeUs(day * DAY_US)).chars().skip(5).take(5).collect());
     drawing.x_labels((first..=last).filter(|day| (day - first) % step == 0).map(label));
 }
 

@@ -31,7 +31,8 @@ fn paper(stage: &Stage, view: &InvoiceView) -> String {
     if let Some((count, micros)) = others {
         jobs += &job(&format!("{} other jobs", grouped(count as u64)), micros);
     }
-    let total = view.total_micros.map_or_else(|| "not known: a rate is missing".to_owned(), |total| money(total.into()));
+    let total =
+        view.total_micros.map_or_else(|| "not known: a rate is missing".to_owned(), |total| money(total.into()));
     let lines = format!("{} lines of {} jobs", grouped(view.lines.len() as u64), grouped(invoice.jobs.len() as u64));
     format!(
         "<div class=\"paper\"><div class=\"top\"><div><b>{seller}</b><br>GPU compute</div>\

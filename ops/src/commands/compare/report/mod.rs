@@ -91,7 +91,8 @@ fn cards(stages: &[Stage]) -> String {
             ("on own GPUs", crate::output::percent(f.gpus.owned_share_milli)),
             ("carbon", format!("{} kg", crate::output::grouped(carbon_kg))),
         ];
-        let rows: String = rows.iter().map(|(what, value)| format!("<dt>{what}</dt><dd>{}</dd>", escaped(value))).collect();
+        let rows: String =
+            rows.iter().map(|(what, value)| format!("<dt>{what}</dt><dd>{}</dd>", escaped(value))).collect();
         format!(
             "<div class=\"card\" style=\"border-top-color:{}\"><h3>{}</h3><dl>{rows}</dl></div>",
             charts::colour(n),

@@ -48,7 +48,8 @@ fn row(branch: &Branch<'_>) -> String {
     let worst_load = element.without.iter().map(|loss| loss.committed_w).max().unwrap_or(element.committed_w);
     let part = |load: i64| (load.max(0) as f64 / element.limit_w.max(1) as f64 * 100.0).min(100.0);
     let over = if worst_load > element.limit_w { " over" } else { "" };
-    let lost = branch.worst_loss().map_or_else(|| "–".to_owned(), |(left, feed)| format!("{} without {feed}", kw(left)));
+    let lost =
+        branch.worst_loss().map_or_else(|| "–".to_owned(), |(left, feed)| format!("{} without {feed}", kw(left)));
     format!(
         "<tr><th class=\"t{depth}\">{}</th><td>{}</td><td>{}</td><td>{}</td>\
          <td class=\"wide\"><span class=\"gauge{over}\"><i class=\"lost\" style=\"width:{:.1}%\"></i><i style=\"width:{:.1}%\"></i></span></td>\
