@@ -1,0 +1,220 @@
+//! Indexes for speed, all derived from the state: what is free where, who uses what, who waits in which order, and what
+//! happens by itself at which instant. Rebuilt from the state when a snapshot is restored.
+
+mod nodes;
+mod timers;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use solyx_schemas::ids::*;
+use solyx_schemas::units::*;
+
+pub use self::timers::Timer;
+use crate::packing::{Inventory, Kinds, NodeHandle};
+use crate::power::SitePower;
+use crate::queue::Queue;
+use crate::rows::*;
+use crate::state::State;
+
+/// What is in use on a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeUse {
+    /// Thousandths by GPU index.
+    pub gpu_milli: BTreeMap<i64, i64>,
+    /// CPU.
+    pub cpu_milli: i64,
+    /// Memory.
+    pub memory_mib: i64,
+    /// Scratch space.
+    pub scratch_gib: i64,
+    /// Replicas.
+    pub replicas: i64,
+    /// Runs.
+    pub runs: BTreeSet<RunId>,
+}
+
+/// GPU, CPU and memory in use, or all there is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Amounts {
+    /// Thousandths of GPUs.
+    pub gpu_milli: i64,
+    /// Thousandths of cores.
+    pub cpu_milli: i64,
+    /// MiB.
+    pub memory_mib: i64,
+}
+
+impl Amounts {
+    fn add(&mut self, other: Self, sign: i64) {
+        self.gpu_milli += sign * other.gpu_milli;
+        self.cpu_milli += sign * other.cpu_milli;
+        self.memory_mib += sign * other.memory_mib;
+    }
+}
+
+/// Numbers for ids inside the inventory; the order of numbers decides nothing.
+#[derive(Clone)]
+pub struct Numbers<T>(BTreeMap<T, u32>);
+
+impl<T> Default for Numbers<T> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
+
+impl<T: Ord + Clone> Numbers<T> {
+    /// The number of an id, a new one if it has none.
+    pub fn of(&mut self, id: &T) -> u32 {
+        let next = self.0.len() as u32;
+        *self.0.entry(id.clone()).or_insert(next)
+    }
+
+    /// The number of an id that has one.
+    pub fn get(&self, id: &T) -> Option<u32> {
+        self.0.get(id).copied()
+    }
+}
+
+/// All indexes.
+#[derive(Clone)]
+pub struct Index {
+    /// Free capacity of nodes that take work.
+    pub inventory: Inventory,
+    handles: BTreeMap<NodeId, NodeHandle>,
+    /// Names of handles.
+    pub names: BTreeMap<NodeHandle, NodeId>,
+    /// Numbers of pools.
+    pub pools: Numbers<PoolId>,
+    /// Numbers of GPU models.
+    pub models: Numbers<GpuModelId>,
+    /// Numbers of fabric domains: pool and leaf.
+    pub domains: Numbers<(PoolId, Name)>,
+    /// What is in use by node.
+    pub uses: BTreeMap<NodeId, NodeUse>,
+    /// Nodes by pool, gone ones not among them.
+    pub pool_nodes: BTreeMap<PoolId, BTreeSet<NodeId>>,
+    /// Power by site.
+    pub power: BTreeMap<SiteId, SitePower>,
+    /// All capacity of nodes that are not gone.
+    pub total: Amounts,
+    capacity: BTreeMap<NodeId, Amounts>,
+    /// In use by tenant.
+    pub tenants: BTreeMap<TenantId, Amounts>,
+    /// GPUs in use by tenant, project and model, with and without project and model.
+    pub quota_use: BTreeMap<(TenantId, Option<ProjectId>, Option<GpuModelId>), i64>,
+    /// Jobs that wait.
+    pub queue: Queue,
+    /// Runs in order of expected end.
+    pub ends: BTreeSet<(TimeUs, RunId)>,
+    /// Jobs that came in this epoch.
+    pub requested: BTreeSet<(Arrival, JobId)>,
+    /// Jobs that wait for others.
+    pub dependents: BTreeMap<JobId, BTreeSet<JobId>>,
+    /// Nodes to be looked at: lost, drained or overcommitted perhaps.
+    pub suspects: BTreeSet<NodeId>,
+    /// Sites whose power is to be checked.
+    pub suspect_sites: BTreeSet<SiteId>,
+    /// Runs whose lease is to be checked.
+    pub suspect_runs: BTreeSet<RunId>,
+    /// Jobs to be looked at: cancelled, released, finished …
+    pub suspect_jobs: BTreeSet<JobId>,
+    /// Leased instances to be looked at: idle perhaps.
+    pub idle_instances: BTreeSet<NodeId>,
+    /// Something that waiting jobs depend on has changed.
+    pub changed: bool,
+    /// What is declared has changed: every waiting job is sorted anew.
+    pub redeclared: bool,
+    /// Failures of this epoch that `decide` answers.
+    pub failed: Vec<crate::decide::Failure>,
+    /// Prices of usage.
+    pub rates: crate::rating::RateBook,
+    /// Exchange rates.
+    pub exchange: crate::rating::ExchangeBook,
+    /// A budget is to be looked at.
+    pub budgets_touched: BTreeSet<RefId>,
+    timers: BTreeSet<(TimeUs, Timer)>,
+    counting: BTreeSet<(TimeUs, Timer)>,
+}
+
+impl Default for Index {
+    fn default() -> Self {
+        Self {
+            inventory: Inventory::new(&Kinds::new([])),
+            handles: BTreeMap::new(),
+            names: BTreeMap::new(),
+            pools: Numbers::default(),
+            models: Numbers::default(),
+            domains: Numbers::default(),
+            uses: BTreeMap::new(),
+            pool_nodes: BTreeMap::new(),
+            power: BTreeMap::new(),
+            total: Amounts::default(),
+            capacity: BTreeMap::new(),
+            tenants: BTreeMap::new(),
+            quota_use: BTreeMap::new(),
+            queue: Queue::default(),
+            ends: BTreeSet::new(),
+            requested: BTreeSet::new(),
+            dependents: BTreeMap::new(),
+            suspects: BTreeSet::new(),
+            suspect_sites: BTreeSet::new(),
+            suspect_runs: BTreeSet::new(),
+            suspect_jobs: BTreeSet::new(),
+            idle_instances: BTreeSet::new(),
+            changed: false,
+            redeclared: false,
+            failed: Vec::new(),
+            rates: crate::rating::RateBook::default(),
+            exchange: crate::rating::ExchangeBook::default(),
+            budgets_touched: BTreeSet::new(),
+            timers: BTreeSet::new(),
+            counting: BTreeSet::new(),
+        }
+    }
+}
+
+impl Index {
+    /// The indexes of a state at an epoch boundary.
+    pub fn of(state: &State) -> Self {
+        let mut index = Self::default();
+        index.set_kinds(state);
+        for (_, card) in state.rate_cards.iter() {
+            index.rates.insert(card);
+        }
+        for (_, rate) in state.exchange.iter() {
+            index.exchange.insert(rate);
+        }
+        for (site, _) in state.sites.iter() {
+            index.power.insert(site.clone(), SitePower::of(state, site));
+        }
+        for (id, run) in state.runs.iter() {
+            index.hold(state, id, run, 1);
+        }
+        for (id, _) in state.nodes.iter() {
+            index.refresh_node(state, id);
+        }
+        for (id, spec) in state.specs.iter() {
+            for dependency in &spec.depends_on {
+                index.dependents.entry(dependency.job.clone()).or_default().insert(id.clone());
+            }
+        }
+        index.set_all_timers(state);
+        let waiting: Vec<JobId> =
+            state.jobs.iter().filter(|(_, job)| job.phase == Phase::Waiting).map(|(id, _)| id.clone()).collect();
+        for id in waiting {
+            index.queue.place(state, &id);
+        }
+        index
+    }
+
+    /// Takes in the kinds of jobs that node choice expects.
+    pub fn set_kinds(&mut self, state: &State) {
+        let kinds = crate::place::expected_kinds(state, &mut self.models);
+        self.inventory.set_kinds(&kinds);
+    }
+
+    /// Jobs that wait.
+    pub fn waiting(&self) -> usize {
+        self.queue.len()
+    }
+}

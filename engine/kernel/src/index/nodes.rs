@@ -1,0 +1,191 @@
+//! What nodes have and runs hold: free capacity, use by node and tenant, committed power. Follows the state change by change.
+
+use std::collections::BTreeSet;
+
+use solyx_schemas::events::nodes::NodeState;
+use solyx_schemas::ids::*;
+
+use super::{Amounts, Index};
+use crate::packing::{GpuSlot, NO_DOMAIN, NodeHandle, NodeSpec};
+use crate::power::SitePower;
+use crate::rows::*;
+use crate::state::State;
+
+impl Index {
+    /// Adds a run's resources to what is in use, or takes them away with a sign of −1.
+    pub fn hold(&mut self, state: &State, id: &RunId, run: &Run, sign: i64) {
+        for replica in &run.nodes {
+            let used = self.uses.entry(replica.node.clone()).or_default();
+            for gpu in &replica.gpus {
+                *used.gpu_milli.entry(*gpu).or_default() += sign * replica.gpu_milli_each.0;
+            }
+            used.gpu_milli.retain(|_, milli| *milli != 0);
+            used.cpu_milli += sign * run.cpu_milli.0;
+            used.memory_mib += sign * run.memory_mib.0;
+            used.scratch_gib += sign * run.scratch_gib.0;
+            used.replicas += sign;
+            if sign > 0 {
+                used.runs.insert(id.clone());
+            } else {
+                used.runs.remove(id);
+            }
+        }
+        let replicas = run.nodes.len() as i64;
+        let amounts = Amounts {
+            gpu_milli: run.gpu_milli.0,
+            cpu_milli: run.cpu_milli.0 * replicas,
+            memory_mib: run.memory_mib.0 * replicas,
+        };
+        self.tenants.entry(run.tenant.clone()).or_default().add(amounts, sign);
+        let project = state.specs.get(&run.job).and_then(|spec| spec.project.clone());
+        for project in [None, project.clone()].into_iter().take(if project.is_some() { 2 } else { 1 }) {
+            for model in [None, Some(run.model.clone())] {
+                *self.quota_use.entry((run.tenant.clone(), project.clone(), model)).or_default() +=
+                    sign * run.gpu_milli.0;
+            }
+        }
+        if sign > 0 {
+            self.ends.insert((run.expected_end_us, id.clone()));
+        } else {
+            self.ends.remove(&(run.expected_end_us, id.clone()));
+        }
+        let nodes: BTreeSet<&NodeId> = run.nodes.iter().map(|replica| &replica.node).collect();
+        for node in nodes {
+            self.refresh_node(state, node);
+        }
+    }
+
+    /// Brings everything about a node in line with the state.
+    pub fn refresh_node(&mut self, state: &State, id: &NodeId) {
+        let node = state.nodes.get(id);
+        let report = node.filter(|node| !node.gone).and_then(|node| node.report.as_ref());
+        let spec = node.and_then(|node| self.spec_of(state, id, node));
+        match (self.handles.get(id).copied(), spec) {
+            (Some(handle), Some(spec)) => {
+                self.inventory.set(handle, spec);
+            }
+            (Some(handle), None) => {
+                self.inventory.remove(handle);
+                self.handles.remove(id);
+                self.names.remove(&handle);
+            }
+            (None, Some(spec)) => {
+                let handle = self.inventory.add(spec);
+                self.handles.insert(id.clone(), handle);
+                self.names.insert(handle, id.clone());
+            }
+            (None, None) => {}
+        }
+        let capacity = report.map_or(Amounts::default(), |report| Amounts {
+            gpu_milli: report.gpus.len() as i64 * 1_000,
+            cpu_milli: report.cpu_milli.0,
+            memory_mib: report.memory_mib.0,
+        });
+        let before = self.capacity.insert(id.clone(), capacity).unwrap_or_default();
+        self.total.add(before, -1);
+        self.total.add(capacity, 1);
+        match report {
+            Some(report) => {
+                self.pool_nodes.entry(report.pool.clone()).or_default().insert(id.clone());
+                self.refresh_power(state, id, report);
+            }
+            None => {
+                for nodes in self.pool_nodes.values_mut() {
+                    nodes.remove(id);
+                }
+                for power in self.power.values_mut().filter(|power| power.committed(id) > 0) {
+                    power.set_node(state, &SiteId::default(), id, &[], 0);
+                }
+                self.capacity.remove(id);
+            }
+        }
+    }
+
+    fn refresh_power(&mut self, state: &State, id: &NodeId, report: &solyx_schemas::events::nodes::NodeReported) {
+        let Some(site) = state.pools.get(&report.pool).and_then(|pool| Some(pool.declared.as_ref()?.site.clone()))
+        else {
+            return;
+        };
+        let used = self.uses.get(id);
+        let busy = |index: i64| used.is_some_and(|used| used.gpu_milli.get(&index).is_some_and(|milli| *milli > 0));
+        let allotted: i64 = report.gpus.iter().filter(|gpu| busy(gpu.index)).map(|gpu| gpu.max_w.0).sum();
+        if let Some(power) = self.power.get_mut(&site) {
+            power.set_node(state, &site, id, &report.feeds, report.idle_w.0 + allotted);
+        }
+    }
+
+    fn spec_of(&mut self, state: &State, id: &NodeId, node: &Node) -> Option<NodeSpec> {
+        let report = node.report.as_ref()?;
+        let pool = state.pools.get(&report.pool)?;
+        let declared = pool.declared.as_ref()?;
+        let released = node.lease.as_ref().is_some_and(|lease| lease.released);
+        if node.gone || released || node.state != NodeState::Ready {
+            return None;
+        }
+        let used = self.uses.get(id).cloned().unwrap_or_default();
+        let model = report.gpus.first().map_or(&declared.gpu_model, |gpu| &gpu.model);
+        let gpu_count = report.gpus.iter().map(|gpu| gpu.index + 1).max().unwrap_or(0);
+        let slot = |index: i64| {
+            let present = report.gpus.iter().any(|gpu| gpu.index == index);
+            GpuSlot {
+                free_milli: if present { 1_000 - used.gpu_milli.get(&index).copied().unwrap_or(0) } else { 0 },
+                usable: present && !node.avoided_gpus.contains(&index),
+            }
+        };
+        let exclusive = used.runs.iter().any(|run| {
+            let job = state.runs.get(run).map(|run| &run.job);
+            job.and_then(|job| state.specs.get(job)).is_some_and(|spec| spec.gang.exclusive_node)
+        });
+        Some(NodeSpec {
+            name: std::sync::Arc::from(id.as_str()),
+            pool: self.pools.of(&report.pool),
+            model: self.models.of(model),
+            domain: report
+                .leaf
+                .as_ref()
+                .map_or(NO_DOMAIN, |leaf| self.domains.of(&(report.pool.clone(), leaf.clone()))),
+            gpus: (0..gpu_count).map(slot).collect(),
+            cpu_milli: report.cpu_milli.0,
+            memory_mib: report.memory_mib.0,
+            cpu_free_milli: report.cpu_milli.0 - used.cpu_milli,
+            memory_free_mib: report.memory_mib.0 - used.memory_mib,
+            scratch_free_gib: report.scratch_gib.0 - used.scratch_gib,
+            replicas: used.replicas.max(0) as u32,
+            closed: exclusive,
+        })
+    }
+
+    /// Forgets how a node hangs on the power tree: it may hang otherwise now.
+    pub fn forget_power_path(&mut self, node: &NodeId) {
+        for power in self.power.values_mut() {
+            power.forget(node);
+        }
+    }
+
+    /// The node of a handle.
+    pub fn node_of(&self, handle: NodeHandle) -> Option<&NodeId> {
+        self.names.get(&handle)
+    }
+
+    /// The handle of a node that takes work.
+    pub fn handle_of(&self, node: &NodeId) -> Option<NodeHandle> {
+        self.handles.get(node).copied()
+    }
+
+    /// Rebuilds the power tree of a site and what its nodes commit.
+    pub fn rebuild_site(&mut self, state: &State, site: &SiteId) {
+        self.power.insert(site.clone(), SitePower::of(state, site));
+        let at_site =
+            |pool: &PoolId| state.pools.get(pool).and_then(|p| p.declared.as_ref()).is_some_and(|d| d.site == *site);
+        let nodes: Vec<NodeId> = self
+            .pool_nodes
+            .iter()
+            .filter(|(pool, _)| at_site(pool))
+            .flat_map(|(_, nodes)| nodes.iter().cloned())
+            .collect();
+        for node in nodes {
+            self.refresh_node(state, &node);
+        }
+        self.suspect_sites.insert(site.clone());
+    }
+}

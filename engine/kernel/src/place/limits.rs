@@ -1,0 +1,118 @@
+//! Limits that rule a pool out for a job, whatever nodes it has: fixed ones, quotas, capacity held back.
+
+use std::collections::BTreeSet;
+
+use solyx_schemas::events::capacity::{PoolDeclared, ProviderState};
+use solyx_schemas::events::decisions::{Limit, LimitKind};
+use solyx_schemas::events::policy::{ScopeKind, ScopeState};
+use solyx_schemas::ids::*;
+
+use super::accepted;
+use crate::index::Index;
+use crate::rows::*;
+use crate::state::State;
+
+/// Limits of a pool for a job that do not depend on what is free.
+pub fn fixed_limits(state: &State, spec: &Spec, pool: &PoolDeclared) -> Option<Limit> {
+    let of = |kind, subject: &str| Limit { subject: Some(RefId::from(subject)), ..limit(kind) };
+    if accepted(spec, pool).is_none() {
+        return Some(of(LimitKind::GpuModel, pool.gpu_model.as_str()));
+    }
+    let Some(site) = state.sites.get(&pool.site) else {
+        return Some(of(LimitKind::Undeclared, &format!("site:{}", pool.site)));
+    };
+    if !spec.residency.is_empty() && !spec.residency.contains(&site.country) {
+        return Some(of(LimitKind::Residency, site.country.as_str()));
+    }
+    let confined = spec
+        .datasets
+        .iter()
+        .filter_map(|d| state.datasets.get(d))
+        .find(|d| !d.residency.is_empty() && !d.residency.contains(&site.country));
+    if let Some(dataset) = confined {
+        return Some(of(LimitKind::Residency, dataset.dataset.as_str()));
+    }
+    if let Some(missing) = spec.certificates.iter().find(|c| !site.certificates.contains(c)) {
+        return Some(of(LimitKind::Certificate, missing.as_str()));
+    }
+    if let Some(least) = spec.gang.gpu_memory_mib {
+        let memory = match pool.shape.gpu_memory_mib.0 {
+            0 => state.models.get(&pool.gpu_model).map_or(0, |model| model.memory_mib.0),
+            own => own,
+        };
+        if spec.gang.gpus.0 > 0 && memory < least.0 {
+            return Some(limit_of(LimitKind::GpuMemory, pool.gpu_model.as_str(), least.0, memory, "MiB"));
+        }
+    }
+    if state.scope(ScopeKind::Pool, pool.pool.as_str()) != ScopeState::Open {
+        return Some(of(LimitKind::Cordon, pool.pool.as_str()));
+    }
+    if state.scope(ScopeKind::Site, pool.site.as_str()) != ScopeState::Open {
+        return Some(of(LimitKind::Cordon, pool.site.as_str()));
+    }
+    let provider = state.providers.get(&pool.provider).map(|provider| provider.state);
+    if matches!(provider, Some(ProviderState::Degraded | ProviderState::Down)) {
+        return Some(of(LimitKind::ProviderCapacity, pool.provider.as_str()));
+    }
+    None
+}
+
+/// The quota that so much more of a model would break.
+pub fn quota_limit(state: &State, index: &Index, spec: &Spec, model: &GpuModelId, gpu_milli: i64) -> Option<Limit> {
+    let projects = [None, spec.project.clone()];
+    for project in projects.iter().take(if spec.project.is_some() { 2 } else { 1 }) {
+        for of_model in [None, Some(model.clone())] {
+            let key = (spec.tenant.clone(), project.clone(), of_model);
+            let Some(quota) = state.quotas.get(&key) else { continue };
+            let Some(borrowing) = quota.borrowing_limit_milli else { continue };
+            let used = index.quota_use.get(&key).copied().unwrap_or(0);
+            let available = quota.guaranteed_milli.0 + borrowing.0 - used;
+            if gpu_milli > available {
+                let subject = key.2.as_ref().map_or(key.0.to_string(), |model| format!("{}/{model}", key.0));
+                return Some(limit_of(LimitKind::Quota, &subject, gpu_milli, available, "GPU/1000"));
+            }
+        }
+    }
+    None
+}
+
+/// Capacity held back for failover that would no longer be there.
+pub fn failover_limit(
+    state: &State,
+    index: &Index,
+    pool: &PoolDeclared,
+    model: &GpuModelId,
+    gpu_milli: i64,
+    new_instances: i64,
+) -> Option<Limit> {
+    if new_instances > 0 {
+        return None;
+    }
+    state.reserves.iter().filter(|((_, of), _)| of == model).find_map(|((domain, _), reserve)| {
+        let inside = |pool: &PoolDeclared| {
+            *domain.as_str() == *format!("site:{}", pool.site)
+                || *domain.as_str() == *format!("provider:{}", pool.provider)
+        };
+        if inside(pool) {
+            return None;
+        }
+        let number = index.models.get(model)?;
+        let outside: BTreeSet<u32> = state
+            .pools
+            .iter()
+            .filter(|(_, pool)| pool.declared.as_ref().is_some_and(|declared| !inside(declared)))
+            .filter_map(|(id, _)| index.pools.get(id))
+            .collect();
+        let free: i64 = index
+            .inventory
+            .nodes()
+            .filter(|(_, node)| node.model == number && outside.contains(&node.pool))
+            .flat_map(|(_, node)| node.gpus.iter())
+            .filter(|gpu| gpu.usable)
+            .map(|gpu| gpu.free_milli.max(0))
+            .sum();
+        let available = free - reserve.held_back_milli.0;
+        (gpu_milli > available)
+            .then(|| limit_of(LimitKind::FailoverReserve, domain.as_str(), gpu_milli, available, "GPU/1000"))
+    })
+}

@@ -1,0 +1,297 @@
+//! Where a job can go now: the candidates pool by pool, with what each costs or the limit that rules it out.
+
+mod domains;
+mod leased;
+mod limits;
+mod nodes;
+
+use std::collections::BTreeSet;
+
+use solyx_schemas::events::capacity::{CapacityClass, PoolDeclared};
+use solyx_schemas::events::common::NodeGpus;
+use solyx_schemas::events::decisions::{CostTerms, Limit, LimitKind};
+use solyx_schemas::events::policy::OwnedFirst;
+use solyx_schemas::ids::*;
+use solyx_schemas::units::*;
+
+use self::leased::order_size;
+pub use self::limits::quota_limit;
+use self::limits::{failover_limit, fixed_limits};
+use self::nodes::plan_nodes;
+use crate::cost::{Question, Unpriced, terms, total, weights};
+use crate::index::Index;
+use crate::packing::{Ask, Kind, Kinds, Rule};
+use crate::rows::*;
+use crate::state::State;
+
+/// The rule of a name.
+pub fn packing_rule(name: &str) -> Option<Rule> {
+    match name {
+        "solyx" => Some(Rule::Solyx),
+        "fgd" => Some(Rule::Fgd),
+        "best-fit" => Some(Rule::BestFit),
+        _ => None,
+    }
+}
+
+/// The kinds of jobs that node choice expects: those that policy names.
+pub fn expected_kinds(state: &State, models: &mut crate::index::Numbers<GpuModelId>) -> Kinds {
+    let set = state.policy();
+    let Some(set) = set.as_set() else { return Kinds::new([]) };
+    Kinds::new(set.prior_kinds.iter().map(|prior| Kind {
+        gpus: prior.gpus.0,
+        gpu_milli_each: prior.gpu_milli_each.0,
+        cpu_milli: prior.cpu_milli.0,
+        memory_mib: prior.memory_mib.0,
+        models: model_numbers(prior.models.iter(), models),
+        count: prior.frequency.0,
+    }))
+}
+
+fn model_numbers<'a>(
+    names: impl Iterator<Item = &'a GpuModelId>,
+    models: &mut crate::index::Numbers<GpuModelId>,
+) -> Option<Vec<u32>> {
+    let mut numbers: Vec<u32> = names.map(|name| models.of(name)).collect();
+    numbers.sort_unstable();
+    (!numbers.is_empty()).then_some(numbers)
+}
+
+/// A place that a job could have.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// The pool.
+    pub pool: PoolDeclared,
+    /// GPU model.
+    pub model: GpuModelId,
+    /// Speed in thousandths.
+    pub speed: i64,
+    /// Nodes and GPUs; empty when instances have to be ordered first.
+    pub nodes: Vec<NodeGpus>,
+    /// Instances to be ordered first.
+    pub new_instances: i64,
+    /// When it could start.
+    pub start: TimeUs,
+    /// How long it is expected to run.
+    pub duration: DurationUs,
+    /// Its cost.
+    pub terms: CostTerms,
+    /// Owned before reserved before leased, when policy forces that.
+    rank: i64,
+}
+
+impl Candidate {
+    fn order(&self) -> (i64, i128, TimeUs, i64, &PoolId) {
+        (self.rank, total(&self.terms), self.start, class_rank(self.pool.class), &self.pool.pool)
+    }
+}
+
+fn class_rank(class: CapacityClass) -> i64 {
+    match class {
+        CapacityClass::Owned => 0,
+        CapacityClass::Reserved => 1,
+        _ => 2,
+    }
+}
+
+/// What a gang that waits has been promised: these nodes from this instant on.
+#[derive(Clone, Debug)]
+pub struct Promise {
+    /// The job.
+    pub job: JobId,
+    /// When it starts at the latest, as far as lengths are known.
+    pub start: TimeUs,
+    /// The nodes it starts on.
+    pub nodes: BTreeSet<NodeId>,
+}
+
+/// Everything known about a job's places now.
+#[derive(Clone, Debug, Default)]
+pub struct Places {
+    /// Candidates, best first.
+    pub candidates: Vec<Candidate>,
+    /// Per pool that is none, why.
+    pub refusals: Vec<(PoolId, Limit)>,
+}
+
+impl Places {
+    /// The limit that binds: of the pool that came nearest.
+    pub fn binding(&self) -> Limit {
+        let nearest = self.refusals.iter().max_by_key(|(pool, limit)| (nearness(limit.kind), std::cmp::Reverse(pool)));
+        nearest.map_or_else(|| limit(LimitKind::Gpus), |(_, limit)| limit.clone())
+    }
+}
+
+/// How far a pool got before its limit: those that depend on the moment are nearer than those that never change.
+fn nearness(kind: LimitKind) -> u8 {
+    match kind {
+        LimitKind::Backfill => 20,
+        LimitKind::Draining => 19,
+        LimitKind::LeasePending => 18,
+        LimitKind::Power => 17,
+        LimitKind::FailoverReserve => 16,
+        LimitKind::Cpu | LimitKind::Memory | LimitKind::Scratch => 15,
+        LimitKind::FabricDomain => 14,
+        LimitKind::Gpus => 13,
+        LimitKind::Attestation => 12,
+        LimitKind::ProviderCapacity => 11,
+        LimitKind::Deadline => 10,
+        LimitKind::Quota => 9,
+        LimitKind::Price => 8,
+        LimitKind::Cordon => 7,
+        LimitKind::GpuMemory => 6,
+        LimitKind::Certificate => 5,
+        LimitKind::Residency => 4,
+        LimitKind::GpuModel => 2,
+        _ => 1,
+    }
+}
+
+/// What one replica of a job asks of a node.
+pub fn ask_of(spec: &Spec, job: &Job, index: &mut Index) -> Ask {
+    let models = model_numbers(spec.models.iter().map(|choice| &choice.model), &mut index.models);
+    Ask {
+        gpus: spec.gang.gpus.0,
+        gpu_milli_each: spec.gang.gpu_milli_each.0,
+        cpu_milli: spec.gang.cpu_milli.0,
+        memory_mib: job.memory_mib.unwrap_or(spec.gang.memory_mib).0,
+        scratch_gib: spec.gang.scratch_gib.map_or(0, |g| g.0),
+        models,
+        exclusive: spec.gang.exclusive_node,
+    }
+}
+
+/// How long a job still runs at a speed: what is left of its work, and the restore. Also whether that is known.
+pub fn duration_of(state: &State, spec: &Spec, job: &Job, speed: i64) -> (DurationUs, bool) {
+    let known = spec.expected_work_us.is_some();
+    let work = spec.expected_work_us.unwrap_or(state.policy().default_work());
+    // A job that has outlived its estimate is taken to need a tenth of it more.
+    let left = (work.0 - job.kept_work_us.0).max(work.0 / 10).max(1);
+    let restore = if job.kept_work_us.0 > 0 { spec.restore_us.map_or(0, |r| r.0) } else { 0 };
+    let run = (i128::from(left) * 1_000).div_euclid(i128::from(speed.max(1)));
+    (DurationUs(i64::try_from(run).unwrap_or(TIME_MAX_US).saturating_add(restore).min(TIME_MAX_US)), known)
+}
+
+/// All places of a waiting job now, best first.
+pub fn places(state: &State, index: &mut Index, id: &JobId, promise: Option<&Promise>) -> Places {
+    let mut found = Places::default();
+    let (Some(job), Some(spec)) = (state.jobs.get(id), state.specs.get(id)) else { return found };
+    let ask = ask_of(spec, job, index);
+    let pools: Vec<&PoolDeclared> = state.pools.iter().filter_map(|(_, pool)| pool.declared.as_ref()).collect();
+    if pools.is_empty() {
+        let subject = Some(RefId::from("pools"));
+        found.refusals.push((PoolId::default(), Limit { subject, ..limit(LimitKind::Undeclared) }));
+    }
+    for pool in pools {
+        match candidate(state, index, id, job, spec, &ask, pool, promise) {
+            Ok(candidate) => found.candidates.push(candidate),
+            Err(limit) => found.refusals.push((pool.pool.clone(), limit)),
+        }
+    }
+    found.candidates.sort_by(|a, b| a.order().cmp(&b.order()));
+    found
+}
+
+/// The model of a pool that a job accepts, with its speed there.
+pub fn accepted<'a>(spec: &'a Spec, pool: &'a PoolDeclared) -> Option<(&'a GpuModelId, i64)> {
+    if spec.models.is_empty() || spec.gang.gpus.0 == 0 {
+        return Some((&pool.gpu_model, 1_000));
+    }
+    let choice = spec.models.iter().find(|choice| choice.model == pool.gpu_model)?;
+    Some((&choice.model, choice.speed_milli.0))
+}
+
+#[expect(clippy::too_many_arguments, reason = "one pool's answer to one job, called from one place")]
+fn candidate(
+    state: &State,
+    index: &mut Index,
+    id: &JobId,
+    job: &Job,
+    spec: &Spec,
+    ask: &Ask,
+    pool: &PoolDeclared,
+    promise: Option<&Promise>,
+) -> Result<Candidate, Limit> {
+    if let Some(limit) = fixed_limits(state, spec, pool) {
+        return Err(limit);
+    }
+    let (model, speed) = accepted(spec, pool).ok_or_else(|| limit(LimitKind::GpuModel))?;
+    let replicas = spec.gang.replicas_min.0;
+    let gpu_milli = replicas * ask.gpu_milli();
+    if let Some(limit) = quota_limit(state, index, spec, model, gpu_milli) {
+        return Err(limit);
+    }
+    let now = state.now();
+    let (duration, known) = duration_of(state, spec, job, speed);
+    let leased = matches!(pool.class, CapacityClass::OnDemand | CapacityClass::Spot);
+    let planned = plan_nodes(state, index, id, job, spec, ask, pool, now.after(duration), promise);
+    let (nodes, new_instances, start) = match planned {
+        Ok(nodes) => (nodes, 0, now),
+        Err(_) if leased => {
+            let instances = order_size(state, index, spec, ask, pool)?;
+            (Vec::new(), instances, now.after(pool.start_delay_us))
+        }
+        Err(limit) => return Err(limit),
+    };
+    if let Some(limit) = failover_limit(state, index, pool, model, gpu_milli, new_instances) {
+        return Err(limit);
+    }
+    if known
+        && let Some(deadline) = spec.deadline_us
+        && start.after(duration) > deadline
+    {
+        let late = start.after(duration).since(deadline).0;
+        return Err(limit_of(LimitKind::Deadline, id.as_str(), late, 0, "µs late"));
+    }
+    let terms = price(state, index, spec, job, ask, pool, (start, duration), new_instances)?;
+    let forced = weights(state, now).is_none_or(|weights| weights.owned_first != OwnedFirst::MarginalCost);
+    Ok(Candidate {
+        pool: pool.clone(),
+        model: model.clone(),
+        speed,
+        nodes,
+        new_instances,
+        start,
+        duration,
+        terms,
+        rank: if forced { class_rank(pool.class) } else { 0 },
+    })
+}
+
+/// What a job costs in a pool that it accepts, from a start on and for so long.
+#[expect(clippy::too_many_arguments, reason = "a job, a pool and a time, as they are asked about")]
+pub fn price(
+    state: &State,
+    index: &Index,
+    spec: &Spec,
+    job: &Job,
+    ask: &Ask,
+    pool: &PoolDeclared,
+    (start, duration): (TimeUs, DurationUs),
+    new_instances: i64,
+) -> Result<CostTerms, Limit> {
+    let (model, _) = accepted(spec, pool).ok_or_else(|| limit(LimitKind::GpuModel))?;
+    let replicas = spec.gang.replicas_min.0;
+    let checkpoint_mib = spec.checkpoint_mib.map_or(0, |size| size.0);
+    let interval = spec.checkpoint_interval_us.map_or(duration.0, |interval| interval.0.min(duration.0));
+    let question = Question {
+        spec,
+        pool,
+        start,
+        duration,
+        gpu_milli: replicas * ask.gpu_milli(),
+        power_w: power_of(state, ask, model, replicas),
+        new_instances,
+        at_risk_us: interval.saturating_add(spec.restore_us.map_or(0, |restore| restore.0)),
+        checkpoint: job.checkpoint_site.as_ref().map(|site| (site, checkpoint_mib)),
+    };
+    terms(state, index, &question)
+        .map_err(|Unpriced(subject)| Limit { subject: Some(RefId::from(subject)), ..limit(LimitKind::Price) })
+}
+
+/// Power of what a gang is allotted.
+pub fn power_of(state: &State, ask: &Ask, model: &GpuModelId, replicas: i64) -> i64 {
+    let max_w = state.models.get(model).map_or(0, |model| model.max_w.0);
+    let milli = replicas * ask.gpu_milli();
+    (milli * max_w + 999).div_euclid(1_000)
+}

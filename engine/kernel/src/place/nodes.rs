@@ -1,0 +1,180 @@
+//! Nodes and GPUs for a whole gang in one pool now, or the limit that binds there.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use solyx_schemas::events::capacity::PoolDeclared;
+use solyx_schemas::events::common::NodeGpus;
+use solyx_schemas::events::decisions::{Limit, LimitKind};
+use solyx_schemas::events::jobs::TopologyLevel;
+use solyx_schemas::ids::*;
+use solyx_schemas::units::*;
+
+use super::domains::{choose, index_largest};
+use super::{Promise, accepted, packing_rule};
+use crate::index::{Index, NodeUse};
+use crate::packing::{Area, Ask, Choice, NodeHandle, Rule, Scope};
+use crate::rows::*;
+use crate::state::State;
+
+/// Nodes and GPUs for the whole gang in one pool now, or the limit that binds there.
+#[expect(clippy::too_many_arguments, reason = "one pool's answer to one job, called from one place")]
+pub fn plan_nodes(
+    state: &State,
+    index: &mut Index,
+    id: &JobId,
+    job: &Job,
+    spec: &Spec,
+    ask: &Ask,
+    pool: &PoolDeclared,
+    end: TimeUs,
+    promise: Option<&Promise>,
+) -> Result<Vec<NodeGpus>, Limit> {
+    let name = pool.pool.as_str();
+    let replicas = spec.gang.replicas_min.0;
+    let asked = replicas * ask.gpu_milli();
+    let Some(number) = index.pools.get(&pool.pool) else {
+        return Err(limit_of(LimitKind::Gpus, name, asked, 0, "GPU/1000"));
+    };
+    let area = [Area::Pool(number)];
+    // Most questions end here: too little is free, whatever node it is on.
+    let mut bare = ask.clone();
+    (bare.cpu_milli, bare.memory_mib, bare.scratch_gib) = (0, 0, 0);
+    if index.inventory.feasible_replicas(&bare, Scope::of(&area), replicas) < replicas {
+        let free: i64 = index
+            .inventory
+            .nodes()
+            .filter(|(_, node)| node.pool == number)
+            .flat_map(|(_, node)| node.gpus.iter())
+            .filter(|gpu| gpu.usable)
+            .map(|gpu| gpu.free_milli.max(0))
+            .sum();
+        let stopping = state.runs.iter().any(|(_, run)| run.pool == pool.pool && run.stop.is_some());
+        let kind = if stopping { LimitKind::Draining } else { LimitKind::Gpus };
+        return Err(limit_of(kind, name, asked, free, "GPU/1000"));
+    }
+    let rule = packing_rule(state.policy().packing_rule()).unwrap_or(Rule::Solyx);
+    let kept_free = promise.filter(|promise| promise.job != *id && promise.start < end);
+    let max_w =
+        state.models.get(accepted(spec, pool).map_or(&pool.gpu_model, |(model, _)| model)).map_or(0, |m| m.max_w.0);
+    let per_node_w = ask.gpus.max(0) * max_w;
+    let Index { inventory, power, uses, .. } = index;
+    let names = &index.names;
+    let site_power = power.get(&pool.site);
+    let now = state.now();
+    let acceptable = |handle: NodeHandle, with_promise: bool, margin: Margin| {
+        let Some(node) = names.get(&handle) else { return false };
+        let Some(row) = state.nodes.get(node) else { return false };
+        let attested = !spec.attestation_required || row.attested_until_us.is_some_and(|until| until > now);
+        let mine = row.lease.as_ref().is_none_or(|lease| lease.earmarked.as_ref().is_none_or(|own| own == id));
+        let promised = with_promise && kept_free.is_some_and(|promise| promise.nodes.contains(node));
+        let powered = || {
+            let in_use = || uses.get(node).is_some_and(|used| !used.gpu_milli.is_empty());
+            match margin {
+                Margin::Any => true,
+                Margin::Least if ask.gpus == 1 && ask.gpu_milli_each < 1_000 && in_use() => true,
+                Margin::Least | Margin::Whole => site_power
+                    .is_none_or(|power| power.overload_with(&BTreeMap::from([(node.clone(), per_node_w)])).is_none()),
+            }
+        };
+        attested && mine && !promised && !job.avoided.contains(node) && powered()
+    };
+    let level = spec.topology.as_ref().and_then(|topology| topology.required);
+    let preferred = spec.topology.as_ref().and_then(|topology| topology.preferred);
+    let levels = [level.or(preferred), level];
+    let tries = if level.is_none() && preferred.is_some() { 2 } else { 1 };
+    // A share may go to a GPU that is in use, which commits no more power; where it would wake one, room for that is asked.
+    let mut refused = None;
+    for margin in [Margin::Least, Margin::Whole] {
+        if matches!(margin, Margin::Whole) && refused.is_none() {
+            break;
+        }
+        for level in levels.into_iter().take(tries) {
+            let all = |handle: NodeHandle| acceptable(handle, true, margin);
+            let Some(gang) = choose(state, inventory, names, rule, ask, replicas, number, level, &all) else {
+                continue;
+            };
+            let nodes = name_gang(names, ask, &gang);
+            match site_power.and_then(|power| power.overload_with(&added_power(state, uses, &nodes))) {
+                Some(overload) => refused = Some(overload.limit(&pool.site)),
+                None => return Ok(nodes),
+            }
+        }
+    }
+    if let Some(limit) = refused {
+        return Err(limit);
+    }
+    // Which limit was it? Lift one after the other until the gang fits.
+    let mut fits = |ask: &Ask, level: Option<TopologyLevel>, accepts: &dyn Fn(NodeHandle) -> bool| {
+        choose(state, inventory, names, rule, ask, replicas, number, level, accepts).is_some()
+    };
+    if kept_free.is_some() && fits(ask, level, &|handle| acceptable(handle, false, Margin::Least)) {
+        let subject = kept_free.map(|promise| promise.job.to_string()).unwrap_or_default();
+        return Err(Limit { subject: Some(RefId::from(subject)), ..limit(LimitKind::Backfill) });
+    }
+    if fits(ask, level, &|handle| acceptable(handle, false, Margin::Any)) {
+        let added: BTreeMap<NodeId, i64> = names
+            .values()
+            .filter(|node| state.nodes.get(*node).and_then(|n| n.report.as_ref()).is_some_and(|r| r.pool == pool.pool))
+            .map(|node| (node.clone(), per_node_w))
+            .collect();
+        let overload = site_power.and_then(|power| {
+            added.into_iter().find_map(|(node, w)| power.overload_with(&BTreeMap::from([(node, w)])))
+        });
+        return Err(overload.map_or_else(|| limit(LimitKind::Power), |overload| overload.limit(&pool.site)));
+    }
+    if spec.attestation_required && fits(ask, level, &|_| true) {
+        return Err(Limit { subject: Some(RefId::from(name)), ..limit(LimitKind::Attestation) });
+    }
+    if level.is_some() && fits(ask, None, &|_| true) {
+        let largest = index_largest(state, inventory, names, ask, number, level, replicas);
+        return Err(limit_of(LimitKind::FabricDomain, name, replicas, largest, "replicas in one domain"));
+    }
+    let mut less = ask.clone();
+    less.cpu_milli = 0;
+    if fits(&less, None, &|_| true) {
+        return Err(limit_of(LimitKind::Cpu, name, ask.cpu_milli * replicas, 0, "CPU/1000 beside the GPUs"));
+    }
+    less.memory_mib = 0;
+    if fits(&less, None, &|_| true) {
+        return Err(limit_of(LimitKind::Memory, name, ask.memory_mib * replicas, 0, "MiB beside the GPUs"));
+    }
+    Err(limit_of(LimitKind::Gpus, name, asked, 0, "GPU/1000 on acceptable nodes"))
+}
+
+/// How much power a node must have left for a replica to go there.
+#[derive(Clone, Copy)]
+enum Margin {
+    /// None.
+    Any,
+    /// What it takes at least: nothing for a share where a GPU is in use.
+    Least,
+    /// What all of its GPUs draw at most.
+    Whole,
+}
+
+/// Power that a gang commits beside what is committed: all of each GPU that nothing uses yet, however small the share.
+pub fn added_power(state: &State, uses: &BTreeMap<NodeId, NodeUse>, nodes: &[NodeGpus]) -> BTreeMap<NodeId, i64> {
+    let mut added: BTreeMap<NodeId, i64> = BTreeMap::new();
+    let mut woken: BTreeSet<(&NodeId, i64)> = BTreeSet::new();
+    for replica in nodes {
+        let report = state.nodes.get(&replica.node).and_then(|node| node.report.as_ref());
+        for gpu in report.into_iter().flat_map(|report| &report.gpus).filter(|gpu| replica.gpus.contains(&gpu.index)) {
+            let in_use = uses.get(&replica.node).is_some_and(|used| used.gpu_milli.contains_key(&gpu.index));
+            if !in_use && woken.insert((&replica.node, gpu.index)) {
+                *added.entry(replica.node.clone()).or_default() += gpu.max_w.0;
+            }
+        }
+    }
+    added
+}
+
+fn name_gang(names: &BTreeMap<NodeHandle, NodeId>, ask: &Ask, gang: &[Choice]) -> Vec<NodeGpus> {
+    let name = |choice: &Choice| {
+        Some(NodeGpus {
+            node: names.get(&choice.node)?.clone(),
+            gpus: choice.gpus.iter().map(|gpu| i64::from(*gpu)).collect(),
+            gpu_milli_each: GpuMilli(if ask.gpus > 0 { ask.gpu_milli_each } else { 0 }),
+        })
+    };
+    gang.iter().filter_map(name).collect()
+}
