@@ -165,6 +165,22 @@ impl SitePower {
         })
     }
 
+    /// Load of an overloaded element in its scenario and its limit, µW; none when it is not in the tree.
+    pub fn load_and_limit_uw(&self, overload: &Overload) -> Option<(i64, i64)> {
+        let element = self.elements.iter().position(|element| element.id == overload.element)?;
+        let scenario = self.lost.iter().position(|lost| *lost == overload.lost_root)?;
+        Some((self.load_uw[scenario][element], self.elements[element].limit_uw?))
+    }
+
+    /// Millionths of a node's load that pass through an overloaded element in its scenario.
+    pub fn share_of(&self, overload: &Overload, node: &NodeId) -> i64 {
+        let paths = self.paths.get(node).into_iter().flatten();
+        let hit = |scenario: usize, element: usize| {
+            self.lost[scenario] == overload.lost_root && self.elements[element].id == overload.element
+        };
+        paths.filter(|(scenario, element, _)| hit(*scenario, *element)).map(|(_, _, share)| share).sum()
+    }
+
     /// Whether a node's load passes through an overloaded element in its scenario.
     pub fn carries(&self, overload: &Overload, node: &NodeId) -> bool {
         self.paths.get(node).into_iter().flatten().any(|&(scenario, element, share)| {

@@ -150,6 +150,12 @@ impl State {
         self.meta().now_us
     }
 
+    /// A tenant and those above it, nearest first. A parent that is not declared yet stands at the root.
+    pub fn lineage<'s>(&'s self, tenant: &'s TenantId) -> impl Iterator<Item = &'s TenantId> {
+        // What would close a ring is not let in, so that every line has an end.
+        std::iter::successors(Some(tenant), |tenant| self.tenants.get(*tenant)?.parent.as_ref())
+    }
+
     /// Constants of scheduling, with their defaults.
     pub fn policy(&self) -> Policy<'_> {
         Policy(self.policies.get("cell"))

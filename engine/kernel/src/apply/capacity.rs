@@ -18,6 +18,8 @@ pub fn pool_declared(state: &mut State, index: &mut Index, e: &PoolDeclared) -> 
     pool.declared = Some(e.clone());
     pool.withdrawn = false;
     refresh_nodes_of(state, index, &e.pool);
+    // What is paid for anyway may have changed with it.
+    index.idle_instances.extend(state.nodes.iter().filter(|(_, n)| n.lease.is_some()).map(|(id, _)| id.clone()));
     index.redeclared = true;
     Ok(())
 }
@@ -32,7 +34,7 @@ pub fn pool_priced(state: &mut State, index: &mut Index, e: &PoolPriced) -> Fold
     let forget = past.saturating_sub(PRICES_KEPT_MAX);
     prices.drain(..forget);
     if e.effective_from_us > now {
-        index.set_timer(e.effective_from_us, Timer::Limits);
+        index.set_timer(e.effective_from_us, Timer::Price(e.pool.clone(), e.effective_from_us));
     }
     index.changed = true;
     Ok(())
@@ -45,6 +47,7 @@ pub fn availability_reported(state: &mut State, index: &mut Index, e: &PoolAvail
     pool.available = available;
     if more {
         pool.refused_until_us = solyx_schemas::units::TimeUs(0);
+        index.clear_timer(&Timer::Pool(e.pool.clone()));
     }
     index.changed = true;
     Ok(())
@@ -71,5 +74,7 @@ fn refresh_nodes_of(state: &State, index: &mut Index, pool: &PoolId) {
         .collect();
     for node in nodes {
         index.refresh_node(state, &node);
+        index.suspect_power_of(&node);
+        index.suspects.insert(node);
     }
 }

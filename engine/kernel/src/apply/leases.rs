@@ -71,6 +71,9 @@ pub fn instance_leased(state: &mut State, index: &mut Index, e: &InstanceLeased)
     if let Some(available) = state.pools.edit(&e.pool).and_then(|pool| pool.available.as_mut()) {
         *available = (*available - 1).max(0);
     }
+    if let Some(job) = &job {
+        index.earmarked.entry(job.clone()).or_default().insert(id.clone());
+    }
     state.nodes.insert(
         id.clone(),
         Node { report: Some(report), state: NodeState::Ready, lease: Some(lease), ..Node::default() },
@@ -111,10 +114,14 @@ fn answer_order(state: &mut State, index: &mut Index, id: &str) {
         job.order = None;
         index.queue.place(state, &order.job);
     } else {
+        // Nobody waits for what came: it is idle now. What the job holds of another order stays as it is.
         for instance in &order.came {
             let node = NodeId::from(instance.as_str());
-            if let Some(lease) = state.nodes.edit(&node).and_then(|node| node.lease.as_mut()) {
-                lease.earmarked = None;
+            let lease = state.nodes.edit(&node).and_then(|node| node.lease.as_mut());
+            if let Some(job) = lease.and_then(|lease| lease.earmarked.take())
+                && let Some(kept) = index.earmarked.get_mut(&job)
+            {
+                kept.remove(&node);
             }
             index.idle_instances.insert(node);
         }
@@ -127,6 +134,7 @@ pub fn instance_lease_ended(state: &mut State, index: &mut Index, e: &InstanceLe
         return Err(Rejection::rejected(format!("field instance: found {}, expected one that is leased", e.instance)));
     };
     node.gone = true;
+    index.idle_instances.insert(id.clone());
     index.refresh_node(state, &id);
     index.suspects.insert(id);
     index.changed = true;

@@ -15,8 +15,13 @@ pub fn node_reported(state: &mut State, index: &mut Index, e: &NodeReported) -> 
     }
     node.report = Some(e.clone());
     node.gone = false;
+    if node.lease.is_some() {
+        index.idle_instances.insert(e.node.clone());
+    }
     index.forget_power_path(&e.node);
     index.refresh_node(state, &e.node);
+    // It may draw more than before, or elsewhere.
+    index.suspect_power_of(&e.node);
     index.suspects.insert(e.node.clone());
     index.changed = true;
     Ok(())
@@ -35,6 +40,9 @@ pub fn node_removed(state: &mut State, index: &mut Index, e: &NodeRemoved) -> Fo
         return Err(Rejection::rejected(format!("field node: found {}, expected a node that was reported", e.node)));
     };
     node.gone = true;
+    if node.lease.is_some() {
+        index.idle_instances.insert(e.node.clone());
+    }
     index.refresh_node(state, &e.node);
     index.suspects.insert(e.node.clone());
     index.changed = true;
@@ -56,9 +64,7 @@ pub fn gpu_degraded(state: &mut State, index: &mut Index, e: &GpuDegraded) -> Fo
 pub fn node_attested(state: &mut State, index: &mut Index, e: &NodeAttested) -> Folded {
     let valid = e.verdict == AttestationVerdict::Passed && e.method != AttestationMethod::None;
     let node = state.nodes.edit_or_default(&e.node);
-    if let Some(before) = node.attested_until_us {
-        index.clear_timer(before, Timer::Attestation(e.node.clone()));
-    }
+    index.clear_timer(&Timer::Attestation(e.node.clone()));
     node.attested_until_us = valid.then_some(e.valid_until_us);
     if valid && e.valid_until_us > state.now() {
         index.set_timer(e.valid_until_us, Timer::Attestation(e.node.clone()));

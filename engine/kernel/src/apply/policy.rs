@@ -1,7 +1,6 @@
 //! What operators say.
 
 use solyx_schemas::events::policy::*;
-use solyx_schemas::units::TimeUs;
 
 use crate::budget::period_at;
 use crate::epoch::Rejection;
@@ -34,6 +33,8 @@ pub fn scheduling_policy_set(state: &mut State, index: &mut Index, e: &Schedulin
     }
     state.policies.insert(e.scope.clone(), e.clone());
     index.set_kinds(state);
+    // How long an instance may stand idle is a constant of policy.
+    index.idle_instances.extend(state.nodes.iter().filter(|(_, n)| n.lease.is_some()).map(|(id, _)| id.clone()));
     index.changed = true;
     Ok(())
 }
@@ -41,7 +42,7 @@ pub fn scheduling_policy_set(state: &mut State, index: &mut Index, e: &Schedulin
 pub fn cost_weights_set(state: &mut State, index: &mut Index, e: &CostWeightsSet) -> Folded {
     state.weights.insert((e.scope.clone(), e.from_us), e.clone());
     if e.from_us > state.now() {
-        index.set_timer(e.from_us, Timer::Limits);
+        index.set_timer(e.from_us, Timer::Weights(e.scope.clone(), e.from_us));
     }
     index.changed = true;
     Ok(())
@@ -54,7 +55,17 @@ pub fn gpu_model_declared(state: &mut State, index: &mut Index, e: &GpuModelDecl
 }
 
 pub fn tenant_declared(state: &mut State, index: &mut Index, e: &TenantDeclared) -> Folded {
+    if let Some(parent) = &e.parent
+        && state.lineage(parent).any(|above| *above == e.tenant)
+    {
+        let (tenant, detail) = (&e.tenant, "expected a tenant that is not below it");
+        return Err(Rejection::rejected(format!("field parent: found {parent} for {tenant}, {detail}")));
+    }
+    let parent_before = state.tenants.get(&e.tenant).and_then(|tenant| tenant.parent.clone());
     state.tenants.insert(e.tenant.clone(), e.clone());
+    if parent_before != e.parent {
+        index.regroup(state);
+    }
     index.redeclared = true;
     Ok(())
 }
@@ -75,22 +86,22 @@ pub fn scope_state_changed(state: &mut State, index: &mut Index, e: &ScopeStateC
 }
 
 pub fn quota_set(state: &mut State, index: &mut Index, e: &QuotaSet) -> Folded {
-    state.quotas.insert((e.tenant.clone(), e.project.clone(), e.gpu_model.clone()), e.clone());
+    let key = (e.tenant.clone(), e.project.clone(), e.gpu_model.clone());
+    index.suspect_quotas.insert(key.clone());
+    state.quotas.insert(key, e.clone());
     index.redeclared = true;
     Ok(())
 }
 
 pub fn budget_set(state: &mut State, index: &mut Index, e: &BudgetSet) -> Folded {
-    let (from, end) = period_at(e, state.now());
+    let (from, _) = period_at(e, state.now());
     let budget = state.budgets.edit_or_default(&e.budget);
     if budget.period_from_us != from {
         *budget = Budget { held_micros: budget.held_micros, period_from_us: from, ..Budget::default() };
     }
     budget.set = e.clone();
     budget.exhausted = false;
-    if end > state.now() && end < TimeUs(i64::MAX) {
-        index.set_timer(end, Timer::Budgets);
-    }
+    index.set_budget_timer(state, &e.budget);
     index.budgets_touched.insert(e.budget.clone());
     index.redeclared = true;
     Ok(())
@@ -141,15 +152,13 @@ pub fn reserve_set(state: &mut State, index: &mut Index, e: &ReserveSet) -> Fold
 }
 
 pub fn power_limit_set(state: &mut State, index: &mut Index, e: &PowerLimitSet) -> Folded {
+    let before = state.power_limits.get(&e.limit).cloned();
     state.power_limits.insert(e.limit.clone(), e.clone());
-    let now = state.now();
-    for at in [Some(e.from_us), e.to_us].into_iter().flatten().filter(|at| *at > now) {
-        index.set_timer(at, Timer::Limits);
+    index.set_limit_timer(e, state.now());
+    index.refresh_limits(state, &e.site);
+    if let Some(before) = before.filter(|before| before.site != e.site) {
+        index.refresh_limits(state, &before.site);
     }
-    if let Some(power) = index.power.get_mut(&e.site) {
-        power.refresh_limits(state, &e.site);
-    }
-    index.suspect_sites.insert(e.site.clone());
     index.changed = true;
     Ok(())
 }

@@ -79,7 +79,6 @@ pub fn run_stopped(state: &mut State, index: &mut Index, e: &RunStopped) -> Fold
 pub fn run_lease_renewed(state: &mut State, index: &mut Index, e: &RunLeaseRenewed) -> Folded {
     let before = held(state, &e.job, &e.run)?.lease_until_us;
     if e.lease_until_us > before {
-        index.clear_timer(before, Timer::Run(e.run.clone()));
         index.set_timer(e.lease_until_us, Timer::Run(e.run.clone()));
         if let Some(run) = state.runs.edit(&e.run) {
             run.lease_until_us = e.lease_until_us;
@@ -92,7 +91,7 @@ pub fn run_lease_renewed(state: &mut State, index: &mut Index, e: &RunLeaseRenew
 pub fn end_run(state: &mut State, index: &mut Index, id: &RunId) -> Run {
     // Callers have looked the run up.
     let run = state.runs.remove(id).expect("the run is there");
-    index.clear_timer(run.lease_until_us, Timer::Run(id.clone()));
+    index.clear_timer(&Timer::Run(id.clone()));
     index.hold(state, id, &run, -1);
     let now = state.now();
     for replica in &run.nodes {
@@ -126,6 +125,8 @@ pub fn close_job(state: &mut State, index: &mut Index, id: &JobId, phase: Phase)
         job.failures.clear();
     }
     index.queue.take_out(id);
+    index.clear_timer(&Timer::Job(id.clone()));
+    index.free_instances(state, id);
     state.specs.remove(id);
     if let Some(dependents) = index.dependents.remove(id) {
         index.suspect_jobs.extend(dependents);

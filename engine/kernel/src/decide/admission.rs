@@ -6,6 +6,7 @@ use solyx_schemas::ids::JobId;
 use super::Epoch;
 use crate::apply::close_job;
 use crate::budget;
+use crate::place::quota_most;
 use crate::rows::{Phase, limit_of};
 
 /// Admits or rejects every job that came in this epoch, in order of arrival.
@@ -33,6 +34,10 @@ fn accept(epoch: &mut Epoch<'_>, id: &JobId) {
     if let Some(price) = &budget_held {
         budget::hold(epoch.state, id, price);
     }
+    // One that it waits for may have ended without finishing before it came.
+    if epoch.state.specs.get(id).is_some_and(|spec| !spec.depends_on.is_empty()) {
+        epoch.index.suspect_jobs.insert(id.clone());
+    }
     epoch.say(JobAdmitted { job: id.clone(), tenant, budget_held, ..JobAdmitted::default() });
     epoch.index.queue.place(epoch.state, id);
 }
@@ -47,16 +52,15 @@ fn reject(epoch: &mut Epoch<'_>, id: &JobId, limit: Limit, detail: String) {
 fn refusal(epoch: &Epoch<'_>, id: &JobId) -> Option<(Limit, String)> {
     let spec = epoch.state.specs.get(id)?;
     let asked = spec.gang.replicas_min.0 * spec.gang.gpus.0 * spec.gang.gpu_milli_each.0;
-    for project in [None, spec.project.clone()] {
-        let Some(quota) = epoch.state.quotas.get(&(spec.tenant.clone(), project, None)) else { continue };
-        let Some(borrowing) = quota.borrowing_limit_milli else { continue };
-        let most = quota.guaranteed_milli.0 + borrowing.0;
+    let family = epoch.state.lineage(&spec.tenant).map(|tenant| (tenant.clone(), None, None));
+    let own = spec.project.clone().map(|project| (spec.tenant.clone(), Some(project), None));
+    for key in family.chain(own) {
+        let Some(most) = epoch.state.quotas.get(&key).and_then(quota_most) else { continue };
         if asked > most {
-            let limit = limit_of(LimitKind::Quota, spec.tenant.as_str(), asked, most, "GPU/1000");
-            let detail = format!(
-                "the job asks for {asked} thousandths of GPUs, the quota of {} allows {most} at most",
-                spec.tenant
-            );
+            let limit = limit_of(LimitKind::Quota, key.0.as_str(), asked, most, "GPU/1000");
+            let tenant = &key.0;
+            let detail =
+                format!("the job asks for {asked} thousandths of GPUs, the quota of {tenant} allows {most} at most");
             return Some((limit, detail));
         }
     }

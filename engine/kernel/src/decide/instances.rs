@@ -13,6 +13,7 @@ use crate::lease::release_at;
 pub fn release_idle(epoch: &mut Epoch<'_>) {
     let mut due: BTreeMap<PoolId, Vec<NodeId>> = BTreeMap::new();
     for id in std::mem::take(&mut epoch.index.idle_instances) {
+        epoch.index.clear_timer(&Timer::Instance(id.clone()));
         let Some(at) = release_at(epoch.state, &id) else { continue };
         if at > epoch.now {
             epoch.index.set_timer(at, Timer::Instance(id));

@@ -16,6 +16,7 @@ mod admission;
 mod deferral;
 mod instances;
 mod order;
+mod overcommit;
 mod promise;
 mod start;
 mod stops;
@@ -97,14 +98,22 @@ pub fn decide(state: &mut State, index: &mut Index, cell: &CellId, term: i64) ->
     upkeep::redeclared(&mut epoch);
     admission::admit(&mut epoch);
     upkeep::budgets(&mut epoch);
-    upkeep::jobs(&mut epoch);
-    upkeep::failures(&mut epoch);
-    upkeep::nodes(&mut epoch);
-    upkeep::runs(&mut epoch);
-    upkeep::failures(&mut epoch);
-    upkeep::power(&mut epoch);
-    if std::mem::take(&mut epoch.index.changed) {
-        order::pass(&mut epoch);
+    // A pass may itself end jobs, which others wait for. Nothing may be left for the next epoch: a kernel restored from a
+    // snapshot would not know of it. Each further round has ended a job, so that there is a last one.
+    loop {
+        upkeep::jobs(&mut epoch);
+        upkeep::failures(&mut epoch);
+        upkeep::nodes(&mut epoch);
+        upkeep::runs(&mut epoch);
+        upkeep::failures(&mut epoch);
+        overcommit::power(&mut epoch);
+        overcommit::quotas(&mut epoch);
+        if std::mem::take(&mut epoch.index.changed) {
+            order::pass(&mut epoch);
+        }
+        if !epoch.index.has_open_notes() {
+            break;
+        }
     }
     upkeep::notices(&mut epoch);
     instances::release_idle(&mut epoch);

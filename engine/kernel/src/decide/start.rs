@@ -3,7 +3,7 @@
 use solyx_schemas::events::decisions::{
     Alternative, CapacityLeaseOrdered, JobDeferred, JobPlaced, LeaseOrderCause, Limit, LimitKind, StopCause,
 };
-use solyx_schemas::ids::{JobId, NodeId, RunId};
+use solyx_schemas::ids::{JobId, RunId};
 use solyx_schemas::units::*;
 
 use super::stops::cancel_job;
@@ -193,29 +193,12 @@ fn place(epoch: &mut Epoch<'_>, id: &JobId, best: &Candidate, runner_up: Option<
 
 /// Leased instances that a run takes are no longer idle; others that were waited for by the same job are free for anyone.
 fn occupy_instances(epoch: &mut Epoch<'_>, id: &JobId, run: &Run) {
-    let used: Vec<NodeId> = run.nodes.iter().map(|replica| replica.node.clone()).collect();
-    let concerned: Vec<NodeId> = epoch
-        .state
-        .nodes
-        .iter()
-        .filter(|(node, row)| {
-            row.lease.as_ref().is_some_and(|lease| used.contains(node) || lease.earmarked.as_ref() == Some(id))
-        })
-        .map(|(node, _)| node.clone())
-        .collect();
-    for node in concerned {
-        if let Some(at) = crate::lease::release_at(epoch.state, &node) {
-            epoch.index.clear_timer(at, Timer::Instance(node.clone()));
-        }
-        let taken = used.contains(&node);
-        if let Some(lease) = epoch.state.nodes.edit(&node).and_then(|row| row.lease.as_mut()) {
-            lease.earmarked = None;
-            if taken {
-                lease.idle_since_us = None;
-            }
-        }
-        if !taken {
-            epoch.index.idle_instances.insert(node);
+    epoch.index.free_instances(epoch.state, id);
+    for replica in &run.nodes {
+        let leased = epoch.state.nodes.get(&replica.node).is_some_and(|node| node.lease.is_some());
+        if leased && let Some(lease) = epoch.state.nodes.edit(&replica.node).and_then(|row| row.lease.as_mut()) {
+            lease.idle_since_us = None;
+            epoch.index.clear_timer(&Timer::Instance(replica.node.clone()));
         }
     }
 }

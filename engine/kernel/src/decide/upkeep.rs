@@ -1,9 +1,9 @@
 //! What has to be answered before anything new starts: losses, failures, limits that dropped, budgets that ran out.
 
-use std::collections::BTreeSet;
+
 
 use solyx_schemas::events::decisions::{
-    BudgetExhausted, BudgetScope, JobRequeued, LimitKind, NodeCordonOrdered, Overcommitment, StopCause,
+    BudgetExhausted, BudgetScope, JobRequeued, LimitKind, NodeCordonOrdered, StopCause,
 };
 use solyx_schemas::events::jobs::FailureCategory;
 use solyx_schemas::events::nodes::NodeState;
@@ -11,6 +11,7 @@ use solyx_schemas::events::policy::{ScopeKind, ScopeState};
 use solyx_schemas::ids::*;
 use solyx_schemas::units::{Count, TimeUs, WorkUs};
 
+use super::overcommit;
 use super::stops::{cancel_job, stop_run};
 use super::{Epoch, Failure, cause_of};
 use crate::apply::{end_run, expected_work_done, record_failure};
@@ -69,16 +70,14 @@ pub fn budgets(epoch: &mut Epoch<'_>) {
 
 fn roll_over(epoch: &mut Epoch<'_>, id: &RefId) {
     let Some(budget) = epoch.state.budgets.get(id) else { return };
-    let (from, end) = crate::budget::period_at(&budget.set, epoch.now);
+    let (from, _) = crate::budget::period_at(&budget.set, epoch.now);
     if budget.period_from_us != from {
         if let Some(budget) = epoch.state.budgets.edit(id) {
             budget.used = 0;
             budget.exhausted = false;
             budget.period_from_us = from;
         }
-        if end > epoch.now {
-            epoch.index.set_timer(end, Timer::Budgets);
-        }
+        epoch.index.set_budget_timer(epoch.state, id);
         for job in epoch.index.queue.parked_jobs() {
             epoch.index.queue.place(epoch.state, &job);
         }
@@ -191,8 +190,9 @@ fn answer(epoch: &mut Epoch<'_>, failure: Failure) {
     if out_of_memory {
         job.memory_mib = memory_max.or(job.memory_mib);
     }
+    let not_before = job.not_before_us;
     if wait > 0 {
-        epoch.index.set_timer(retry_at_us, Timer::Job(failure.job.clone()));
+        epoch.index.set_timer(not_before, Timer::Job(failure.job.clone()));
     }
     epoch.index.queue.place(epoch.state, &failure.job);
     epoch.index.changed = true;
@@ -282,7 +282,7 @@ pub fn nodes(epoch: &mut Epoch<'_>) {
                 stop_run(epoch, run, StopCause::AttestationExpired, None);
             }
         }
-        shrunk(epoch, &id);
+        overcommit::shrunk(epoch, &id);
     }
 }
 
@@ -296,6 +296,7 @@ fn forget_if_empty(epoch: &mut Epoch<'_>, id: &NodeId) {
     let empty = epoch.index.uses.get(id).is_none_or(|used| used.runs.is_empty());
     if empty && epoch.state.nodes.get(id).is_some_and(|node| node.gone) {
         epoch.state.nodes.remove(id);
+        epoch.index.clear_timer(&Timer::Attestation(id.clone()));
         epoch.index.uses.remove(id);
         epoch.index.refresh_node(epoch.state, id);
     }
@@ -307,61 +308,6 @@ fn lose_run(epoch: &mut Epoch<'_>, id: &RunId, node: Option<NodeId>, category: F
     let job = run.job.clone();
     let run = end_run(epoch.state, epoch.index, id);
     record_failure(epoch.state, epoch.index, &job, &run, category, node, WorkUs(0));
-}
-
-/// Stops what no longer fits on a node, the least important first, and lists the overcommitment.
-fn shrunk(epoch: &mut Epoch<'_>, id: &NodeId) {
-    let Some(report) = epoch.state.nodes.get(id).and_then(|node| node.report.as_ref()) else { return };
-    let Some(used) = epoch.index.uses.get(id) else { return };
-    let present: BTreeSet<i64> = report.gpus.iter().map(|gpu| gpu.index).collect();
-    let missing: BTreeSet<i64> = used.gpu_milli.keys().filter(|index| !present.contains(index)).copied().collect();
-    let over_cpu = used.cpu_milli - report.cpu_milli.0;
-    let over_memory = used.memory_mib - report.memory_mib.0;
-    if missing.is_empty() && over_cpu <= 0 && over_memory <= 0 {
-        return;
-    }
-    let (have, have_cpu, have_memory) = (present.len() as i64, report.cpu_milli.0, report.memory_mib.0);
-    let on_node = |epoch: &Epoch<'_>, run: &RunId| -> (bool, i64, i64) {
-        let Some(row) = epoch.state.runs.get(run) else { return (false, 0, 0) };
-        let here = row.nodes.iter().filter(|replica| replica.node == *id);
-        let hit = here.clone().any(|replica| replica.gpus.iter().any(|gpu| missing.contains(gpu)));
-        let replicas = here.count() as i64;
-        (hit, replicas * row.cpu_milli.0, replicas * row.memory_mib.0)
-    };
-    let (mut cpu, mut memory) = (over_cpu, over_memory);
-    let mut stopped = Vec::new();
-    let victims = by_importance(epoch, used.runs.iter().cloned().collect());
-    for run in victims {
-        let (hit, run_cpu, run_memory) = on_node(epoch, &run);
-        if !hit && cpu <= 0 && memory <= 0 {
-            continue;
-        }
-        let told_before = epoch.state.runs.get(&run).is_some_and(|row| row.stop.is_some());
-        if told_before || stop_run(epoch, &run, StopCause::CapacityLost, None) {
-            cpu -= run_cpu;
-            memory -= run_memory;
-            stopped.push(run);
-        }
-    }
-    let limit = match (missing.is_empty(), over_cpu > 0) {
-        (false, _) => limit_of(LimitKind::Gpus, id.as_str(), have + missing.len() as i64, have, "GPUs"),
-        (true, true) => limit_of(LimitKind::Cpu, id.as_str(), have_cpu + over_cpu, have_cpu, "CPU/1000"),
-        (true, false) => limit_of(LimitKind::Memory, id.as_str(), have_memory + over_memory, have_memory, "MiB"),
-    };
-    epoch.overcommitments.push(Overcommitment { limit, runs: stopped });
-}
-
-/// Runs, the least important first: lowest class, then placed last.
-fn by_importance(epoch: &Epoch<'_>, mut runs: Vec<RunId>) -> Vec<RunId> {
-    let key = |id: &RunId| {
-        let run = epoch.state.runs.get(id);
-        let class =
-            run.and_then(|run| epoch.state.specs.get(&run.job)).and_then(|spec| epoch.state.classes.get(&spec.class));
-        let value = class.map_or(0, |class| class.value);
-        (value, std::cmp::Reverse(run.map_or(TimeUs(0), |run| run.placed_us)), id.clone())
-    };
-    runs.sort_by_key(key);
-    runs
 }
 
 /// Runs whose lease has passed, and those that were to stop at their next checkpoint.
@@ -379,47 +325,6 @@ pub fn runs(epoch: &mut Epoch<'_>) {
             }
         }
     }
-}
-
-/// Power limits that dropped below what is committed: stops the least important runs until it fits, and lists it.
-pub fn power(epoch: &mut Epoch<'_>) {
-    for site in std::mem::take(&mut epoch.index.suspect_sites) {
-        let overloads = epoch.index.power.get(&site).map(|power| power.overloads()).unwrap_or_default();
-        for overload in overloads {
-            relieve(epoch, &site, &overload);
-        }
-    }
-}
-
-fn relieve(epoch: &mut Epoch<'_>, site: &SiteId, overload: &crate::power::Overload) {
-    let Some(power) = epoch.index.power.get(site) else { return };
-    let below: BTreeSet<NodeId> =
-        epoch.index.uses.keys().filter(|node| power.carries(overload, node)).cloned().collect();
-    let on_it = |run: &Run| -> i64 {
-        let max_w = epoch.state.models.get(&run.model).map_or(0, |model| model.max_w.0);
-        run.nodes.iter().filter(|replica| below.contains(&replica.node)).map(|r| r.gpus.len() as i64 * max_w).sum()
-    };
-    let hit: Vec<(RunId, i64, bool)> = epoch
-        .state
-        .runs
-        .iter()
-        .map(|(id, run)| (id.clone(), on_it(run), run.stop.is_some()))
-        .filter(|(_, w, _)| *w > 0)
-        .collect();
-    let stopping: i64 = hit.iter().filter(|(_, _, told)| *told).map(|(_, w, _)| w).sum();
-    let mut excess = overload.load_w - overload.limit_w - stopping;
-    let mut ordered: Vec<RunId> = hit.iter().filter(|(_, _, told)| *told).map(|(id, _, _)| id.clone()).collect();
-    let victims = by_importance(epoch, hit.iter().filter(|(_, _, told)| !told).map(|(id, _, _)| id.clone()).collect());
-    for run in victims {
-        if excess <= 0 {
-            break;
-        }
-        if stop_run(epoch, &run, StopCause::PowerLimit, None) {
-            excess -= hit.iter().find(|(id, _, _)| *id == run).map_or(0, |(_, w, _)| *w);
-            ordered.push(run);
-        }
-    }
-    epoch.overcommitments.push(Overcommitment { limit: overload.limit(site), runs: ordered });
 }
 
 /// Says why jobs wait that are kept out of the line, when that is news.

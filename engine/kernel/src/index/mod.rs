@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use solyx_schemas::ids::*;
 use solyx_schemas::units::*;
 
+pub use self::nodes::quota_keys;
 pub use self::timers::Timer;
 use crate::packing::{Inventory, Kinds, NodeHandle};
 use crate::power::SitePower;
@@ -75,6 +76,9 @@ impl<T: Ord + Clone> Numbers<T> {
     }
 }
 
+/// What a quota is of: tenant, project, GPU model.
+pub type QuotaKey = (TenantId, Option<ProjectId>, Option<GpuModelId>);
+
 /// All indexes.
 #[derive(Clone)]
 pub struct Index {
@@ -101,7 +105,13 @@ pub struct Index {
     /// In use by tenant.
     pub tenants: BTreeMap<TenantId, Amounts>,
     /// GPUs in use by tenant, project and model, with and without project and model.
-    pub quota_use: BTreeMap<(TenantId, Option<ProjectId>, Option<GpuModelId>), i64>,
+    pub quota_use: BTreeMap<QuotaKey, i64>,
+    /// In use by tenant, with all that those below it use.
+    pub families: BTreeMap<TenantId, Amounts>,
+    /// Pool and site in which a node stands.
+    homes: BTreeMap<NodeId, (PoolId, Option<SiteId>)>,
+    /// Quotas that may be broken by an input.
+    pub suspect_quotas: BTreeSet<QuotaKey>,
     /// Jobs that wait.
     pub queue: Queue,
     /// Runs in order of expected end.
@@ -132,8 +142,9 @@ pub struct Index {
     pub exchange: crate::rating::ExchangeBook,
     /// A budget is to be looked at.
     pub budgets_touched: BTreeSet<RefId>,
-    timers: BTreeSet<(TimeUs, Timer)>,
-    counting: BTreeSet<(TimeUs, Timer)>,
+    /// Leased instances kept for the jobs they were ordered for.
+    pub earmarked: BTreeMap<JobId, BTreeSet<NodeId>>,
+    timers: timers::Timers,
 }
 
 impl Default for Index {
@@ -152,6 +163,9 @@ impl Default for Index {
             capacity: BTreeMap::new(),
             tenants: BTreeMap::new(),
             quota_use: BTreeMap::new(),
+            families: BTreeMap::new(),
+            homes: BTreeMap::new(),
+            suspect_quotas: BTreeSet::new(),
             queue: Queue::default(),
             ends: BTreeSet::new(),
             requested: BTreeSet::new(),
@@ -167,8 +181,8 @@ impl Default for Index {
             rates: crate::rating::RateBook::default(),
             exchange: crate::rating::ExchangeBook::default(),
             budgets_touched: BTreeSet::new(),
-            timers: BTreeSet::new(),
-            counting: BTreeSet::new(),
+            earmarked: BTreeMap::new(),
+            timers: timers::Timers::default(),
         }
     }
 }
@@ -190,8 +204,11 @@ impl Index {
         for (id, run) in state.runs.iter() {
             index.hold(state, id, run, 1);
         }
-        for (id, _) in state.nodes.iter() {
+        for (id, node) in state.nodes.iter() {
             index.refresh_node(state, id);
+            if let Some(job) = node.lease.as_ref().and_then(|lease| lease.earmarked.clone()) {
+                index.earmarked.entry(job).or_default().insert(id.clone());
+            }
         }
         for (id, spec) in state.specs.iter() {
             for dependency in &spec.depends_on {
@@ -211,6 +228,27 @@ impl Index {
     pub fn set_kinds(&mut self, state: &State) {
         let kinds = crate::place::expected_kinds(state, &mut self.models);
         self.inventory.set_kinds(&kinds);
+    }
+
+    /// Instances that were kept for a job are free for anyone, and idle perhaps.
+    pub fn free_instances(&mut self, state: &mut State, job: &JobId) {
+        for node in self.earmarked.remove(job).unwrap_or_default() {
+            if let Some(lease) = state.nodes.edit(&node).and_then(|row| row.lease.as_mut()) {
+                lease.earmarked = None;
+            }
+            self.idle_instances.insert(node);
+        }
+    }
+
+    /// Whether something is noted that `decide` has not answered yet.
+    pub fn has_open_notes(&self) -> bool {
+        self.changed
+            || !self.suspects.is_empty()
+            || !self.suspect_sites.is_empty()
+            || !self.suspect_quotas.is_empty()
+            || !self.suspect_runs.is_empty()
+            || !self.suspect_jobs.is_empty()
+            || !self.failed.is_empty()
     }
 
     /// Jobs that wait.

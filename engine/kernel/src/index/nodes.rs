@@ -5,13 +5,46 @@ use std::collections::BTreeSet;
 use solyx_schemas::events::nodes::NodeState;
 use solyx_schemas::ids::*;
 
-use super::{Amounts, Index};
+use super::{Amounts, Index, QuotaKey};
 use crate::packing::{GpuSlot, NO_DOMAIN, NodeHandle, NodeSpec};
 use crate::power::SitePower;
 use crate::rows::*;
 use crate::state::State;
 
+/// The quotas that a run of a tenant counts against: its project's, its own, and those of the tenants above it.
+pub fn quota_keys(state: &State, tenant: &TenantId, spec: Option<&Spec>, model: &GpuModelId) -> Vec<QuotaKey> {
+    let project = spec.and_then(|spec| spec.project.clone());
+    let own = project.map(|project| (tenant.clone(), Some(project)));
+    let family = state.lineage(tenant).map(|tenant| (tenant.clone(), None));
+    let scopes: Vec<_> = own.into_iter().chain(family).collect();
+    let with = |(tenant, project): (TenantId, Option<ProjectId>)| {
+        [None, Some(model.clone())].map(|model| (tenant.clone(), project.clone(), model))
+    };
+    scopes.into_iter().flat_map(with).collect()
+}
+
 impl Index {
+    /// Counts anew what tenants use after the tree of tenants has changed.
+    pub fn regroup(&mut self, state: &State) {
+        self.families.clear();
+        self.quota_use.clear();
+        for (_, run) in state.runs.iter() {
+            let replicas = run.nodes.len() as i64;
+            let amounts = Amounts {
+                gpu_milli: run.gpu_milli.0,
+                cpu_milli: run.cpu_milli.0 * replicas,
+                memory_mib: run.memory_mib.0 * replicas,
+            };
+            for tenant in state.lineage(&run.tenant) {
+                self.families.entry(tenant.clone()).or_default().add(amounts, 1);
+            }
+            for key in quota_keys(state, &run.tenant, state.specs.get(&run.job), &run.model) {
+                *self.quota_use.entry(key).or_default() += run.gpu_milli.0;
+            }
+        }
+        self.suspect_quotas.extend(state.quotas.iter().map(|(key, _)| key.clone()));
+    }
+
     /// Adds a run's resources to what is in use, or takes them away with a sign of −1.
     pub fn hold(&mut self, state: &State, id: &RunId, run: &Run, sign: i64) {
         for replica in &run.nodes {
@@ -37,12 +70,11 @@ impl Index {
             memory_mib: run.memory_mib.0 * replicas,
         };
         self.tenants.entry(run.tenant.clone()).or_default().add(amounts, sign);
-        let project = state.specs.get(&run.job).and_then(|spec| spec.project.clone());
-        for project in [None, project.clone()].into_iter().take(if project.is_some() { 2 } else { 1 }) {
-            for model in [None, Some(run.model.clone())] {
-                *self.quota_use.entry((run.tenant.clone(), project.clone(), model)).or_default() +=
-                    sign * run.gpu_milli.0;
-            }
+        for tenant in state.lineage(&run.tenant) {
+            self.families.entry(tenant.clone()).or_default().add(amounts, sign);
+        }
+        for key in quota_keys(state, &run.tenant, state.specs.get(&run.job), &run.model) {
+            *self.quota_use.entry(key).or_default() += sign * run.gpu_milli.0;
         }
         if sign > 0 {
             self.ends.insert((run.expected_end_us, id.clone()));
@@ -84,20 +116,46 @@ impl Index {
         let before = self.capacity.insert(id.clone(), capacity).unwrap_or_default();
         self.total.add(before, -1);
         self.total.add(capacity, 1);
+        self.settle(state, id, report.map(|report| &report.pool));
         match report {
-            Some(report) => {
-                self.pool_nodes.entry(report.pool.clone()).or_default().insert(id.clone());
-                self.refresh_power(state, id, report);
-            }
+            Some(report) => self.refresh_power(state, id, report),
             None => {
-                for nodes in self.pool_nodes.values_mut() {
-                    nodes.remove(id);
-                }
-                for power in self.power.values_mut().filter(|power| power.committed(id) > 0) {
-                    power.set_node(state, &SiteId::default(), id, &[], 0);
-                }
                 self.capacity.remove(id);
             }
+        }
+    }
+
+    /// Has a node stand in a pool and at its site, and nowhere else: both may be others than before.
+    fn settle(&mut self, state: &State, id: &NodeId, pool: Option<&PoolId>) {
+        let site_of = |pool: &PoolId| Some(state.pools.get(pool)?.declared.as_ref()?.site.clone());
+        let home = pool.map(|pool| (pool.clone(), site_of(pool)));
+        let before = self.homes.get(id);
+        if before == home.as_ref() {
+            return;
+        }
+        if let Some((pool, site)) = before {
+            if let Some(nodes) = self.pool_nodes.get_mut(pool) {
+                nodes.remove(id);
+            }
+            if let Some(power) = site.as_ref().and_then(|site| self.power.get_mut(site)) {
+                power.forget(id);
+            }
+        }
+        match home {
+            Some(home) => {
+                self.pool_nodes.entry(home.0.clone()).or_default().insert(id.clone());
+                self.homes.insert(id.clone(), home);
+            }
+            None => {
+                self.homes.remove(id);
+            }
+        }
+    }
+
+    /// Notes that the power of a node's site is to be looked at.
+    pub fn suspect_power_of(&mut self, id: &NodeId) {
+        if let Some((_, Some(site))) = self.homes.get(id) {
+            self.suspect_sites.insert(site.clone());
         }
     }
 

@@ -1,9 +1,14 @@
-//! What happens by itself, and when. Every timer follows from the state, so that a restored kernel wakes at the same instants.
+//! What happens by itself, and when. Each timer has one instant that follows from the state, so that a restored kernel wakes
+//! at the same instants as one that was never stopped.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use solyx_schemas::events::policy::PowerLimitSet;
 use solyx_schemas::ids::*;
 use solyx_schemas::units::*;
 
 use super::Index;
+use crate::budget::period_at;
 use crate::state::State;
 
 /// Something that happens by itself.
@@ -17,12 +22,16 @@ pub enum Timer {
     Instance(NodeId),
     /// A pool may be asked again.
     Pool(PoolId),
-    /// A limit, weight, price or rate begins or ends.
-    Limits,
+    /// A power limit begins or ends.
+    PowerLimit(RefId),
+    /// Weights come into force.
+    Weights(Name, TimeUs),
+    /// A price of a pool comes into force.
+    Price(PoolId, TimeUs),
     /// An attestation ends.
     Attestation(NodeId),
     /// A budget's period ends.
-    Budgets,
+    Budget(RefId),
 }
 
 impl Timer {
@@ -32,20 +41,68 @@ impl Timer {
     }
 }
 
-impl Index {
-    /// Sets a timer.
-    pub fn set_timer(&mut self, at: TimeUs, timer: Timer) {
+/// Timers by instant and by what they are of.
+#[derive(Clone, Default)]
+pub(super) struct Timers {
+    all: BTreeSet<(TimeUs, Timer)>,
+    counting: BTreeSet<(TimeUs, Timer)>,
+    at: BTreeMap<Timer, TimeUs>,
+}
+
+impl Timers {
+    fn set(&mut self, at: TimeUs, timer: Timer) {
+        self.clear(&timer);
         if timer.counts() {
             self.counting.insert((at, timer.clone()));
         }
-        self.timers.insert((at, timer));
+        self.at.insert(timer.clone(), at);
+        self.all.insert((at, timer));
+    }
+
+    fn clear(&mut self, timer: &Timer) {
+        let Some(at) = self.at.remove(timer) else { return };
+        let entry = (at, timer.clone());
+        self.all.remove(&entry);
+        self.counting.remove(&entry);
+    }
+
+    fn pop_due(&mut self, now: TimeUs) -> Option<Timer> {
+        let (_, timer) = self.all.first().filter(|(at, _)| *at <= now)?;
+        let timer = timer.clone();
+        self.clear(&timer);
+        Some(timer)
+    }
+}
+
+impl Index {
+    /// Sets a timer, in place of an earlier instant of the same.
+    pub fn set_timer(&mut self, at: TimeUs, timer: Timer) {
+        self.timers.set(at, timer);
     }
 
     /// Takes a timer back.
-    pub fn clear_timer(&mut self, at: TimeUs, timer: Timer) {
-        let entry = (at, timer);
-        self.timers.remove(&entry);
-        self.counting.remove(&entry);
+    pub fn clear_timer(&mut self, timer: &Timer) {
+        self.timers.clear(timer);
+    }
+
+    /// Sets the timer of a power limit to the next instant at which it begins or ends.
+    pub fn set_limit_timer(&mut self, set: &PowerLimitSet, now: TimeUs) {
+        let timer = Timer::PowerLimit(set.limit.clone());
+        match [Some(set.from_us), set.to_us].into_iter().flatten().filter(|at| *at > now).min() {
+            Some(at) => self.set_timer(at, timer),
+            None => self.clear_timer(&timer),
+        }
+    }
+
+    /// Sets the timer of a budget to the end of its period.
+    pub fn set_budget_timer(&mut self, state: &State, id: &RefId) {
+        let now = state.now();
+        let end = state.budgets.get(id).map(|budget| period_at(&budget.set, now).1);
+        let timer = Timer::Budget(id.clone());
+        match end.filter(|end| *end > now && *end < TimeUs(i64::MAX)) {
+            Some(end) => self.set_timer(end, timer),
+            None => self.clear_timer(&timer),
+        }
     }
 
     pub(super) fn set_all_timers(&mut self, state: &State) {
@@ -64,38 +121,29 @@ impl Index {
                 self.set_timer(at.max(TimeUs(now.0 + 1)), Timer::Instance(id.clone()));
             }
         }
-        for (id, pool) in state.pools.iter().filter(|(_, pool)| pool.refused_until_us > now) {
-            self.set_timer(pool.refused_until_us, Timer::Pool(id.clone()));
+        for (id, pool) in state.pools.iter() {
+            if pool.refused_until_us > now {
+                self.set_timer(pool.refused_until_us, Timer::Pool(id.clone()));
+            }
+            for price in pool.prices.iter().filter(|price| price.from_us > now) {
+                self.set_timer(price.from_us, Timer::Price(id.clone(), price.from_us));
+            }
         }
         for (_, set) in state.power_limits.iter() {
-            for at in [Some(set.from_us), set.to_us].into_iter().flatten().filter(|at| *at > now) {
-                self.set_timer(at, Timer::Limits);
-            }
+            self.set_limit_timer(set, now);
         }
-        for ((_, from), _) in state.weights.iter().filter(|((_, from), _)| *from > now) {
-            self.set_timer(*from, Timer::Limits);
+        for ((scope, from), _) in state.weights.iter().filter(|((_, from), _)| *from > now) {
+            self.set_timer(*from, Timer::Weights(scope.clone(), *from));
         }
-        for (_, pool) in state.pools.iter() {
-            for price in pool.prices.iter().filter(|price| price.from_us > now) {
-                self.set_timer(price.from_us, Timer::Limits);
-            }
-        }
-        for (_, budget) in state.budgets.iter() {
-            let (_, end) = crate::budget::period_at(&budget.set, now);
-            if end > now {
-                self.set_timer(end, Timer::Budgets);
-            }
+        for (id, _) in state.budgets.iter() {
+            self.set_budget_timer(state, id);
         }
     }
 
     /// Notes what is due at the epoch's time.
     pub fn due(&mut self, state: &State) {
         let now = state.now();
-        while let Some((at, _)) = self.timers.first()
-            && *at <= now
-        {
-            let Some((at, timer)) = self.timers.pop_first() else { break };
-            self.counting.remove(&(at, timer.clone()));
+        while let Some(timer) = self.timers.pop_due(now) {
             self.changed = true;
             match timer {
                 Timer::Job(job) => {
@@ -110,31 +158,36 @@ impl Index {
                 Timer::Attestation(node) => {
                     self.suspects.insert(node);
                 }
-                Timer::Limits => {
-                    let sites: Vec<SiteId> = self.power.keys().cloned().collect();
-                    for site in sites {
-                        if let Some(power) = self.power.get_mut(&site) {
-                            power.refresh_limits(state, &site);
-                        }
-                        self.suspect_sites.insert(site);
+                Timer::PowerLimit(id) => {
+                    if let Some(set) = state.power_limits.get(&id) {
+                        self.set_limit_timer(set, now);
+                        self.refresh_limits(state, &set.site);
                     }
                 }
-                Timer::Budgets => {
-                    self.budgets_touched.extend(state.budgets.iter().map(|(id, _)| id.clone()));
+                Timer::Budget(id) => {
+                    self.budgets_touched.insert(id);
                 }
-                Timer::Pool(_) => {}
+                Timer::Pool(_) | Timer::Weights(..) | Timer::Price(..) => {}
             }
         }
     }
 
+    /// Takes in the power limits of a site that are in force now; whether they hold is looked at in this epoch.
+    pub fn refresh_limits(&mut self, state: &State, site: &SiteId) {
+        if let Some(power) = self.power.get_mut(site) {
+            power.refresh_limits(state, site);
+        }
+        self.suspect_sites.insert(site.clone());
+    }
+
     /// The next instant at which something happens by itself.
     pub fn next_timer(&self) -> Option<TimeUs> {
-        self.timers.first().map(|(at, _)| *at)
+        self.timers.all.first().map(|(at, _)| *at)
     }
 
     /// The next instant for which somebody waits.
     pub fn next_counting_timer(&self) -> Option<TimeUs> {
-        self.counting.first().map(|(at, _)| *at)
+        self.timers.counting.first().map(|(at, _)| *at)
     }
 
     /// The next tick, while something waits.

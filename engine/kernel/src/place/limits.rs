@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 
 use solyx_schemas::events::capacity::{PoolDeclared, ProviderState};
 use solyx_schemas::events::decisions::{Limit, LimitKind};
-use solyx_schemas::events::policy::{ScopeKind, ScopeState};
+use solyx_schemas::events::policy::{QuotaSet, ScopeKind, ScopeState};
 use solyx_schemas::ids::*;
 
 use super::accepted;
-use crate::index::Index;
+use crate::index::{Index, QuotaKey, quota_keys};
 use crate::rows::*;
 use crate::state::State;
 
@@ -57,20 +57,23 @@ pub fn fixed_limits(state: &State, spec: &Spec, pool: &PoolDeclared) -> Option<L
     None
 }
 
+/// Thousandths of GPUs that a quota allows; none when it may borrow any.
+pub fn quota_most(quota: &QuotaSet) -> Option<i64> {
+    Some(quota.guaranteed_milli.0 + quota.borrowing_limit_milli?.0)
+}
+
+/// How a quota is named in limits.
+pub fn quota_subject((tenant, _, model): &QuotaKey) -> String {
+    model.as_ref().map_or(tenant.to_string(), |model| format!("{tenant}/{model}"))
+}
+
 /// The quota that so much more of a model would break.
 pub fn quota_limit(state: &State, index: &Index, spec: &Spec, model: &GpuModelId, gpu_milli: i64) -> Option<Limit> {
-    let projects = [None, spec.project.clone()];
-    for project in projects.iter().take(if spec.project.is_some() { 2 } else { 1 }) {
-        for of_model in [None, Some(model.clone())] {
-            let key = (spec.tenant.clone(), project.clone(), of_model);
-            let Some(quota) = state.quotas.get(&key) else { continue };
-            let Some(borrowing) = quota.borrowing_limit_milli else { continue };
-            let used = index.quota_use.get(&key).copied().unwrap_or(0);
-            let available = quota.guaranteed_milli.0 + borrowing.0 - used;
-            if gpu_milli > available {
-                let subject = key.2.as_ref().map_or(key.0.to_string(), |model| format!("{}/{model}", key.0));
-                return Some(limit_of(LimitKind::Quota, &subject, gpu_milli, available, "GPU/1000"));
-            }
+    for key in quota_keys(state, &spec.tenant, Some(spec), model) {
+        let Some(most) = state.quotas.get(&key).and_then(quota_most) else { continue };
+        let available = most - index.quota_use.get(&key).copied().unwrap_or(0);
+        if gpu_milli > available {
+            return Some(limit_of(LimitKind::Quota, &quota_subject(&key), gpu_milli, available, "GPU/1000"));
         }
     }
     None

@@ -15,8 +15,8 @@ use solyx_schemas::ids::*;
 use solyx_schemas::units::*;
 
 use self::leased::order_size;
-pub use self::limits::quota_limit;
 use self::limits::{failover_limit, fixed_limits};
+pub use self::limits::{quota_limit, quota_most, quota_subject};
 use self::nodes::plan_nodes;
 use crate::cost::{Question, Unpriced, terms, total, weights};
 use crate::index::Index;

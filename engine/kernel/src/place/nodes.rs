@@ -159,13 +159,22 @@ pub fn added_power(state: &State, uses: &BTreeMap<NodeId, NodeUse>, nodes: &[Nod
     for replica in nodes {
         let report = state.nodes.get(&replica.node).and_then(|node| node.report.as_ref());
         for gpu in report.into_iter().flat_map(|report| &report.gpus).filter(|gpu| replica.gpus.contains(&gpu.index)) {
-            let in_use = uses.get(&replica.node).is_some_and(|used| used.gpu_milli.contains_key(&gpu.index));
+            // One that only runs use which are to stop would go idle: for a limit that they stop for, it counts as new.
+            let in_use =
+                uses.get(&replica.node).is_some_and(|used| stays_in_use(state, used, &replica.node, gpu.index));
             if !in_use && woken.insert((&replica.node, gpu.index)) {
                 *added.entry(replica.node.clone()).or_default() += gpu.max_w.0;
             }
         }
     }
     added
+}
+
+/// Whether a run that was not told to stop uses a GPU.
+fn stays_in_use(state: &State, used: &NodeUse, node: &NodeId, gpu: i64) -> bool {
+    let holds = |run: &Run| run.nodes.iter().any(|replica| replica.node == *node && replica.gpus.contains(&gpu));
+    used.gpu_milli.contains_key(&gpu)
+        && used.runs.iter().filter_map(|run| state.runs.get(run)).any(|run| run.stop.is_none() && holds(run))
 }
 
 fn name_gang(names: &BTreeMap<NodeHandle, NodeId>, ask: &Ask, gang: &[Choice]) -> Vec<NodeGpus> {

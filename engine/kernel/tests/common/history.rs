@@ -1,0 +1,505 @@
+//! Random worlds and what happens in them: everything follows from a seed.
+
+use std::collections::BTreeMap;
+
+use solyx_schemas::events::Event;
+use solyx_schemas::events::capacity::*;
+use solyx_schemas::events::common::Sum;
+use solyx_schemas::events::facility::*;
+use solyx_schemas::events::jobs::*;
+use solyx_schemas::events::nodes::*;
+use solyx_schemas::events::policy::*;
+use solyx_schemas::events::runs::*;
+use solyx_schemas::events::world::*;
+use solyx_schemas::ids::*;
+use solyx_schemas::units::*;
+
+use super::{base_events, job, node, pool, site, usd};
+
+/// A stream of numbers (splitmix64).
+#[derive(Clone)]
+pub struct Luck(pub u64);
+
+impl Luck {
+    pub fn below(&mut self, n: i64) -> i64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        ((z ^ (z >> 31)) % n as u64) as i64
+    }
+
+    pub fn of<'a, T>(&mut self, all: &'a [T]) -> &'a T {
+        &all[self.below(all.len() as i64) as usize]
+    }
+
+    pub fn chance(&mut self, percent: i64) -> bool {
+        self.below(100) < percent
+    }
+}
+
+const SITES: [&str; 2] = ["pod", "annex"];
+const POOLS: [(&str, &str, CapacityClass); 5] = [
+    ("pod/h100", "pod", CapacityClass::Owned),
+    ("annex/h100", "annex", CapacityClass::Owned),
+    ("annex/kept", "annex", CapacityClass::Reserved),
+    ("annex/demand", "annex", CapacityClass::OnDemand),
+    ("pod/spot", "pod", CapacityClass::Spot),
+];
+const TENANTS: [&str; 4] = ["red", "blue", "red/a", "red/b"];
+const NODES: i64 = 6;
+
+fn element(at: &str, name: &str, parents: &[&str], limit_w: i64) -> Event {
+    PowerElementDeclared {
+        site: SiteId::from(at),
+        element: ElementId::from(name),
+        kind: if parents.is_empty() { ElementKind::UtilityFeed } else { ElementKind::Panel },
+        parents: parents.iter().map(|p| ElementId::from(*p)).collect(),
+        limit_w: PowerW(limit_w),
+        derating_milli: Milli(900),
+        ..PowerElementDeclared::default()
+    }
+    .into()
+}
+
+/// A fixed frame with random sizes.
+pub fn frame(luck: &mut Luck) -> Vec<Event> {
+    let mut events = base_events();
+    for name in ["red/a", "red/b"] {
+        events.push(tenant(name, Some("red"), 1_000));
+    }
+    events.push(site("annex").into());
+    for (name, at, class) in POOLS.into_iter().skip(1) {
+        events.push(pool_of(name, at, class));
+        if !matches!(class, CapacityClass::Owned | CapacityClass::Reserved) {
+            events.push(price(name, 2_000_000 + luck.below(1_000_000)));
+        }
+    }
+    for at in SITES {
+        let room = 7_000 + luck.below(14_000);
+        events.push(element(at, "a", &[], room));
+        events.push(element(at, "b", &[], room));
+        events.push(element(at, "row", &["a", "b"], room));
+        events.push(element(at, "pdu", &["a"], room / 2));
+    }
+    for i in 0..NODES {
+        if luck.chance(85) {
+            events.push(report(luck, i));
+        }
+    }
+    events
+}
+
+fn pool_of(name: &str, at: &str, class: CapacityClass) -> Event {
+    let mut declared = pool(name, at, class);
+    declared.shape.gpus = Count(4);
+    declared.shape.scratch_gib = StorageGib(100);
+    declared.into()
+}
+
+fn price(pool: &str, micros: i64) -> Event {
+    PoolPriced {
+        pool: PoolId::from(pool),
+        price_micros_per_gpu_hour: RateMicros(micros),
+        currency: usd(),
+        effective_from_us: TimeUs(0),
+        ..PoolPriced::default()
+    }
+    .into()
+}
+
+fn tenant(name: &str, parent: Option<&str>, weight: i64) -> Event {
+    TenantDeclared {
+        tenant: TenantId::from(name),
+        parent: parent.map(TenantId::from),
+        weight_milli: Milli(weight),
+        billing_currency: usd(),
+        invoice_day: Count(1),
+        ..TenantDeclared::default()
+    }
+    .into()
+}
+
+/// A report of one of the standing nodes, which may contradict an earlier one.
+fn report(luck: &mut Luck, i: i64) -> Event {
+    let home = [0, 0, 0, 1, 1, 2][i as usize];
+    let home = if luck.chance(5) { luck.below(3) as usize } else { home };
+    let gpus = if luck.chance(75) { 4 } else { 1 + luck.below(4) };
+    let leaf = format!("leaf-{}", i / 2);
+    let mut report = node(&format!("node-{i}"), POOLS[home].0, gpus, &leaf);
+    report.cpu_milli = CpuMilli(if luck.chance(80) { 32_000 } else { 4_000 + luck.below(12_000) });
+    report.memory_mib = MemoryMib(if luck.chance(80) { 64_000 } else { 4_000 + luck.below(20_000) });
+    report.scratch_gib = StorageGib(if luck.chance(80) { 100 } else { luck.below(60) });
+    report.idle_w = PowerW(if luck.chance(85) { 500 } else { 500 + luck.below(3_000) });
+    let feed = |name: &str, share| FeedShare { element: ElementId::from(name), share_milli: Milli(share) };
+    report.feeds = match luck.below(10) {
+        0..4 => vec![feed("a", 400), feed("b", 600)],
+        4..7 => vec![feed("row", 1_000)],
+        7..9 => vec![feed("pdu", 500), feed("b", 500)],
+        _ => Vec::new(),
+    };
+    report.into()
+}
+
+/// Reports about what was decided, some of them kept back, repeated or wrong.
+#[derive(Clone, Default)]
+pub struct Executor {
+    runs: BTreeMap<RunId, JobId>,
+    leased: Vec<(PoolId, InstanceId)>,
+    late: Vec<Event>,
+    jobs: i64,
+}
+
+impl Executor {
+    /// Sees an epoch's decisions.
+    pub fn sees(&mut self, luck: &mut Luck, now: i64, outputs: &[Event]) {
+        for output in outputs {
+            match output {
+                Event::JobPlaced(e) => {
+                    self.runs.insert(e.run.clone(), e.job.clone());
+                    let (job, run) = (e.job.clone(), e.run.clone());
+                    let nodes = e.nodes.clone();
+                    self.late
+                        .push(RunStarted { job, run, nodes, started_us: TimeUs(now), ..RunStarted::default() }.into());
+                }
+                Event::JobPreempted(e) => self.stops(luck, now, &e.job, &e.run, StopReason::Preempted),
+                Event::JobMigrated(e) => self.stops(luck, now, &e.job, &e.run, StopReason::Migrated),
+                Event::JobCancelled(e) => {
+                    if let Some(run) = &e.run {
+                        self.stops(luck, now, &e.job, run, StopReason::Cancelled);
+                    }
+                }
+                Event::CapacityLeaseOrdered(e) => {
+                    let order = RefId::from(output.identity().id.as_str());
+                    for i in 0..e.instances.0 {
+                        if luck.chance(80) {
+                            let instance = InstanceId::from(format!("i-{}-{i}", order.as_str().replace('/', "-")));
+                            self.leased.push((e.pool.clone(), instance.clone()));
+                            self.late.push(
+                                InstanceLeased {
+                                    pool: e.pool.clone(),
+                                    instance,
+                                    order: order.clone(),
+                                    price_micros_per_gpu_hour: e.price_micros_per_gpu_hour,
+                                    currency: e.currency,
+                                    from_us: TimeUs(now),
+                                    ..InstanceLeased::default()
+                                }
+                                .into(),
+                            );
+                        } else {
+                            self.late.push(
+                                InstanceLeaseRefused {
+                                    pool: e.pool.clone(),
+                                    order: order.clone(),
+                                    instances: Count(1),
+                                    reason: LeaseReason::NoCapacity,
+                                    ..InstanceLeaseRefused::default()
+                                }
+                                .into(),
+                            );
+                        }
+                    }
+                }
+                Event::CapacityReleaseOrdered(e) => {
+                    for instance in &e.instances {
+                        self.late.push(ended(&e.pool, instance, now));
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn stops(&mut self, luck: &mut Luck, now: i64, job: &JobId, run: &RunId, reason: StopReason) {
+        let stopped = RunStopped {
+            job: job.clone(),
+            run: run.clone(),
+            reason,
+            kept_work_us: WorkUs(luck.below(1_000_000)),
+            stopped_us: TimeUs(now),
+            ..RunStopped::default()
+        };
+        self.late.push(stopped.into());
+    }
+
+    /// What is said in the next epoch: due reports in any order, and anything else that may come.
+    pub fn says(&mut self, luck: &mut Luck, now: i64) -> Vec<Event> {
+        let mut events = Vec::new();
+        let late = std::mem::take(&mut self.late);
+        for report in late {
+            match luck.below(10) {
+                0..6 => events.push(report),
+                6 => {
+                    events.push(report.clone());
+                    self.late.push(report);
+                }
+                _ => self.late.push(report),
+            }
+        }
+        let runs: Vec<(RunId, JobId)> = self.runs.iter().map(|(r, j)| (r.clone(), j.clone())).collect();
+        for (run, job) in runs {
+            if luck.chance(15) {
+                events.push(self.about(luck, now, &run, &job));
+            }
+        }
+        for _ in 0..luck.below(4) {
+            events.push(self.request(luck, now));
+        }
+        for _ in 0..luck.below(3) {
+            events.push(self.change(luck, now));
+        }
+        // Nothing promises an order.
+        for i in (1..events.len()).rev() {
+            let j = luck.below(i as i64 + 1) as usize;
+            events.swap(i, j);
+        }
+        events
+    }
+
+    fn about(&mut self, luck: &mut Luck, now: i64, run: &RunId, job: &JobId) -> Event {
+        let (job, run) = (job.clone(), run.clone());
+        match luck.below(10) {
+            0..3 => RunFinished { job, run, exit_code: 0, finished_us: TimeUs(now), ..RunFinished::default() }.into(),
+            3 => {
+                let category = *luck.of(&[
+                    FailureCategory::OutOfMemory,
+                    FailureCategory::Gpu,
+                    FailureCategory::Node,
+                    FailureCategory::UserCode,
+                    FailureCategory::Network,
+                ]);
+                let node = luck.chance(50).then(|| NodeId::from(format!("node-{}", luck.below(NODES))));
+                RunFailed { job, run, category, node, failed_us: TimeUs(now), ..RunFailed::default() }.into()
+            }
+            4 => RunStopped {
+                job,
+                run,
+                reason: *luck.of(&[StopReason::Preempted, StopReason::Cancelled]),
+                stopped_us: TimeUs(now),
+                ..RunStopped::default()
+            }
+            .into(),
+            5 => RunCheckpointed {
+                job,
+                run,
+                work_us: WorkUs(luck.below(HOUR_US)),
+                site: SiteId::from("pod"),
+                durable_us: TimeUs(now),
+                ..RunCheckpointed::default()
+            }
+            .into(),
+            _ => RunLeaseRenewed {
+                job,
+                run,
+                lease_until_us: TimeUs(now + luck.below(HOUR_US)),
+                ..RunLeaseRenewed::default()
+            }
+            .into(),
+        }
+    }
+
+    fn request(&mut self, luck: &mut Luck, now: i64) -> Event {
+        self.jobs += 1;
+        let name = format!("job-{}", self.jobs);
+        let tenant = *luck.of(&TENANTS);
+        let mut request = job(&name, tenant, 1 + luck.below(3), 1 + luck.below(4), luck.below(4));
+        if luck.chance(40) {
+            request.gang.gpus = Count(1);
+            request.gang.gpu_milli_each = GpuMilli(100 * (1 + luck.below(9)));
+        }
+        if luck.chance(8) {
+            request.gang.gpus = Count(0);
+        }
+        request.gang.cpu_milli = CpuMilli(luck.below(9_000));
+        request.gang.memory_mib = MemoryMib(luck.below(12_000));
+        request.gang.memory_max_mib = luck.chance(30).then_some(MemoryMib(20_000));
+        request.gang.scratch_gib = luck.chance(30).then(|| StorageGib(luck.below(40)));
+        request.gang.exclusive_node = luck.chance(8);
+        if luck.chance(25) {
+            let level = *luck.of(&[TopologyLevel::Leaf, TopologyLevel::NvlinkDomain, TopologyLevel::Rack]);
+            request.topology = Some(Topology { required: Some(level), ..Topology::default() });
+        }
+        request.project = luck.chance(30).then(|| ProjectId::from("p"));
+        request.attestation_required = luck.chance(10);
+        request.class = ClassId::from(*luck.of(&["standard", "standard", "urgent"]));
+        if luck.chance(15) {
+            request.not_before_us = Some(TimeUs(now + luck.below(HOUR_US)));
+        }
+        if luck.chance(10) {
+            request.deadline_us = Some(TimeUs(now + 2 * HOUR_US + luck.below(8 * HOUR_US)));
+        }
+        if luck.chance(20) {
+            request.checkpoint_interval_us = None;
+        }
+        if luck.chance(10) && self.jobs > 1 {
+            request.depends_on = vec![Dependency {
+                job: JobId::from(format!("job-{}", 1 + luck.below(self.jobs - 1))),
+                condition: *luck.of(&[DependencyCondition::Ok, DependencyCondition::Any]),
+            }];
+        }
+        request.into()
+    }
+
+    fn change(&mut self, luck: &mut Luck, now: i64) -> Event {
+        let some_node = NodeId::from(format!("node-{}", luck.below(NODES)));
+        let at = SiteId::from(*luck.of(&SITES));
+        let some_element = ElementId::from(*luck.of(&["a", "b", "row", "pdu"]));
+        let some_job = JobId::from(format!("job-{}", 1 + luck.below(self.jobs.max(1))));
+        match luck.below(22) {
+            0..4 => {
+                let i = luck.below(NODES);
+                report(luck, i)
+            }
+            4..6 => NodeStateChanged {
+                node: some_node,
+                state: *luck.of(&[
+                    NodeState::Ready,
+                    NodeState::Ready,
+                    NodeState::Cordoned,
+                    NodeState::Draining,
+                    NodeState::Down,
+                    NodeState::Fenced,
+                ]),
+                ..NodeStateChanged::default()
+            }
+            .into(),
+            6 => NodeRemoved { node: some_node, ..NodeRemoved::default() }.into(),
+            7 => GpuDegraded {
+                node: some_node,
+                gpu_index: luck.below(4),
+                fault: GpuFault::Ecc,
+                action: *luck.of(&[GpuAction::Replace, GpuAction::Restore]),
+                ..GpuDegraded::default()
+            }
+            .into(),
+            8..10 => NodeAttested {
+                node: some_node,
+                method: AttestationMethod::Tpm20,
+                verdict: *luck.of(&[
+                    AttestationVerdict::Passed,
+                    AttestationVerdict::Passed,
+                    AttestationVerdict::Failed,
+                ]),
+                evidence_digest: Name::from("0".repeat(64)),
+                valid_until_us: TimeUs(now + luck.below(2 * HOUR_US)),
+                ..NodeAttested::default()
+            }
+            .into(),
+            10..12 => PowerLimitSet {
+                limit: RefId::from(format!("limit-{}", luck.below(3))),
+                site: at,
+                element: luck.chance(70).then_some(some_element),
+                limit_w: PowerW(3_000 + luck.below(12_000)),
+                from_us: TimeUs(now + luck.below(3) * HOUR_US / 2),
+                to_us: luck.chance(80).then(|| TimeUs(now + HOUR_US + luck.below(2) * HOUR_US)),
+                reason: "test".to_owned(),
+                ..PowerLimitSet::default()
+            }
+            .into(),
+            12 => PowerElementStateChanged {
+                site: at,
+                element: some_element,
+                state: *luck.of(&[ElementState::InService, ElementState::InService, ElementState::Failed]),
+                ..PowerElementStateChanged::default()
+            }
+            .into(),
+            13 => {
+                let limit = 6_000 + luck.below(14_000);
+                match some_element.as_str() {
+                    "row" => element(at.as_str(), "row", &["a", "b"], limit),
+                    "pdu" => element(at.as_str(), "pdu", luck.of(&[&["a"], &["b"]]).as_slice(), limit / 2),
+                    root => element(at.as_str(), root, &[], limit),
+                }
+            }
+            14..16 => QuotaSet {
+                tenant: TenantId::from(*luck.of(&TENANTS)),
+                project: luck.chance(20).then(|| ProjectId::from("p")),
+                gpu_model: luck.chance(30).then(|| GpuModelId::from("H100")),
+                guaranteed_milli: GpuMilli(luck.below(6) * 1_000),
+                borrowing_limit_milli: luck.chance(90).then(|| GpuMilli(luck.below(6) * 1_000)),
+                ..QuotaSet::default()
+            }
+            .into(),
+            16 => ScopeStateChanged {
+                scope_kind: *luck.of(&[ScopeKind::Pool, ScopeKind::Site, ScopeKind::Tenant]),
+                scope: RefId::from(*luck.of(&["pod/h100", "pod", "annex", "annex/demand", "red", "blue"])),
+                state: *luck.of(&[ScopeState::Open, ScopeState::Open, ScopeState::Cordoned, ScopeState::Drained]),
+                ..ScopeStateChanged::default()
+            }
+            .into(),
+            17 => match luck.below(3) {
+                0 => {
+                    JobCancelRequested { job: some_job, actor: Name::from("t"), ..JobCancelRequested::default() }.into()
+                }
+                1 => JobHoldSet {
+                    job: some_job,
+                    action: *luck.of(&[HoldAction::Hold, HoldAction::Release]),
+                    actor: Name::from("t"),
+                    ..JobHoldSet::default()
+                }
+                .into(),
+                _ => JobRequestAmended {
+                    job: some_job,
+                    class: Some(ClassId::from("urgent")),
+                    replicas_min: luck.chance(50).then_some(Count(1)),
+                    ..JobRequestAmended::default()
+                }
+                .into(),
+            },
+            18 => match self.leased.is_empty() {
+                true => PoolWithdrawn { pool: PoolId::from("pod/spot"), ..PoolWithdrawn::default() }.into(),
+                false => {
+                    let (pool, instance) = luck.of(&self.leased).clone();
+                    ended(&pool, &instance, now)
+                }
+            },
+            19 => BudgetSet {
+                budget: RefId::from("budget"),
+                tenant: TenantId::from("blue"),
+                amount: Sum { currency: usd(), micros: MoneyMicros(luck.below(100_000_000)) },
+                kind: BudgetKind::Hard,
+                period_from_us: luck.chance(50).then_some(TimeUs(0)),
+                ..BudgetSet::default()
+            }
+            .into(),
+            20 => SchedulingPolicySet {
+                scope: Name::from("cell"),
+                order_rule: Name::from("classic"),
+                packing_rule: Name::from(*luck.of(&["solyx", "fgd", "best-fit"])),
+                backfill_depth: Some(Count(luck.below(20))),
+                lease_idle_us: Some(DurationUs(luck.below(HOUR_US))),
+                lemon_failures_max: Some(Count(luck.below(4))),
+                lemon_window_us: Some(DurationUs(HOUR_US)),
+                ..SchedulingPolicySet::default()
+            }
+            .into(),
+            _ => match luck.below(3) {
+                0 => {
+                    let (name, at, class) = *luck.of(&POOLS);
+                    let at = if luck.chance(10) { *luck.of(&SITES) } else { at };
+                    pool_of(name, at, class)
+                }
+                1 => tenant("red/a", Some(*luck.of(&["red", "blue"])), 500 + luck.below(2_000)),
+                _ => PoolAvailabilityReported {
+                    pool: PoolId::from("annex/demand"),
+                    instances: luck.chance(80).then(|| Count(luck.below(4))),
+                    ..PoolAvailabilityReported::default()
+                }
+                .into(),
+            },
+        }
+    }
+}
+
+fn ended(pool: &PoolId, instance: &InstanceId, now: i64) -> Event {
+    InstanceLeaseEnded {
+        pool: pool.clone(),
+        instance: instance.clone(),
+        to_us: TimeUs(now),
+        charged: Sum { currency: usd(), micros: MoneyMicros(0) },
+        reason: LeaseReason::Reclaimed,
+        ..InstanceLeaseEnded::default()
+    }
+    .into()
+}

@@ -1,0 +1,427 @@
+//! A second opinion: who holds what, counted again from the inputs that counted and the decisions, with no code of the kernel.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use solyx_kernel::Closed;
+use solyx_schemas::events::Event;
+use solyx_schemas::events::capacity::PoolDeclared;
+use solyx_schemas::events::common::NodeGpus;
+use solyx_schemas::events::facility::*;
+use solyx_schemas::events::jobs::*;
+use solyx_schemas::events::nodes::*;
+use solyx_schemas::events::policy::*;
+use solyx_schemas::ids::*;
+use solyx_schemas::units::*;
+
+/// One part of a node's load, finely: 1e15 is all of it.
+const WHOLE: i128 = 1_000_000_000_000_000;
+
+/// What a run holds.
+#[derive(Clone, Debug)]
+pub struct Held {
+    pub job: JobId,
+    pub tenant: TenantId,
+    pub project: Option<ProjectId>,
+    pub model: GpuModelId,
+    pub nodes: Vec<NodeGpus>,
+    pub cpu: i64,
+    pub memory: i64,
+    pub scratch: i64,
+    pub lease_until: i64,
+    pub placed: i64,
+    pub counted_until: i64,
+    pub stopping: bool,
+}
+
+impl Held {
+    fn milli(&self) -> i64 {
+        self.nodes.iter().map(|n| n.gpus.len() as i64 * n.gpu_milli_each.0).sum()
+    }
+}
+
+/// The books.
+#[derive(Clone, Debug, Default)]
+pub struct Ledger {
+    pub held: BTreeMap<RunId, Held>,
+    placed_ever: BTreeSet<RunId>,
+    specs: BTreeMap<JobId, JobRequested>,
+    memory: BTreeMap<JobId, i64>,
+    nodes: BTreeMap<NodeId, NodeReported>,
+    gone: BTreeSet<NodeId>,
+    fenced: BTreeSet<NodeId>,
+    pools: BTreeMap<PoolId, PoolDeclared>,
+    models: BTreeMap<GpuModelId, GpuModelDeclared>,
+    elements: BTreeMap<(SiteId, ElementId), PowerElementDeclared>,
+    out: BTreeSet<(SiteId, ElementId)>,
+    limits: BTreeMap<RefId, PowerLimitSet>,
+    quotas: BTreeMap<(TenantId, Option<ProjectId>, Option<GpuModelId>), QuotaSet>,
+    parents: BTreeMap<TenantId, TenantId>,
+    /// GPU thousandths × µs held, counted epoch by epoch, and from placing to release.
+    pub by_epoch: i128,
+    pub by_run: i128,
+    before: BTreeMap<String, Excess>,
+    now: i64,
+}
+
+/// How far something is beyond its limit: in all, and without runs that were told to stop.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Excess {
+    pub all: i128,
+    pub staying: i128,
+    /// Whether runs that were not told to stop have a part in it.
+    pub stoppable: bool,
+}
+
+impl Ledger {
+    /// Takes in an epoch and checks it.
+    pub fn epoch(&mut self, now: i64, counted: &[Event], closed: &Closed) {
+        for run in self.held.values_mut() {
+            self.by_epoch += i128::from(run.milli()) * i128::from(now - run.counted_until);
+            run.counted_until = now;
+        }
+        self.now = now;
+        for event in counted {
+            self.input(event);
+        }
+        let lost = |run: &Held, ledger: &Self| {
+            run.lease_until <= now
+                || run.nodes.iter().any(|n| ledger.gone.contains(&n.node) || ledger.fenced.contains(&n.node))
+        };
+        let lost: Vec<RunId> = self.held.iter().filter(|(_, r)| lost(r, self)).map(|(id, _)| id.clone()).collect();
+        for run in lost {
+            self.release(&run);
+        }
+        let caused = self.excesses();
+        for output in &closed.outputs {
+            self.output(output);
+        }
+        let after = self.excesses();
+        let listed: BTreeSet<String> = closed
+            .record
+            .overcommitments
+            .iter()
+            .map(|o| format!("{}", o.limit.subject.as_ref().map_or("", |s| s.as_str())))
+            .collect();
+        for (what, excess) in &after {
+            let was = caused.get(what).copied().unwrap_or_default();
+            assert!(excess.all <= was.all, "a decision took {what} beyond its limit: {was:?} → {excess:?}");
+            assert!(excess.staying <= 0 || !excess.stoppable, "{what}: nothing removes {excess:?}; listed {listed:?}");
+        }
+        for (what, excess) in &caused {
+            let grown = excess.all > self.before.get(what).map_or(0, |e| e.all);
+            let subject = what.split_once(' ').unwrap().1.to_owned();
+            assert!(!grown || listed.contains(&subject), "{what} was taken beyond by an input, listed: {listed:?}");
+        }
+        self.before = after;
+    }
+
+    fn release(&mut self, id: &RunId) {
+        let run = self.held.remove(id).unwrap_or_else(|| panic!("{id} is released and holds nothing"));
+        self.by_run += i128::from(run.milli()) * i128::from(self.now - run.placed);
+    }
+
+    fn input(&mut self, event: &Event) {
+        match event {
+            Event::NodeReported(e) => {
+                self.gone.remove(&e.node);
+                self.nodes.insert(e.node.clone(), (**e).clone());
+            }
+            Event::NodeStateChanged(e) => {
+                self.fenced.remove(&e.node);
+                if e.state == NodeState::Fenced {
+                    self.fenced.insert(e.node.clone());
+                }
+            }
+            Event::NodeRemoved(e) => {
+                self.gone.insert(e.node.clone());
+            }
+            Event::InstanceLeased(e) => {
+                let node = NodeId::from(e.instance.as_str());
+                let pool = &self.pools[&e.pool];
+                let max_w = self.models.get(&pool.gpu_model).map_or(PowerW(0), |m| m.max_w);
+                let gpus = (0..pool.shape.gpus.0).map(|index| GpuReport { index, max_w, ..GpuReport::default() });
+                let report = NodeReported {
+                    node: node.clone(),
+                    pool: e.pool.clone(),
+                    gpus: gpus.collect(),
+                    cpu_milli: pool.shape.cpu_milli,
+                    memory_mib: pool.shape.memory_mib,
+                    scratch_gib: pool.shape.scratch_gib,
+                    leaf: Some(Name::from(e.order.as_str())),
+                    ..NodeReported::default()
+                };
+                self.gone.remove(&node);
+                self.nodes.insert(node, report);
+            }
+            Event::InstanceLeaseEnded(e) => {
+                self.gone.insert(NodeId::from(e.instance.as_str()));
+            }
+            Event::PoolDeclared(e) => {
+                self.pools.insert(e.pool.clone(), (**e).clone());
+            }
+            Event::GpuModelDeclared(e) => {
+                self.models.insert(e.model.clone(), (**e).clone());
+            }
+            Event::PowerElementDeclared(e) => {
+                self.elements.insert((e.site.clone(), e.element.clone()), (**e).clone());
+            }
+            Event::PowerElementStateChanged(e) => {
+                let key = (e.site.clone(), e.element.clone());
+                self.out.remove(&key);
+                if e.state != ElementState::InService {
+                    self.out.insert(key);
+                }
+            }
+            Event::PowerLimitSet(e) => {
+                self.limits.insert(e.limit.clone(), (**e).clone());
+            }
+            Event::QuotaSet(e) => {
+                let key = (e.tenant.clone(), e.project.clone(), e.gpu_model.clone());
+                self.quotas.insert(key, (**e).clone());
+            }
+            Event::TenantDeclared(e) => {
+                self.parents.remove(&e.tenant);
+                if let Some(parent) = &e.parent {
+                    self.parents.insert(e.tenant.clone(), parent.clone());
+                }
+            }
+            Event::JobRequested(e) => {
+                self.specs.insert(e.job.clone(), (**e).clone());
+            }
+            Event::JobRequestAmended(e) => {
+                let spec = self.specs.get_mut(&e.job).unwrap();
+                spec.gang.replicas_min = e.replicas_min.unwrap_or(spec.gang.replicas_min);
+            }
+            Event::RunFinished(e) => self.release(&e.run),
+            Event::RunStopped(e) => self.release(&e.run),
+            Event::RunFailed(e) => {
+                self.release(&e.run);
+                if e.category == FailureCategory::OutOfMemory
+                    && let Some(most) = self.specs[&e.job].gang.memory_max_mib
+                {
+                    self.memory.insert(e.job.clone(), most.0);
+                }
+            }
+            Event::RunLeaseRenewed(e) => {
+                let run = self.held.get_mut(&e.run).unwrap_or_else(|| panic!("{} is renewed and not held", e.run));
+                run.lease_until = run.lease_until.max(e.lease_until_us.0);
+            }
+            _ => {}
+        }
+    }
+
+    fn output(&mut self, output: &Event) {
+        match output {
+            Event::JobPlaced(e) => {
+                let spec = &self.specs[&e.job];
+                assert!(self.placed_ever.insert(e.run.clone()), "{} is placed twice", e.run);
+                assert!(self.held.values().all(|held| held.job != e.job), "{} has two runs", e.job);
+                assert_eq!(e.nodes.len() as i64, spec.gang.replicas_min.0, "{} is not whole", e.job);
+                for replica in &e.nodes {
+                    let distinct: BTreeSet<&i64> = replica.gpus.iter().collect();
+                    assert_eq!(distinct.len() as i64, spec.gang.gpus.0, "GPUs of a replica of {}", e.job);
+                    assert!(spec.gang.gpus.0 == 0 || replica.gpu_milli_each == spec.gang.gpu_milli_each);
+                }
+                let leaf = |n: &NodeGpus| self.nodes[&n.node].leaf.clone();
+                let required = spec.topology.as_ref().and_then(|t| t.required);
+                if required == Some(TopologyLevel::Leaf) && e.nodes.len() > 1 {
+                    let one = e.nodes.iter().all(|n| leaf(n).is_some() && leaf(n) == leaf(&e.nodes[0]));
+                    let one_node = e.nodes.iter().all(|n| n.node == e.nodes[0].node);
+                    assert!(one || one_node, "{} lies in more than one leaf", e.job);
+                }
+                let held = Held {
+                    job: e.job.clone(),
+                    tenant: e.tenant.clone(),
+                    project: spec.project.clone(),
+                    model: e.gpu_model.clone(),
+                    nodes: e.nodes.clone(),
+                    cpu: spec.gang.cpu_milli.0,
+                    memory: self.memory.get(&e.job).copied().unwrap_or(spec.gang.memory_mib.0),
+                    scratch: spec.gang.scratch_gib.map_or(0, |s| s.0),
+                    lease_until: e.lease_until_us.0,
+                    placed: self.now,
+                    counted_until: self.now,
+                    stopping: false,
+                };
+                self.held.insert(e.run.clone(), held);
+            }
+            Event::JobPreempted(e) => self.stopping(&e.run),
+            Event::JobMigrated(e) => self.stopping(&e.run),
+            Event::JobCancelled(e) => {
+                if let Some(run) = &e.run {
+                    self.stopping(run);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn stopping(&mut self, run: &RunId) {
+        self.held.get_mut(run).unwrap_or_else(|| panic!("{run} is told to stop and holds nothing")).stopping = true;
+    }
+
+    /// Everything that is beyond its limit now.
+    fn excesses(&self) -> BTreeMap<String, Excess> {
+        let all = self.beyond(false);
+        let staying = self.beyond(true);
+        all.into_iter()
+            .filter(|(_, (excess, _))| *excess > 0)
+            .map(|(what, (excess, _))| {
+                let (left, runs) = staying.get(&what).copied().unwrap_or_default();
+                (what, Excess { all: excess, staying: left, stoppable: runs })
+            })
+            .collect()
+    }
+
+    /// By what: use less limit, and whether runs have a part in it.
+    fn beyond(&self, staying_only: bool) -> BTreeMap<String, (i128, bool)> {
+        let runs: Vec<&Held> = self.held.values().filter(|run| !staying_only || !run.stopping).collect();
+        let mut beyond = BTreeMap::new();
+        let mut gpu: BTreeMap<(&NodeId, i64), i64> = BTreeMap::new();
+        let mut rest: BTreeMap<&NodeId, [i64; 3]> = BTreeMap::new();
+        for run in &runs {
+            for replica in &run.nodes {
+                for index in &replica.gpus {
+                    *gpu.entry((&replica.node, *index)).or_default() += replica.gpu_milli_each.0;
+                }
+                let sums = rest.entry(&replica.node).or_default();
+                for (sum, more) in sums.iter_mut().zip([run.cpu, run.memory, run.scratch]) {
+                    *sum += more;
+                }
+            }
+        }
+        for ((node, index), milli) in &gpu {
+            let there = self.nodes[*node].gpus.iter().any(|g| g.index == *index);
+            let excess = milli - if there { 1_000 } else { 0 };
+            let entry: &mut (i128, bool) = beyond.entry(format!("gpus {node}")).or_default();
+            entry.0 += i128::from(excess.max(0));
+            entry.1 |= excess > 0;
+        }
+        for (node, used) in rest {
+            let report = &self.nodes[node];
+            let have = [report.cpu_milli.0, report.memory_mib.0, report.scratch_gib.0];
+            for ((name, used), have) in ["cpu", "memory", "scratch"].iter().zip(used).zip(have) {
+                beyond.insert(format!("{name} {node}"), (i128::from(used - have), used > 0));
+            }
+        }
+        self.power(&gpu, &mut beyond);
+        self.quota(&runs, &mut beyond);
+        beyond
+    }
+
+    fn quota(&self, runs: &[&Held], beyond: &mut BTreeMap<String, (i128, bool)>) {
+        for ((tenant, project, model), quota) in &self.quotas {
+            let Some(borrow) = quota.borrowing_limit_milli else { continue };
+            let used: i64 = runs
+                .iter()
+                .filter(|run| self.is_below(&run.tenant, tenant))
+                .filter(|run| project.is_none() || (run.tenant == *tenant && run.project == *project))
+                .filter(|run| model.as_ref().is_none_or(|model| *model == run.model))
+                .map(|run| run.milli())
+                .sum();
+            let subject = model.as_ref().map_or(tenant.to_string(), |model| format!("{tenant}/{model}"));
+            let what = format!("quota-{} {subject}", project.as_ref().map_or("", |p| p.as_str()));
+            beyond.insert(what, (i128::from(used - quota.guaranteed_milli.0 - borrow.0), used > 0));
+        }
+    }
+
+    fn is_below(&self, tenant: &TenantId, above: &TenantId) -> bool {
+        let mut at = Some(tenant);
+        for _ in 0..100 {
+            match at {
+                Some(tenant) if tenant == above => return true,
+                Some(tenant) => at = self.parents.get(tenant),
+                None => return false,
+            }
+        }
+        false
+    }
+
+    fn power(&self, gpu: &BTreeMap<(&NodeId, i64), i64>, beyond: &mut BTreeMap<String, (i128, bool)>) {
+        let sites: BTreeSet<&SiteId> = self.pools.values().map(|pool| &pool.site).collect();
+        for site in sites {
+            let roots: Vec<&ElementId> = self
+                .elements
+                .iter()
+                .filter(|((s, _), e)| s == site && e.parents.is_empty())
+                .map(|((_, id), _)| id)
+                .collect();
+            let mut cases = vec![None];
+            if roots.len() > 1 {
+                cases.extend(roots.into_iter().map(Some));
+            }
+            for lost in cases {
+                let mut load: BTreeMap<Option<&ElementId>, (i128, bool)> = BTreeMap::new();
+                for (node, report) in self.nodes.iter().filter(|(id, _)| !self.gone.contains(*id)) {
+                    if self.pools.get(&report.pool).is_none_or(|pool| pool.site != *site) {
+                        continue;
+                    }
+                    let busy = |g: &&GpuReport| gpu.get(&(node, g.index)).is_some_and(|milli| *milli > 0);
+                    let gpus_w: i64 = report.gpus.iter().filter(busy).map(|g| g.max_w.0).sum();
+                    let w = i128::from(report.idle_w.0 + gpus_w);
+                    let mut shares = BTreeMap::from([(None, WHOLE)]);
+                    let live: Vec<_> = report.feeds.iter().filter(|f| self.live(site, &f.element, lost)).collect();
+                    let sum: i128 = live.iter().map(|f| i128::from(f.share_milli.0)).sum();
+                    for feed in live {
+                        let share = WHOLE * i128::from(feed.share_milli.0) / sum.max(1);
+                        self.up(site, &feed.element, lost, share, &mut shares);
+                    }
+                    for (element, share) in shares {
+                        let entry = load.entry(element).or_default();
+                        entry.0 += w * share;
+                        entry.1 |= gpus_w > 0 && share > 0;
+                    }
+                }
+                for (element, (load, runs)) in load {
+                    let Some(limit) = self.limit_w_1000(site, element) else { continue };
+                    let over = load - limit * WHOLE / 1_000;
+                    let name = element.map_or("site", |e| e.as_str());
+                    let what = match lost {
+                        Some(root) => format!("power {site}/{name}:without:{root}"),
+                        None => format!("power {site}/{name}"),
+                    };
+                    // Below a milliwatt is rounding.
+                    beyond.insert(what, ((over / (WHOLE / 1_000)), runs));
+                }
+            }
+        }
+    }
+
+    fn live(&self, site: &SiteId, id: &ElementId, lost: Option<&ElementId>) -> bool {
+        let key = (site.clone(), id.clone());
+        if lost == Some(id) || self.out.contains(&key) {
+            return false;
+        }
+        self.elements
+            .get(&key)
+            .is_none_or(|e| e.parents.is_empty() || e.parents.iter().any(|p| self.live(site, p, lost)))
+    }
+
+    fn up<'a>(
+        &'a self,
+        site: &SiteId,
+        id: &ElementId,
+        lost: Option<&ElementId>,
+        share: i128,
+        shares: &mut BTreeMap<Option<&'a ElementId>, i128>,
+    ) {
+        let Some(((_, own), element)) = self.elements.get_key_value(&(site.clone(), id.clone())) else { return };
+        *shares.entry(Some(own)).or_default() += share;
+        let live: Vec<_> = element.parents.iter().filter(|p| self.live(site, p, lost)).collect();
+        for parent in &live {
+            self.up(site, parent, lost, share / live.len() as i128, shares);
+        }
+    }
+
+    fn limit_w_1000(&self, site: &SiteId, element: Option<&ElementId>) -> Option<i128> {
+        let own = element.and_then(|e| self.elements.get(&(site.clone(), e.clone())));
+        let own = own.map(|e| i128::from(e.limit_w.0) * i128::from(e.derating_milli.0));
+        let set = self
+            .limits
+            .values()
+            .filter(|l| l.site == *site && l.element.as_ref() == element)
+            .filter(|l| l.from_us.0 <= self.now && l.to_us.is_none_or(|to| self.now < to.0))
+            .map(|l| i128::from(l.limit_w.0) * 1_000);
+        set.chain(own).min()
+    }
+}

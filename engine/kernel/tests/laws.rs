@@ -1,0 +1,103 @@
+//! Laws over random histories, checked after every epoch by books that share no code with the kernel.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::collections::BTreeSet;
+
+use common::history::{Executor, Luck, frame};
+use common::ledger::Ledger;
+use common::*;
+use proptest::prelude::*;
+use solyx_kernel::Kernel;
+use solyx_schemas::ids::RunId;
+use solyx_schemas::units::*;
+
+const EPOCHS: i64 = 45;
+
+fn world() -> World {
+    let mut world = World::empty();
+    world.quiet = true;
+    world
+}
+
+/// Lets some time pass: to the next wake-up, or a bit.
+fn pass_time(world: &mut World, luck: &mut Luck) {
+    world.now = match (luck.below(3), world.kernel.next_wakeup()) {
+        (0, Some(at)) => at.0.clamp(world.now, world.now + 12 * HOUR_US),
+        (1, _) => world.now,
+        _ => world.now + luck.below(HOUR_US / 2),
+    };
+}
+
+fn live_by_epoch(seed: u64) {
+    let mut luck = Luck(seed);
+    let (mut world, mut ledger, mut executor) = (world(), Ledger::default(), Executor::default());
+    let mut events = frame(&mut luck);
+    for _ in 0..EPOCHS {
+        let (closed, counted) = world.close_counting(events);
+        ledger.epoch(world.now, &counted, &closed);
+        let live: BTreeSet<&RunId> = world.kernel.state().runs.iter().map(|(id, _)| id).collect();
+        assert_eq!(live, ledger.held.keys().collect(), "what is held is what live runs hold");
+        executor.sees(&mut luck, world.now, &closed.outputs);
+        pass_time(&mut world, &mut luck);
+        events = executor.says(&mut luck, world.now);
+    }
+    let still: i128 = ledger
+        .held
+        .values()
+        .map(|run| {
+            let milli: i64 = run.nodes.iter().map(|n| n.gpus.len() as i64 * n.gpu_milli_each.0).sum();
+            i128::from(milli) * i128::from(run.counted_until - run.placed)
+        })
+        .sum();
+    assert_eq!(ledger.by_epoch, ledger.by_run + still, "GPU time from placing to release is held once");
+}
+
+fn restored_goes_on(seed: u64) {
+    let mut luck = Luck(seed);
+    let (mut world, mut executor) = (world(), Executor::default());
+    let mut twin: Option<World> = None;
+    let mut events = frame(&mut luck);
+    for epoch in 0..EPOCHS {
+        let closed = world.close(events.clone());
+        if let Some(twin) = &mut twin {
+            let again = twin.close(events);
+            for (one, other) in closed.outputs.iter().zip(&again.outputs) {
+                assert_eq!(one, other, "epoch {epoch}");
+            }
+            assert_eq!(closed.record, again.record, "epoch {epoch}");
+            assert_eq!(closed.chain_hash, again.chain_hash);
+        }
+        if luck.chance(40) || twin.is_none() {
+            let mut other = world.clone();
+            other.kernel = Kernel::restore(world.kernel.snapshot()).unwrap();
+            twin = Some(other);
+        }
+        let other = &twin.as_ref().unwrap().kernel;
+        assert_eq!(other.next_wakeup(), world.kernel.next_wakeup(), "next wake-up after epoch {epoch}");
+        assert_eq!(other.next_counting_wakeup(), world.kernel.next_counting_wakeup(), "after epoch {epoch}");
+        executor.sees(&mut luck, world.now, &closed.outputs);
+        pass_time(&mut world, &mut luck);
+        twin.as_mut().unwrap().now = world.now;
+        events = executor.says(&mut luck, world.now);
+    }
+}
+
+fn cases(default: u32) -> ProptestConfig {
+    ProptestConfig { cases: default, failure_persistence: None, max_shrink_iters: 0, ..ProptestConfig::default() }
+}
+
+proptest! {
+    #![proptest_config(cases(160))]
+
+    #[test]
+    fn no_decision_creates_or_increases_an_overcommitment_in_any_order_of_events(seed: u64) {
+        live_by_epoch(seed);
+    }
+
+    #[test]
+    fn a_kernel_restored_from_a_snapshot_goes_on_to_the_same_bits(seed: u64) {
+        restored_goes_on(seed);
+    }
+}
