@@ -124,6 +124,11 @@ impl Kernel {
         self.index.waiting()
     }
 
+    /// Indexes that do not say what the state does; always none. For tests: it makes all of them anew.
+    pub fn index_differences(&self) -> Vec<String> {
+        self.index.differences(&self.state)
+    }
+
     /// Limits of an epoch as declared: records, bytes, latency in µs.
     pub fn epoch_limits(&self) -> (usize, usize, i64) {
         let (records, bytes, latency_us) = self.state.meta().epoch_limits.unwrap_or((65_536, 16 << 20, 5_000));

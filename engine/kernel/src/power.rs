@@ -63,6 +63,11 @@ impl Overload {
 }
 
 impl SitePower {
+    /// Load by scenario and element, µW, with the limits.
+    pub fn loads(&self) -> Vec<(Option<ElementId>, Vec<i64>)> {
+        self.lost.iter().cloned().zip(self.load_uw.iter().cloned()).collect()
+    }
+
     /// The tree of a site, with nothing committed.
     pub fn of(state: &State, site: &SiteId) -> Self {
         let range = (site.clone(), ElementId::default())..;

@@ -40,6 +40,18 @@ pub struct Queue {
 }
 
 impl Queue {
+    /// Where every waiting job stands: its class value, what it asks for, or what keeps it out of the line.
+    pub fn standings(&self) -> Vec<(JobId, String)> {
+        let names: BTreeMap<Shape, &Vec<u8>> = self.shapes.iter().map(|(key, shape)| (*shape, key)).collect();
+        let said = |standing: &Standing| match standing {
+            Standing::Ready { class_value, tenant, shape, arrival } => {
+                format!("{class_value} {tenant} {arrival:?} {:?}", names.get(shape))
+            }
+            Standing::Parked(limit) => format!("{limit:?}"),
+        };
+        self.standing.iter().map(|(job, standing)| (job.clone(), said(standing))).collect()
+    }
+
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
         self.standing.is_empty()
@@ -78,6 +90,16 @@ impl Queue {
         match self.standing.get(id)? {
             Standing::Ready { tenant, shape, .. } => Some((tenant.clone(), *shape)),
             Standing::Parked(_) => None,
+        }
+    }
+
+    /// The line of a job, with it, if it stands in one of this class.
+    pub fn in_line(&self, id: &JobId, class: i64) -> Option<(TenantId, Shape, JobId)> {
+        match self.standing.get(id)? {
+            Standing::Ready { class_value, tenant, shape, .. } if *class_value == class => {
+                Some((tenant.clone(), *shape, id.clone()))
+            }
+            _ => None,
         }
     }
 

@@ -28,6 +28,8 @@ pub struct Meta {
     pub features: Vec<FeatureId>,
     /// Features that come into force at the next epoch's start.
     pub features_pending: Vec<FeatureId>,
+    /// Who was promised its earliest start.
+    pub promised: Option<JobId>,
 }
 
 /// A price in force from an instant on.
@@ -109,6 +111,13 @@ pub struct Node {
     pub lease: Option<Lease>,
     /// It is gone; the row stays until its last run is dealt with.
     pub gone: bool,
+}
+
+impl Node {
+    /// Whether nothing can run on it any more: it is gone, or fenced.
+    pub fn is_lost(&self) -> bool {
+        self.gone || self.state == NodeState::Fenced
+    }
 }
 
 /// Where a job stands.

@@ -37,6 +37,7 @@ fn live_by_epoch(seed: u64) {
     for _ in 0..EPOCHS {
         let (closed, counted) = world.close_counting(events);
         ledger.epoch(world.now, &counted, &closed);
+        assert_eq!(world.kernel.index_differences(), Vec::<String>::new(), "after epoch {}", closed.record.epoch);
         let live: BTreeSet<&RunId> = world.kernel.state().runs.iter().map(|(id, _)| id).collect();
         assert_eq!(live, ledger.held.keys().collect(), "what is held is what live runs hold");
         executor.sees(&mut luck, world.now, &closed.outputs);

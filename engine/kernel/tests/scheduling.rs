@@ -95,6 +95,37 @@ fn a_higher_class_goes_first_and_within_one_the_tenant_with_less() {
 }
 
 #[test]
+fn shares_are_compared_from_the_top_of_the_tree_of_tenants_down() {
+    let mut world = World::with_nodes(1);
+    let tenant = |name: &str, parent: Option<&str>| -> Event {
+        let parent = parent.map(TenantId::from);
+        TenantDeclared { tenant: name.into(), parent, ..tenant_of_weight_one() }.into()
+    };
+    let mut events = vec![tenant("house", None), tenant("solo", None)];
+    events.extend([tenant("house/a", Some("house")), tenant("house/b", Some("house"))]);
+    for name in ["house/a", "house/b", "solo"] {
+        events.extend((0..8).map(|n| Event::from(job(&format!("{name}-{n}"), name, 1, 1, 1))));
+    }
+    let outputs = world.step(events);
+    let of = |name: &str| (0..8).filter(|n| placed(&outputs, &format!("{name}-{n}")).is_some()).count();
+    assert_eq!(("house/a", of("house/a"), of("house/b"), of("solo")), ("house/a", 2, 2, 4));
+}
+
+#[test]
+fn a_promise_stands_while_shares_turn() {
+    let mut world = World::with_nodes(1);
+    world.step(vec![job("running", "blue", 1, 4, 2).into(), job("short", "red", 1, 4, 1).into()]);
+    let outputs = world.step(vec![job("gang", "red", 1, 8, 1).into()]);
+    assert_eq!(held(&outputs, "gang").unwrap().earliest_start_us, Some(TimeUs(START + 2 * HOUR_US)));
+    // From here on green has the least share, and its long job would fit beside what runs.
+    let green = TenantDeclared { tenant: "green".into(), ..tenant_of_weight_one() };
+    let outputs = world.step(vec![green.into(), world.finish("short"), job("long", "green", 1, 4, 9).into()]);
+    assert!(placed(&outputs, "long").is_none(), "it would keep the gang from its nodes");
+    let outputs = world.step(vec![world.finish("running")]);
+    assert!(placed(&outputs, "gang").is_some());
+}
+
+#[test]
 fn backfill_lets_a_short_job_pass_and_a_long_one_wait() {
     let mut world = World::with_nodes(1);
     world.step(vec![job("running", "red", 1, 4, 2).into()]);

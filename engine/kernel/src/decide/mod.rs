@@ -97,15 +97,16 @@ pub fn decide(state: &mut State, index: &mut Index, cell: &CellId, term: i64) ->
     let mut epoch = Epoch { state, index, cell, number, term, now, outputs: Vec::new(), overcommitments: Vec::new() };
     upkeep::redeclared(&mut epoch);
     admission::admit(&mut epoch);
+    upkeep::losses(&mut epoch);
     upkeep::budgets(&mut epoch);
     // A pass may itself end jobs, which others wait for. Nothing may be left for the next epoch: a kernel restored from a
     // snapshot would not know of it. Each further round has ended a job, so that there is a last one.
     loop {
-        upkeep::jobs(&mut epoch);
+        upkeep::losses(&mut epoch);
         upkeep::failures(&mut epoch);
+        upkeep::jobs(&mut epoch);
         upkeep::nodes(&mut epoch);
         upkeep::runs(&mut epoch);
-        upkeep::failures(&mut epoch);
         overcommit::power(&mut epoch);
         overcommit::quotas(&mut epoch);
         if std::mem::take(&mut epoch.index.changed) {

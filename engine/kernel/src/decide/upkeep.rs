@@ -1,7 +1,5 @@
 //! What has to be answered before anything new starts: losses, failures, limits that dropped, budgets that ran out.
 
-
-
 use solyx_schemas::events::decisions::{
     BudgetExhausted, BudgetScope, JobRequeued, LimitKind, NodeCordonOrdered, StopCause,
 };
@@ -246,22 +244,34 @@ fn cordon_lemon(epoch: &mut Epoch<'_>, id: &NodeId) {
     });
 }
 
+/// Runs that are certainly over although nobody said so: on a node that is gone or fenced, or past their lease. They come before
+/// every order to stop, since nobody is left to follow one.
+pub fn losses(epoch: &mut Epoch<'_>) {
+    let lost_nodes: Vec<NodeId> = epoch.index.suspects.iter().cloned().collect();
+    for id in lost_nodes {
+        let Some(node) = epoch.state.nodes.get(&id).filter(|node| node.is_lost()) else { continue };
+        let category = if node.lease.is_some() { FailureCategory::SpotReclaim } else { FailureCategory::Node };
+        let runs: Vec<RunId> =
+            epoch.index.uses.get(&id).map(|used| used.runs.iter().cloned().collect()).unwrap_or_default();
+        for run in runs {
+            lose_run(epoch, &run, Some(id.clone()), category);
+        }
+    }
+    let now = epoch.now;
+    let passed = |run: &&RunId| epoch.state.runs.get(*run).is_some_and(|run| run.lease_until_us <= now);
+    let passed: Vec<RunId> = epoch.index.suspect_runs.iter().filter(passed).cloned().collect();
+    for run in passed {
+        lose_run(epoch, &run, None, FailureCategory::Node);
+    }
+}
+
 /// Nodes that are lost, drained, no longer attested, or report less than is used on them.
 pub fn nodes(epoch: &mut Epoch<'_>) {
     for id in std::mem::take(&mut epoch.index.suspects) {
         let Some(node) = epoch.state.nodes.get(&id) else { continue };
         let runs: Vec<RunId> =
             epoch.index.uses.get(&id).map(|used| used.runs.iter().cloned().collect()).unwrap_or_default();
-        if node.gone || node.state == NodeState::Fenced {
-            let leased = node.lease.is_some();
-            for run in runs {
-                lose_run(
-                    epoch,
-                    &run,
-                    Some(id.clone()),
-                    if leased { FailureCategory::SpotReclaim } else { FailureCategory::Node },
-                );
-            }
+        if node.is_lost() {
             forget_if_empty(epoch, &id);
             continue;
         }
@@ -295,6 +305,7 @@ fn place_of(epoch: &Epoch<'_>, id: &NodeId) -> (PoolId, SiteId) {
 fn forget_if_empty(epoch: &mut Epoch<'_>, id: &NodeId) {
     let empty = epoch.index.uses.get(id).is_none_or(|used| used.runs.is_empty());
     if empty && epoch.state.nodes.get(id).is_some_and(|node| node.gone) {
+        epoch.index.forget_earmark(epoch.state, id);
         epoch.state.nodes.remove(id);
         epoch.index.clear_timer(&Timer::Attestation(id.clone()));
         epoch.index.uses.remove(id);
@@ -302,7 +313,7 @@ fn forget_if_empty(epoch: &mut Epoch<'_>, id: &NodeId) {
     }
 }
 
-/// A run that is certainly over although nobody said so: its resources are released and its job waits again.
+/// What a run holds is released, and its job waits again.
 fn lose_run(epoch: &mut Epoch<'_>, id: &RunId, node: Option<NodeId>, category: FailureCategory) {
     let Some(run) = epoch.state.runs.get(id) else { return };
     let job = run.job.clone();
@@ -310,14 +321,10 @@ fn lose_run(epoch: &mut Epoch<'_>, id: &RunId, node: Option<NodeId>, category: F
     record_failure(epoch.state, epoch.index, &job, &run, category, node, WorkUs(0));
 }
 
-/// Runs whose lease has passed, and those that were to stop at their next checkpoint.
+/// Runs that were to stop at their next checkpoint.
 pub fn runs(epoch: &mut Epoch<'_>) {
     for id in std::mem::take(&mut epoch.index.suspect_runs) {
         let Some(run) = epoch.state.runs.get(&id) else { continue };
-        if run.lease_until_us <= epoch.now {
-            lose_run(epoch, &id, None, FailureCategory::Node);
-            continue;
-        }
         if let Some(cause) = run.stop_at_checkpoint {
             let since_order = expected_work_done(run, epoch.now).0 >= run.durable_work_us.0;
             if since_order {

@@ -1,6 +1,7 @@
 //! Indexes for speed, all derived from the state: what is free where, who uses what, who waits in which order, and what
 //! happens by itself at which instant. Rebuilt from the state when a snapshot is restored.
 
+mod check;
 mod nodes;
 mod timers;
 
@@ -237,6 +238,18 @@ impl Index {
                 lease.earmarked = None;
             }
             self.idle_instances.insert(node);
+        }
+    }
+
+    /// An instance that is no more is kept for nobody.
+    pub fn forget_earmark(&mut self, state: &State, node: &NodeId) {
+        let job = state.nodes.get(node).and_then(|row| row.lease.as_ref()).and_then(|lease| lease.earmarked.as_ref());
+        let Some(job) = job else { return };
+        if let Some(kept) = self.earmarked.get_mut(job) {
+            kept.remove(node);
+            if kept.is_empty() {
+                self.earmarked.remove(job);
+            }
         }
     }
 

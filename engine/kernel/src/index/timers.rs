@@ -42,7 +42,7 @@ impl Timer {
 }
 
 /// Timers by instant and by what they are of.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Timers {
     all: BTreeSet<(TimeUs, Timer)>,
     counting: BTreeSet<(TimeUs, Timer)>,

@@ -32,9 +32,7 @@ pub fn plan_nodes(
     let name = pool.pool.as_str();
     let replicas = spec.gang.replicas_min.0;
     let asked = replicas * ask.gpu_milli();
-    let Some(number) = index.pools.get(&pool.pool) else {
-        return Err(limit_of(LimitKind::Gpus, name, asked, 0, "GPU/1000"));
-    };
+    let number = index.pools.of(&pool.pool);
     let area = [Area::Pool(number)];
     // Most questions end here: too little is free, whatever node it is on.
     let mut bare = ask.clone();

@@ -113,6 +113,10 @@ impl Ledger {
             assert!(!grown || listed.contains(&subject), "{what} was taken beyond by an input, listed: {listed:?}");
         }
         self.before = after;
+        // A node that was removed and comes back is another one: what was said of it is forgotten.
+        for node in &self.gone {
+            self.fenced.remove(node);
+        }
     }
 
     fn release(&mut self, id: &RunId) {

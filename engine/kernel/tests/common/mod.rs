@@ -260,13 +260,7 @@ pub fn base_events() -> Vec<Event> {
         preemptible: true,
         ..PriorityClassSet::default()
     };
-    let tenant = |name: &str| TenantDeclared {
-        tenant: TenantId::from(name),
-        weight_milli: Milli(1_000),
-        billing_currency: usd(),
-        invoice_day: Count(1),
-        ..TenantDeclared::default()
-    };
+    let tenant = |name: &str| TenantDeclared { tenant: TenantId::from(name), ..tenant_of_weight_one() };
     vec![
         CellDeclared {
             cell_id: CellId::from("test"),
@@ -293,6 +287,16 @@ pub fn base_events() -> Vec<Event> {
         site("pod").into(),
         pool("pod/h100", "pod", CapacityClass::Owned).into(),
     ]
+}
+
+/// A tenant that only lacks its name.
+pub fn tenant_of_weight_one() -> TenantDeclared {
+    TenantDeclared {
+        weight_milli: Milli(1_000),
+        billing_currency: usd(),
+        invoice_day: Count(1),
+        ..TenantDeclared::default()
+    }
 }
 
 pub fn usd() -> Currency {

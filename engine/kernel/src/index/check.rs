@@ -1,0 +1,88 @@
+//! Whether the indexes still say what the state does: each is kept up change by change, and has to be what it would be if it
+//! were made anew. Tests ask after every epoch; a restored kernel relies on it.
+
+use std::fmt::Debug;
+
+use solyx_schemas::ids::JobId;
+
+use super::Index;
+use crate::state::State;
+
+impl Index {
+    /// Every index that differs from one made anew of the state: which, as it is, as it should be.
+    pub fn differences(&self, state: &State) -> Vec<String> {
+        let anew = Self::of(state);
+        let mut found = Vec::new();
+        let mut check = |what: &str, is: &dyn Debug, should: &dyn Debug| {
+            let (is, should) = (format!("{is:?}"), format!("{should:?}"));
+            if is != should {
+                found.push(format!("{what}: is {is}, should be {should}"));
+            }
+        };
+        let in_use = |index: &Self| {
+            index
+                .uses
+                .iter()
+                .filter(|(_, used)| used.replicas != 0)
+                .map(|(node, used)| (node.clone(), used.clone()))
+                .collect::<Vec<_>>()
+        };
+        check("uses", &in_use(self), &in_use(&anew));
+        let filled = |index: &Self| {
+            index
+                .pool_nodes
+                .iter()
+                .filter(|(_, nodes)| !nodes.is_empty())
+                .map(|(pool, nodes)| (pool.clone(), nodes.clone()))
+                .collect::<Vec<_>>()
+        };
+        check("nodes of pools", &filled(self), &filled(&anew));
+        check("total", &self.total, &anew.total);
+        check("homes", &self.homes, &anew.homes);
+        let amounts = |of: &std::collections::BTreeMap<solyx_schemas::ids::TenantId, super::Amounts>| {
+            of.iter()
+                .filter(|(_, used)| **used != super::Amounts::default())
+                .map(|(tenant, used)| (tenant.clone(), *used))
+                .collect::<Vec<_>>()
+        };
+        check("tenants", &amounts(&self.tenants), &amounts(&anew.tenants));
+        check("families", &amounts(&self.families), &amounts(&anew.families));
+        let quotas = |index: &Self| {
+            index
+                .quota_use
+                .iter()
+                .filter(|(_, milli)| **milli != 0)
+                .map(|(key, milli)| (key.clone(), *milli))
+                .collect::<Vec<_>>()
+        };
+        check("use of quotas", &quotas(self), &quotas(&anew));
+        check("ends", &self.ends, &anew.ends);
+        let named = |index: &Self| index.handles.keys().cloned().collect::<Vec<_>>();
+        check("nodes that take work", &named(self), &named(&anew));
+        // Of a job that is over nobody is told any more, nor is one that is over told anything.
+        let over = |job: &JobId| state.jobs.get(job).is_some_and(|job| job.is_over());
+        let dependents = |index: &Self| {
+            let pairs = index.dependents.iter().flat_map(|(job, jobs)| jobs.iter().map(move |own| (job, own)));
+            pairs
+                .filter(|(job, own)| !over(job) && !over(own))
+                .map(|(job, own)| (job.clone(), own.clone()))
+                .collect::<Vec<_>>()
+        };
+        check("dependents", &dependents(self), &dependents(&anew));
+        let earmarked = |index: &Self| {
+            index
+                .earmarked
+                .iter()
+                .filter(|(_, nodes)| !nodes.is_empty())
+                .map(|(job, nodes)| (job.clone(), nodes.clone()))
+                .collect::<Vec<_>>()
+        };
+        check("earmarked", &earmarked(self), &earmarked(&anew));
+        check("timers", &self.timers, &anew.timers);
+        let loads =
+            |index: &Self| index.power.iter().map(|(site, power)| (site.clone(), power.loads())).collect::<Vec<_>>();
+        check("power", &loads(self), &loads(&anew));
+        check("queue", &self.queue.standings(), &anew.queue.standings());
+        found
+    }
+}
