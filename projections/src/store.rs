@@ -16,7 +16,7 @@ use solyx_schemas::hash::Hash32;
 use solyx_schemas::log::Log;
 
 use crate::fold::{Change, Entry, EpochSource, Fold, FoldError, SourceError};
-use crate::store::layout::Layout;
+use crate::store::layout::{Layout, Turn};
 
 /// Epochs folded between two writes while catching up.
 pub const BATCH_EPOCHS: u64 = 1_000;
@@ -95,6 +95,8 @@ pub struct ViewStore<F> {
     layout: Layout,
     generation: u64,
     db: DB,
+    /// Released last: whoever waits for it finds the database closed.
+    _turn: Turn,
     fold: F,
     position: ViewPosition,
     checkpoint_epochs: Option<i64>,
@@ -169,6 +171,7 @@ impl<F: Fold + Default> ViewStore<F> {
     /// Opens the view in a directory, or begins it. What an interrupted rebuild left is removed.
     pub fn open(directory: &Path) -> Result<Self, StoreError> {
         let layout = Layout::new(directory);
+        let turn = layout.wait_for_turn()?;
         let generation = match layout.current()? {
             Some(generation) => generation,
             None => {
@@ -182,7 +185,7 @@ impl<F: Fold + Default> ViewStore<F> {
         let db = open_for_writing(&layout, generation)?;
         layout.clear_all_but(generation)?;
         let View { fold, position } = load::<F>(&db, &layout)?;
-        Ok(Self { layout, generation, db, fold, position, checkpoint_epochs: None })
+        Ok(Self { layout, generation, db, _turn: turn, fold, position, checkpoint_epochs: None })
     }
 
     /// Keeps a checkpoint each time this many epochs have passed, for views as of an earlier epoch.
@@ -222,12 +225,13 @@ impl<F: Fold + Default> ViewStore<F> {
     /// Folds the whole log beside the view in use and swaps.
     pub fn rebuild(directory: &Path, source: &mut dyn EpochSource) -> Result<Self, StoreError> {
         let layout = Layout::new(directory);
+        let turn = layout.wait_for_turn()?;
         let before = layout.current()?;
         let generation = before.unwrap_or(0) + 1;
         layout.clear_generation(generation)?;
         let db = open_for_writing(&layout, generation)?;
         let View { fold, position } = View::<F>::empty();
-        let mut store = Self { layout, generation, db, fold, position, checkpoint_epochs: None };
+        let mut store = Self { layout, generation, db, _turn: turn, fold, position, checkpoint_epochs: None };
         write(&store.db, &store.layout, Vec::new(), &store.position)?;
         store.catch_up(source)?;
         store.db.flush().map_err(|e| store.layout.storage("flush", e))?;

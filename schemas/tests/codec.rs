@@ -38,8 +38,8 @@ fn another_avro_implementation_reads_the_same_and_writes_the_same_bytes() {
 
 #[test]
 fn a_list_is_one_block_however_long() {
-    let mut event = JobRequested::default();
-    event.datasets = (0..300).map(|i| format!("d{i}").into()).collect();
+    let datasets = (0..300).map(|i| format!("d{i}").into()).collect();
+    let event = JobRequested { datasets, ..JobRequested::default() };
     let value = Codec::global().encode(&event.clone().into());
     let decoded = Codec::global().decode(&value).unwrap();
     assert_eq!(decoded.event, Event::from(event));

@@ -7,6 +7,9 @@ use solyx_schemas::describe::describe;
 use solyx_schemas::events::{EVENT_TYPES, Event, event_type};
 use solyx_schemas::json::{from_json, read_lines, to_json};
 
+/// A change of an event as JSON.
+type Edit = fn(&mut Value);
+
 fn example(name: &str) -> Value {
     to_json(&(event_type(name).unwrap().example)())
 }
@@ -92,7 +95,7 @@ fn all_that_is_wrong_with_the_types_of_an_event_is_said_at_once() {
 #[test]
 fn fields_that_do_not_fit_together_are_named() {
     // Ids of runs and outputs are made from these two and have to be ids as well.
-    let cases: [(&str, fn(&mut Value), &str); 26] = [
+    let cases: [(&str, Edit, &str); 26] = [
         ("JobRequested", |v| v["job"] = json!("j".repeat(113)), "job"),
         ("CellDeclared", |v| v["cell_id"] = json!("c".repeat(65)), "cell_id"),
         ("JobRequested", |v| v["gang"]["replicas_max"] = json!(1), "gang.replicas_max"),

@@ -171,7 +171,7 @@ fn asset(plan: &Plan, node: &Node, world: &mut World<'_>) {
             }
         );
     }
-    if plan.luck.chance("asset-moved", &serial, 30) {
+    if plan.luck.chance("asset-moved", &serial, 60) {
         say!(
             world,
             later("asset-moved-at"),

@@ -231,7 +231,7 @@ fn a_gang_on_a_lost_leaf_moves_as_a_whole_and_the_leaf_takes_nothing() {
     let mut world = World::with_nodes(8);
     world.step(vec![job("gang", "red", 4, 8, 10).into()]);
     let leaf = world.running[&JobId::from("gang")].nodes[0].node.to_string();
-    let leaf = if leaf < "node-004".to_owned() { "leaf-0" } else { "leaf-1" };
+    let leaf = if leaf.as_str() < "node-004" { "leaf-0" } else { "leaf-1" };
     let found = loss(&world, &format!("fabric:pod/h100/{leaf}"));
     let Fate::Placed { nodes, .. } = &hit(&found, "gang").fate else { panic!("{found:?}") };
     assert_eq!(nodes.len(), 4);

@@ -162,9 +162,7 @@ fn validate(files: &[PathBuf], json: bool) -> Outcome {
                             "file": file, "line": line.number, "field": e.path, "found": e.found, "expected": e.expected,
                         }));
                     } else {
-                        let field = if e.path.is_empty() { "the line" } else { &e.path };
-                        let place = format!("{file}:{}: {field}", line.number);
-                        output::line(format!("{place}: found {}, expected {}", e.found, e.expected));
+                        output::line(format!("{file}:{}: {e}", line.number));
                     }
                 }
             }

@@ -7,6 +7,7 @@ use solyx_connectors::log::archive::ArchiveLog;
 use solyx_connectors::log::embedded::{EmbeddedLog, EmbeddedOptions};
 use solyx_projections::billing::Billing;
 use solyx_projections::dcim::Dcim;
+use solyx_projections::failover::Failover;
 use solyx_projections::fold::{Entry, Fold};
 use solyx_projections::jobs::Jobs;
 use solyx_projections::store::ViewStore;
@@ -16,8 +17,8 @@ use solyx_schemas::units::{DAY_US, rfc3339};
 use crate::contents::contents;
 use crate::world::{World, solyx};
 
-/// Views that take nothing but the log.
-const VIEWS: [&str; 3] = ["billing", "dcim", "jobs"];
+/// The views.
+const VIEWS: [&str; 4] = ["billing", "dcim", "failover", "jobs"];
 
 /// A seeded world, staged.
 fn seeded(seed: u64) -> World {
@@ -36,9 +37,10 @@ fn dump<F: Fold + Default>(directory: &Path) -> Vec<Entry> {
     entries
 }
 
-fn dumps(world: &World) -> [Vec<Entry>; 3] {
+fn dumps(world: &World) -> [Vec<Entry>; 4] {
     let of = |view: &str| world.log().join("views").join(view);
-    [dump::<Billing>(&of("billing")), dump::<Dcim>(&of("dcim")), dump::<Jobs>(&of("jobs"))]
+    let [billing, dcim, failover, jobs] = VIEWS.map(of);
+    [dump::<Billing>(&billing), dump::<Dcim>(&dcim), dump::<Failover>(&failover), dump::<Jobs>(&jobs)]
 }
 
 /// Keys and values of a view built from an archive, in a store of its own.
@@ -87,7 +89,8 @@ fn same_log_and_same_views(whole: &World, parts: &World, middle: &str) {
     assert!(at_once == of_archive, "views of the archive differ");
     assert!(entries[0] == dump_of_archive::<Billing>(whole, &archive, "billing"));
     assert!(entries[1] == dump_of_archive::<Dcim>(whole, &archive, "dcim"));
-    assert!(entries[2] == dump_of_archive::<Jobs>(whole, &archive, "jobs"));
+    assert!(entries[2] == dump_of_archive::<Failover>(whole, &archive, "failover"));
+    assert!(entries[3] == dump_of_archive::<Jobs>(whole, &archive, "jobs"));
     let audit = solyx(&["audit", "--archive", &archive, "--json"]).ends(0).json();
     assert_eq!(audit["chain_head"], undisturbed["chain_head"]);
     let back = World::empty();

@@ -3,18 +3,46 @@
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use super::StoreError;
 
 const CURRENT: &str = "CURRENT";
 const CURRENT_NEW: &str = "CURRENT.new";
+const TURN: &str = "LOCK";
+/// How long a writer waits for the one before it, and how often it looks.
+const TURN_WAIT_MAX: Duration = Duration::from_secs(60);
+const TURN_PAUSE: Duration = Duration::from_millis(20);
 
 /// The directory of one view.
 pub(super) struct Layout {
     directory: PathBuf,
 }
 
+/// The right to write a view, given back when it is dropped or its process ends.
+pub(super) struct Turn {
+    _file: fs::File,
+}
+
 impl Layout {
+    /// Waits until nobody else writes this view: two people who look at one at the same time both bring it up to date.
+    pub(super) fn wait_for_turn(&self) -> Result<Turn, StoreError> {
+        fs::create_dir_all(&self.directory).map_err(|e| self.storage("create", e))?;
+        let file = fs::File::create(self.directory.join(TURN)).map_err(|e| self.storage("open", e))?;
+        let begun = Instant::now();
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(Turn { _file: file }),
+                Err(fs::TryLockError::WouldBlock) if begun.elapsed() < TURN_WAIT_MAX => std::thread::sleep(TURN_PAUSE),
+                Err(fs::TryLockError::WouldBlock) => {
+                    let waited = format!("another process has written it for {} s", TURN_WAIT_MAX.as_secs());
+                    return Err(self.storage("open", waited));
+                }
+                Err(fs::TryLockError::Error(e)) => return Err(self.storage("lock", e)),
+            }
+        }
+    }
+
     pub(super) fn new(directory: &Path) -> Self {
         Self { directory: directory.to_owned() }
     }

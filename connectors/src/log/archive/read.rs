@@ -1,6 +1,6 @@
 //! An archive as a log that is only read: audits and views fold it without importing it first.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -12,10 +12,10 @@ use super::avro::Input;
 use super::container::{BlockPlace, ContainerReader};
 use super::manifest::{Manifest, RecordFile, damaged, inside, missing};
 use super::rows::RowReader;
+use super::verify::check_bytes;
 use crate::log::heads::{Slots, locked};
 
-/// A log in an archive's files. Each block's checksum is checked when it is read; that the files are those of the manifest is
-/// for [`super::verify`] to say.
+/// A log in an archive's files. Each file is held against the manifest's hash before its first record is read.
 pub struct ArchiveLog {
     dir: PathBuf,
     manifest: Manifest,
@@ -23,8 +23,11 @@ pub struct ArchiveLog {
     partitions: Vec<Partition>,
 }
 
+#[derive(Default)]
 struct Partition {
     files: Vec<RecordFile>,
+    /// Files whose bytes are those of the manifest, by their place in `files`.
+    good: Mutex<BTreeSet<usize>>,
     /// Where the last read left off: the next one mostly goes on from there.
     place: Mutex<Option<Place>>,
 }
@@ -57,8 +60,7 @@ impl ArchiveLog {
             }
         }
         let slots = Slots::new(|topic| manifest.partitions.get(&topic.name()).copied().unwrap_or(0));
-        let mut partitions: Vec<Partition> =
-            slots.iter().map(|_| Partition { files: Vec::new(), place: Mutex::new(None) }).collect();
+        let mut partitions: Vec<Partition> = slots.iter().map(|_| Partition::default()).collect();
         for file in &manifest.files {
             let topic = file.topic().map_err(|what| damaged(dir, &file.file.path, what))?;
             partitions[slots.index(topic, file.partition)?].files.push(file.clone());
@@ -79,6 +81,12 @@ impl ArchiveLog {
     fn open_file(&self, partition: &Partition, file: usize) -> Result<Place, LogError> {
         let RecordFile { file: hashed, from, next, .. } = &partition.files[file];
         let wrong = |what: &dyn std::fmt::Display| damaged(&self.dir, &hashed.path, what);
+        if !locked(&partition.good).contains(&file) {
+            if let Some(problem) = check_bytes(&self.dir, hashed) {
+                return Err(wrong(&problem.what));
+            }
+            locked(&partition.good).insert(file);
+        }
         let mut reader = ContainerReader::open(&inside(&self.dir, &hashed.path)).map_err(|e| wrong(&e))?;
         let rows = RowReader::new(&reader.schema().map_err(|e| wrong(&e))?).map_err(|e| wrong(&e))?;
         let mut first = *from;

@@ -123,7 +123,7 @@ fn files_in(dir: &Path) -> std::io::Result<BTreeSet<String>> {
 }
 
 /// Length and hash of a file against the manifest.
-fn check_bytes(dir: &Path, file: &HashedFile) -> Option<Problem> {
+pub(super) fn check_bytes(dir: &Path, file: &HashedFile) -> Option<Problem> {
     let what = match hash_file(&inside(dir, &file.path)) {
         Err(e) => missing(&e),
         Ok((bytes, _)) if bytes < file.bytes => {

@@ -29,7 +29,10 @@ impl<'s> Focus<'s> {
     pub fn choose(stages: &'s [Stage], world: Option<&str>, job: Option<&'s JobId>) -> Result<Self, Failure> {
         let found = match world {
             Some(name) => stages.iter().find(|stage| stage.figures.name == name),
-            None => stages.iter().min_by_key(|stage| (stage.figures.gpus.owned_share_milli - 500).abs()),
+            None => stages.iter().min_by_key(|stage| {
+                let owned_milli = stage.figures.gpus.owned_share_milli;
+                ((owned_milli - 500).abs(), std::cmp::Reverse(owned_milli))
+            }),
         };
         let Some(stage) = found else {
             let names: Vec<&str> = stages.iter().map(|stage| stage.figures.name.as_str()).collect();

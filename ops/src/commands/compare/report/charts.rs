@@ -165,7 +165,7 @@ pub fn gpus(stages: &[Stage], stage: &Stage) -> String {
 }
 
 /// Rows of hours without holes between the first and the last.
-fn filled<'r, R>(rows: &'r [R], from: impl Fn(&R) -> TimeUs) -> Vec<(i64, Option<&'r R>)> {
+fn filled<R>(rows: &[R], from: impl Fn(&R) -> TimeUs) -> Vec<(i64, Option<&R>)> {
     let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return Vec::new() };
     let by_hour: std::collections::BTreeMap<i64, &R> = rows.iter().map(|row| (from(row).0, row)).collect();
     let hours = (from(last).0 - from(first).0) / HOUR_US;

@@ -34,8 +34,8 @@ pub fn page(stages: &[Stage], focus: &Focus<'_>, title: &str) -> Result<String, 
             charts::legend([
                 (charts::OWN, "own, in use"),
                 (charts::LEASED, "leased, in use"),
-                ("#075c45", "broken: own GPUs there are"),
-                ("#8a5a00", "broken: own in use and leased GPUs paid for"),
+                ("#075c45", "dashed: own GPUs there are"),
+                ("#8a5a00", "dashed: own in use and leased GPUs paid for"),
             ])
         ),
     );
