@@ -100,7 +100,7 @@ impl Ledger {
             .record
             .overcommitments
             .iter()
-            .map(|o| format!("{}", o.limit.subject.as_ref().map_or("", |s| s.as_str())))
+            .map(|o| o.limit.subject.as_ref().map_or("", |s| s.as_str()).to_owned())
             .collect();
         for (what, excess) in &after {
             let was = caused.get(what).copied().unwrap_or_default();
