@@ -27,7 +27,7 @@ fn openb_is_imported_run_and_audited() {
     let world = World::empty();
     let nodes = file(&traces, "openb/openb_node_list_gpu_node.csv.gz");
     let pods = file(&traces, "openb/openb_pod_list_default.csv.gz");
-    let limit = std::env::var("SOLYX_TRACE_JOBS").unwrap_or_else(|_| "1000".to_owned());
+    let limit = std::env::var("SOLYX_TRACE_JOBS").unwrap_or_else(|_| "100".to_owned());
     let import =
         ["import", "openb", "--stretch", "90", "--nodes", &nodes, "--pods", &pods, "--limit", &limit, "--json"];
     let summary = world.solyx(&import).ends(0).json();
@@ -46,7 +46,7 @@ fn philly_s_jobs_are_imported_run_and_audited_on_the_hybrid_fleet() {
     let world = World::empty();
     world.solyx(&["publish", &ops("fleets/hybrid.toml"), "--staged"]).ends(0);
     let jobs = file(&traces, "philly/philly_2017-09_10.csv.gz");
-    let limit = std::env::var("SOLYX_TRACE_JOBS").unwrap_or_else(|_| "1000".to_owned());
+    let limit = std::env::var("SOLYX_TRACE_JOBS").unwrap_or_else(|_| "100".to_owned());
     let import = ["import", "philly", "--jobs", &jobs, "--shift-to", "2023-09-04", "--limit", &limit, "--json"];
     println!("{}", world.solyx(&import).ends(0).json());
     let end = world.run();
