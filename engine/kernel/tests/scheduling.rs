@@ -414,3 +414,18 @@ fn a_job_that_comes_before_its_tenant_waits_and_comes_alive_with_it() {
     let outputs = world.step(vec![green.into()]);
     assert!(placed(&outputs, "a").is_some());
 }
+
+#[test]
+fn a_job_without_gpus_takes_nothing_of_what_is_held_back() {
+    let mut world = World::with_nodes(1);
+    let reserve = ReserveSet {
+        domain: RefId::from("site:elsewhere"),
+        gpu_model: GpuModelId::from("H100"),
+        held_back_milli: GpuMilli(16_000),
+        ..ReserveSet::default()
+    };
+    let outputs =
+        world.step(vec![reserve.into(), job("bare", "red", 1, 0, 1).into(), job("gpu", "red", 1, 1, 1).into()]);
+    assert!(placed(&outputs, "bare").is_some());
+    assert_eq!(held(&outputs, "gpu").unwrap().limit.kind, LimitKind::FailoverReserve);
+}

@@ -88,7 +88,8 @@ pub fn failover_limit(
     gpu_milli: i64,
     new_instances: i64,
 ) -> Option<Limit> {
-    if new_instances > 0 {
+    // What takes no GPU takes nothing of what is held back, also where less is free than that.
+    if new_instances > 0 || gpu_milli == 0 {
         return None;
     }
     state.reserves.iter().filter(|((_, of), _)| of == model).find_map(|((domain, _), reserve)| {
