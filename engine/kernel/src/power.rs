@@ -151,6 +151,26 @@ impl SitePower {
         more.into_iter().find_map(|((scenario, element), more)| self.overload(scenario, element, more))
     }
 
+    /// The element that could not carry what is added at these nodes after their load has changed by so much, if any; with
+    /// nothing added, any element whose load the change raises somewhere.
+    pub fn overload_later(
+        &self,
+        changed_w: &BTreeMap<NodeId, i64>,
+        added_w: &BTreeMap<NodeId, i64>,
+    ) -> Option<Overload> {
+        let mut more: BTreeMap<(usize, usize), (i64, bool)> = BTreeMap::new();
+        let changed = changed_w.iter().map(|(node, w)| (node, *w, added_w.is_empty()));
+        for (node, w, concerned) in changed.chain(added_w.iter().map(|(node, w)| (node, *w, true))) {
+            for &(scenario, element, share) in self.paths.get(node).into_iter().flatten() {
+                let entry = more.entry((scenario, element)).or_default();
+                entry.0 += w * share;
+                entry.1 |= concerned && w > 0;
+            }
+        }
+        let concerned = more.into_iter().filter(|(_, (_, concerned))| *concerned);
+        concerned.into_iter().find_map(|((scenario, element), (more, _))| self.overload(scenario, element, more))
+    }
+
     /// Elements that carry more than they may now.
     pub fn overloads(&self) -> Vec<Overload> {
         let scenarios = 0..self.lost.len();

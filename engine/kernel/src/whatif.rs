@@ -322,6 +322,10 @@ fn take_out(state: &mut State, index: &mut Index, domain: &Domain, lost: &Conten
     for reserve in &reserves {
         state.reserves.remove(reserve);
     }
+    // Whoever was promised a start elsewhere does not go before those that it is held back for.
+    if !reserves.is_empty() {
+        state.meta_mut().promised = None;
+    }
     for id in &lost.nodes {
         if let Some(node) = state.nodes.edit(id) {
             match domain {

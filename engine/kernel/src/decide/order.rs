@@ -44,7 +44,14 @@ pub fn pass(epoch: &mut Epoch<'_>) {
             }
             match try_start(epoch, &job, pass.promise.as_ref()) {
                 Outcome::Left => {}
-                Outcome::Waits(limit) => waits(epoch, &mut pass, tenant, shape, &job, limit),
+                Outcome::Waits { limit, wants_room } => {
+                    // What runs before it on its tenant's quota does not end a promise: it is to end by then.
+                    let holds = promised.as_ref() == Some(&job) && limit.kind == LimitKind::Quota;
+                    if (wants_room || holds) && pass.promise.is_none() {
+                        pass.promise = promise::earliest_start(epoch, &job);
+                    }
+                    waits(epoch, &mut pass, tenant, shape, &job, limit);
+                }
             }
         }
     }
@@ -61,20 +68,8 @@ pub fn pass(epoch: &mut Epoch<'_>) {
 }
 
 fn waits(epoch: &mut Epoch<'_>, pass: &mut Pass, tenant: TenantId, shape: Shape, job: &JobId, limit: Limit) {
-    let mut earliest = None;
-    let capacity = matches!(
-        limit.kind,
-        LimitKind::Gpus
-            | LimitKind::Cpu
-            | LimitKind::Memory
-            | LimitKind::Scratch
-            | LimitKind::FabricDomain
-            | LimitKind::Draining
-    );
-    if capacity && pass.promise.is_none() {
-        pass.promise = promise::earliest_start(epoch, job);
-        earliest = pass.promise.as_ref().map(|promise| promise.start);
-    }
+    let own = pass.promise.as_ref().filter(|promise| promise.job == *job);
+    let earliest = own.map(|promise| promise.start);
     epoch.tell(job, &limit, earliest);
     // Behind the promise a shorter job of the same shape may fit where this one would not, and a deadline is one's own.
     if matches!(limit.kind, LimitKind::Backfill | LimitKind::Deadline | LimitKind::Price) {

@@ -1,17 +1,19 @@
-//! The earliest start of a gang that does not fit now: which nodes will have room, and when, if runs end as expected.
+//! The earliest start of a gang that does not fit now: which nodes will have room, and when, if runs end as expected; and
+//! what else it needs by then, power and quotas.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use solyx_schemas::events::capacity::CapacityClass;
+use solyx_schemas::events::capacity::{CapacityClass, PoolDeclared};
 use solyx_schemas::events::jobs::TopologyLevel;
 use solyx_schemas::events::nodes::NodeState;
-use solyx_schemas::ids::{JobId, NodeId};
+use solyx_schemas::ids::{GpuModelId, JobId, NodeId, RunId};
 use solyx_schemas::units::{SECOND_US, TimeUs};
 
 use super::Epoch;
+use crate::index::{QuotaKey, quota_keys};
 use crate::packing::Ask;
-use crate::place::{Promise, accepted, ask_of};
-use crate::rows::Run;
+use crate::place::{Promise, accepted, ask_of, fixed_limits, quota_most};
+use crate::rows::{Job, Run, Spec};
 
 /// Time by which a run that has outlived its expected end is taken to end from now.
 const OVERDUE_US: i64 = 60 * SECOND_US;
@@ -23,10 +25,17 @@ struct Room {
     cpu: i64,
     memory: i64,
     scratch: i64,
+    /// Replicas on it.
+    replicas: i64,
+    /// Runs that have it to themselves.
+    exclusive: i64,
 }
 
 impl Room {
     fn replicas(&self, ask: &Ask) -> i64 {
+        if self.exclusive > 0 || ask.exclusive && self.replicas > 0 {
+            return 0;
+        }
         let by = |have: i64, need: i64| if need > 0 { have.max(0) / need } else { i64::MAX };
         let gpus = match ask.gpus {
             0 => i64::MAX,
@@ -34,38 +43,58 @@ impl Room {
             count => self.gpus.iter().filter(|free| **free >= ask.gpu_milli_each).count() as i64 / count,
         };
         let fits = gpus.min(by(self.cpu, ask.cpu_milli)).min(by(self.memory, ask.memory_mib));
-        fits.min(by(self.scratch, ask.scratch_gib)).min(1_000_000)
+        let most = if ask.exclusive { 1 } else { 1_000_000 };
+        fits.min(by(self.scratch, ask.scratch_gib)).min(most)
     }
+}
+
+/// What a gang asks for.
+struct Gang<'a> {
+    job: &'a JobId,
+    ask: Ask,
+    replicas: i64,
+    keys: Vec<QuotaKey>,
 }
 
 /// The promise for a job: over all owned and reserved pools it could use, the one in which it starts first.
 pub fn earliest_start(epoch: &mut Epoch<'_>, id: &JobId) -> Option<Promise> {
     let (job, spec) = (epoch.state.jobs.get(id)?, epoch.state.specs.get(id)?);
     let ask = ask_of(spec, job, epoch.index);
-    let replicas = spec.gang.replicas_min.0;
-    let level = spec.topology.as_ref().and_then(|topology| topology.required);
     let mut best: Option<Promise> = None;
-    for (pool_id, pool) in epoch.state.pools.iter() {
+    for (_, pool) in epoch.state.pools.iter() {
         let Some(declared) = &pool.declared else { continue };
         let standing = matches!(declared.class, CapacityClass::Owned | CapacityClass::Reserved);
-        if !standing || accepted(spec, declared).is_none() {
+        let model = accepted(spec, declared).map(|(model, _)| model);
+        let Some(model) = model.filter(|_| standing && fixed_limits(epoch.state, spec, declared).is_none()) else {
             continue;
-        }
-        let Some(nodes) = epoch.index.pool_nodes.get(pool_id) else { continue };
-        let mut rooms: BTreeMap<&NodeId, Room> = BTreeMap::new();
-        for node in nodes.iter().filter(|node| !job.avoided.contains(*node)) {
-            if let Some(room) = room_of(epoch, node, level) {
-                rooms.insert(node, room);
-            }
-        }
-        if let Some((start, nodes)) = first_fit(epoch, &ask, replicas, &mut rooms) {
-            let earlier = best.as_ref().is_none_or(|best| start < best.start);
-            if earlier {
-                best = Some(Promise { job: id.clone(), start, nodes });
-            }
+        };
+        let gang = Gang {
+            job: id,
+            ask: ask.clone(),
+            replicas: spec.gang.replicas_min.0,
+            keys: quota_keys(epoch.state, &spec.tenant, Some(spec), model),
+        };
+        let mut rooms = rooms_of(epoch, job, spec, declared);
+        if let Some(promise) = first_fit(epoch, &gang, declared, model, &mut rooms)
+            && best.as_ref().is_none_or(|best| promise.start < best.start)
+        {
+            best = Some(promise);
         }
     }
     best
+}
+
+fn rooms_of<'e>(epoch: &'e Epoch<'_>, job: &Job, spec: &Spec, pool: &PoolDeclared) -> BTreeMap<&'e NodeId, Room> {
+    let level = spec.topology.as_ref().and_then(|topology| topology.required);
+    let nodes = epoch.index.pool_nodes.get(&pool.pool).into_iter().flatten();
+    let attested = |node: &NodeId| {
+        let until = epoch.state.nodes.get(node).and_then(|row| row.attested_until_us);
+        !spec.attestation_required || until.is_some_and(|until| until > epoch.now)
+    };
+    nodes
+        .filter(|node| !job.avoided.contains(*node) && attested(node))
+        .filter_map(|node| Some((node, room_of(epoch, node, level)?)))
+        .collect()
 }
 
 fn room_of(epoch: &Epoch<'_>, id: &NodeId, level: Option<TopologyLevel>) -> Option<Room> {
@@ -91,38 +120,97 @@ fn room_of(epoch: &Epoch<'_>, id: &NodeId, level: Option<TopologyLevel>) -> Opti
         cpu: report.cpu_milli.0 - used.map_or(0, |used| used.cpu_milli),
         memory: report.memory_mib.0 - used.map_or(0, |used| used.memory_mib),
         scratch: report.scratch_gib.0 - used.map_or(0, |used| used.scratch_gib),
+        replicas: used.map_or(0, |used| used.replicas),
+        exclusive: used.map_or(0, |used| used.runs.iter().filter(|run| is_exclusive(epoch, run)).count() as i64),
     })
 }
 
-/// Lets runs end in their expected order until the gang fits.
+fn is_exclusive(epoch: &Epoch<'_>, run: &RunId) -> bool {
+    let spec = epoch.state.runs.get(run).and_then(|run| epoch.state.specs.get(&run.job));
+    spec.is_some_and(|spec| spec.gang.exclusive_node)
+}
+
+/// What runs that have ended by then no longer take.
+#[derive(Default)]
+struct Ended {
+    /// What is still used of a GPU on which one has ended, thousandths.
+    gpu_milli: BTreeMap<(NodeId, i64), i64>,
+    /// Power of GPUs that nothing uses any more, by node.
+    idle_w: BTreeMap<NodeId, i64>,
+    quota: BTreeMap<QuotaKey, i64>,
+}
+
+impl Ended {
+    /// Takes in a run; says whether the gang has something of it.
+    fn take(&mut self, epoch: &Epoch<'_>, run: &Run, gang: &Gang<'_>, pool: &PoolDeclared) -> bool {
+        let spec = epoch.state.specs.get(&run.job);
+        let mut helps = false;
+        for key in quota_keys(epoch.state, &run.tenant, spec, &run.model) {
+            if gang.keys.contains(&key) {
+                *self.quota.entry(key).or_default() += run.gpu_milli.0;
+                helps |= run.gpu_milli.0 > 0;
+            }
+        }
+        if run.site != pool.site {
+            return helps;
+        }
+        for replica in &run.nodes {
+            let report = epoch.state.nodes.get(&replica.node).and_then(|node| node.report.as_ref());
+            let used = epoch.index.uses.get(&replica.node);
+            for gpu in report.into_iter().flat_map(|r| &r.gpus).filter(|gpu| replica.gpus.contains(&gpu.index)) {
+                let now = used.and_then(|used| used.gpu_milli.get(&gpu.index)).copied().unwrap_or(0);
+                let left = self.gpu_milli.entry((replica.node.clone(), gpu.index)).or_insert(now);
+                *left -= replica.gpu_milli_each.0;
+                if *left == 0 {
+                    *self.idle_w.entry(replica.node.clone()).or_default() += gpu.max_w.0;
+                }
+            }
+        }
+        true
+    }
+}
+
+/// Lets runs end in their expected order until the gang fits, with its power and within its quotas.
 fn first_fit(
     epoch: &Epoch<'_>,
-    ask: &Ask,
-    replicas: i64,
+    gang: &Gang<'_>,
+    pool: &PoolDeclared,
+    model: &GpuModelId,
     rooms: &mut BTreeMap<&NodeId, Room>,
-) -> Option<(TimeUs, BTreeSet<NodeId>)> {
+) -> Option<Promise> {
     let mut fitting: BTreeMap<String, i64> = BTreeMap::new();
     for room in rooms.values() {
-        *fitting.entry(room.group.clone()).or_default() += room.replicas(ask);
+        *fitting.entry(room.group.clone()).or_default() += room.replicas(&gang.ask);
     }
-    if let Some(nodes) = gang(&fitting, rooms, ask, replicas) {
-        return Some((TimeUs(epoch.now.0 + 1), nodes));
+    let mut ended = Ended::default();
+    let mut start = TimeUs(epoch.now.0 + 1);
+    if let Some(promise) = fits(epoch, gang, pool, model, rooms, &fitting, &ended, start) {
+        return Some(promise);
     }
     for (end, id) in &epoch.index.ends {
         let Some(run) = epoch.state.runs.get(id) else { continue };
-        if !release(run, rooms, ask, &mut fitting) {
-            continue;
-        }
-        if let Some(nodes) = gang(&fitting, rooms, ask, replicas) {
-            let end = run.stop.as_ref().map_or(*end, |stop| stop.by_us.min(*end));
-            let start = if end > epoch.now { end } else { TimeUs(epoch.now.0 + OVERDUE_US) };
-            return Some((start, nodes));
+        let end = run.stop.as_ref().map_or(*end, |stop| stop.by_us.min(*end));
+        let end = if end > epoch.now { end } else { TimeUs(epoch.now.0 + OVERDUE_US) };
+        // What was let end before has to have ended too: one that was told to stop stands here by its expected end.
+        start = start.max(end);
+        let released = release(epoch, run, rooms, &gang.ask, &mut fitting);
+        if (ended.take(epoch, run, gang, pool) || released)
+            && let Some(promise) = fits(epoch, gang, pool, model, rooms, &fitting, &ended, start)
+        {
+            return Some(promise);
         }
     }
     None
 }
 
-fn release(run: &Run, rooms: &mut BTreeMap<&NodeId, Room>, ask: &Ask, fitting: &mut BTreeMap<String, i64>) -> bool {
+fn release(
+    epoch: &Epoch<'_>,
+    run: &Run,
+    rooms: &mut BTreeMap<&NodeId, Room>,
+    ask: &Ask,
+    fitting: &mut BTreeMap<String, i64>,
+) -> bool {
+    let exclusive = epoch.state.specs.get(&run.job).is_some_and(|spec| spec.gang.exclusive_node);
     let mut touched = false;
     for replica in &run.nodes {
         let Some(room) = rooms.get_mut(&replica.node) else { continue };
@@ -135,35 +223,75 @@ fn release(run: &Run, rooms: &mut BTreeMap<&NodeId, Room>, ask: &Ask, fitting: &
         room.cpu += run.cpu_milli.0;
         room.memory += run.memory_mib.0;
         room.scratch += run.scratch_gib.0;
+        room.replicas -= 1;
+        room.exclusive -= i64::from(exclusive);
         *fitting.entry(room.group.clone()).or_default() += room.replicas(ask) - before;
         touched = true;
     }
     touched
 }
 
-/// The nodes of the first domain that has room for the whole gang: those with most room first, so that few are kept.
-fn gang(
+/// The promise of an instant, if the gang fits then.
+#[expect(clippy::too_many_arguments, reason = "the gang, where, and what has changed by then")]
+fn fits(
+    epoch: &Epoch<'_>,
+    gang: &Gang<'_>,
+    pool: &PoolDeclared,
+    model: &GpuModelId,
+    rooms: &BTreeMap<&NodeId, Room>,
+    fitting: &BTreeMap<String, i64>,
+    ended: &Ended,
+    start: TimeUs,
+) -> Option<Promise> {
+    let asked = gang.replicas * gang.ask.gpu_milli();
+    let freed = |key: &QuotaKey| ended.quota.get(key).copied().unwrap_or(0);
+    let quota: BTreeMap<QuotaKey, i64> = gang.keys.iter().map(|key| (key.clone(), asked - freed(key))).collect();
+    let within = |(key, change): (&QuotaKey, &i64)| {
+        let used = epoch.index.quota_use.get(key).copied().unwrap_or(0);
+        epoch.state.quotas.get(key).and_then(quota_most).is_none_or(|most| used + change <= most)
+    };
+    if !quota.iter().all(within) {
+        return None;
+    }
+    let nodes = nodes_of_gang(fitting, rooms, gang)?;
+    let mut power_w: BTreeMap<NodeId, i64> = ended.idle_w.iter().map(|(node, w)| (node.clone(), -w)).collect();
+    for (node, replicas) in &nodes {
+        let report = epoch.state.nodes.get(node).and_then(|row| row.report.as_ref());
+        let declared = epoch.state.models.get(model).map_or(0, |model| model.max_w.0);
+        let max_w = report.and_then(|r| r.gpus.iter().map(|gpu| gpu.max_w.0).max()).unwrap_or(declared);
+        *power_w.entry(node.clone()).or_default() += replicas * gang.ask.gpus * max_w;
+    }
+    let power = epoch.index.power.get(&pool.site);
+    if power.is_some_and(|power| power.overload_later(&power_w, &BTreeMap::new()).is_some()) {
+        return None;
+    }
+    let (job, site, nodes) = (gang.job.clone(), pool.site.clone(), nodes.into_keys().collect());
+    Some(Promise { job, start, nodes, site, power_w, quota })
+}
+
+/// The nodes of the first domain that has room for the whole gang, with the replicas on each: those with most room first, so
+/// that few are kept.
+fn nodes_of_gang(
     fitting: &BTreeMap<String, i64>,
     rooms: &BTreeMap<&NodeId, Room>,
-    ask: &Ask,
-    replicas: i64,
-) -> Option<BTreeSet<NodeId>> {
-    let (group, _) = fitting.iter().find(|(_, room)| **room >= replicas)?;
+    gang: &Gang<'_>,
+) -> Option<BTreeMap<NodeId, i64>> {
+    let (group, _) = fitting.iter().find(|(_, room)| **room >= gang.replicas)?;
     let mut nodes: Vec<(i64, &NodeId)> = rooms
         .iter()
         .filter(|(_, room)| room.group == *group)
-        .map(|(node, room)| (-room.replicas(ask), *node))
+        .map(|(node, room)| (-room.replicas(&gang.ask), *node))
         .filter(|(room, _)| *room < 0)
         .collect();
     nodes.sort();
-    let mut chosen = BTreeSet::new();
-    let mut missing = replicas;
+    let mut chosen = BTreeMap::new();
+    let mut missing = gang.replicas;
     for (room, node) in nodes {
         if missing <= 0 {
             break;
         }
+        chosen.insert(node.clone(), missing.min(-room));
         missing += room;
-        chosen.insert(node.clone());
     }
     Some(chosen)
 }

@@ -17,7 +17,12 @@ pub enum Outcome {
     /// It no longer stands in line: it runs, waits for instances or a better hour, or has ended.
     Left,
     /// It waits on.
-    Waits(Limit),
+    Waits {
+        /// The limit that binds.
+        limit: Limit,
+        /// Whether it would start if what is in use became free.
+        wants_room: bool,
+    },
 }
 
 /// Tries to start a job now.
@@ -28,7 +33,9 @@ pub fn try_start(epoch: &mut Epoch<'_>, id: &JobId, promise: Option<&Promise>) -
         return Outcome::Left;
     }
     let found = places(epoch.state, epoch.index, id, promise);
-    let Some(best) = found.candidates.first() else { return Outcome::Waits(found.binding()) };
+    let Some(best) = found.candidates.first() else {
+        return Outcome::Waits { limit: found.binding(), wants_room: found.wants_room() };
+    };
     if let Some(later) = deferral::better_hour(epoch, id, best) {
         defer(epoch, id, best, &later);
         return Outcome::Left;

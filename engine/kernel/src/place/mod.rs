@@ -5,7 +5,7 @@ mod leased;
 mod limits;
 mod nodes;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use solyx_schemas::events::capacity::{CapacityClass, PoolDeclared};
 use solyx_schemas::events::common::NodeGpus;
@@ -15,11 +15,12 @@ use solyx_schemas::ids::*;
 use solyx_schemas::units::*;
 
 use self::leased::order_size;
-use self::limits::{failover_limit, fixed_limits};
+use self::limits::failover_limit;
+pub(crate) use self::limits::fixed_limits;
 pub use self::limits::{quota_limit, quota_most, quota_subject};
 use self::nodes::plan_nodes;
 use crate::cost::{Question, Unpriced, terms, total, weights};
-use crate::index::Index;
+use crate::index::{Index, QuotaKey, quota_keys};
 use crate::packing::{Ask, Kind, Kinds, Rule};
 use crate::rows::*;
 use crate::state::State;
@@ -103,6 +104,27 @@ pub struct Promise {
     pub start: TimeUs,
     /// The nodes it starts on.
     pub nodes: BTreeSet<NodeId>,
+    /// Their site.
+    pub site: SiteId,
+    /// By how much the committed power of nodes will have changed by then, the gang's own among it, W.
+    pub power_w: BTreeMap<NodeId, i64>,
+    /// The same of the quotas that it counts against, thousandths of GPUs.
+    pub quota: BTreeMap<QuotaKey, i64>,
+}
+
+impl Promise {
+    /// The limit by which something that lasts beyond the promised start is kept off.
+    pub fn limit(&self) -> Limit {
+        Limit { subject: Some(RefId::from(self.job.as_str())), ..limit(LimitKind::Backfill) }
+    }
+
+    /// Whether so much more would break a quota within which the gang has to be by then.
+    fn breaks_quota(&self, state: &State, index: &Index, keys: &[QuotaKey], gpu_milli: i64) -> bool {
+        self.quota.iter().filter(|(key, _)| gpu_milli > 0 && keys.contains(key)).any(|(key, change)| {
+            let used = index.quota_use.get(key).copied().unwrap_or(0);
+            state.quotas.get(key).and_then(quota_most).is_some_and(|most| used + change + gpu_milli > most)
+        })
+    }
 }
 
 /// Everything known about a job's places now.
@@ -115,6 +137,22 @@ pub struct Places {
 }
 
 impl Places {
+    /// Whether some pool would take the job if what is in use there became free.
+    pub fn wants_room(&self) -> bool {
+        self.refusals.iter().any(|(_, limit)| {
+            matches!(
+                limit.kind,
+                LimitKind::Gpus
+                    | LimitKind::Cpu
+                    | LimitKind::Memory
+                    | LimitKind::Scratch
+                    | LimitKind::FabricDomain
+                    | LimitKind::Power
+                    | LimitKind::Draining
+            )
+        })
+    }
+
     /// The limit that binds: of the pool that came nearest.
     pub fn binding(&self) -> Limit {
         let nearest = self.refusals.iter().max_by_key(|(pool, limit)| (nearness(limit.kind), std::cmp::Reverse(pool)));
@@ -223,6 +261,12 @@ fn candidate(
     }
     let now = state.now();
     let (duration, known) = duration_of(state, spec, job, speed);
+    let lasting = promise.filter(|promise| promise.job != *id && promise.start < now.after(duration));
+    if let Some(promise) = lasting
+        && promise.breaks_quota(state, index, &quota_keys(state, &spec.tenant, Some(spec), model), gpu_milli)
+    {
+        return Err(promise.limit());
+    }
     let leased = matches!(pool.class, CapacityClass::OnDemand | CapacityClass::Spot);
     let planned = plan_nodes(state, index, id, job, spec, ask, pool, now.after(duration), promise);
     let (nodes, new_instances, start) = match planned {

@@ -13,6 +13,7 @@ use super::domains::{choose, index_largest};
 use super::{Promise, accepted, packing_rule};
 use crate::index::{Index, NodeUse};
 use crate::packing::{Area, Ask, Choice, NodeHandle, Rule, Scope};
+use crate::power::SitePower;
 use crate::rows::*;
 use crate::state::State;
 
@@ -94,6 +95,9 @@ pub fn plan_nodes(
             let nodes = name_gang(names, ask, &gang);
             match site_power.and_then(|power| power.overload_with(&added_power(state, uses, &nodes))) {
                 Some(overload) => refused = Some(overload.limit(&pool.site)),
+                None if takes_promised_power(state, site_power, pool, kept_free, &nodes) => {
+                    refused = kept_free.map(Promise::limit);
+                }
                 None => return Ok(nodes),
             }
         }
@@ -106,8 +110,7 @@ pub fn plan_nodes(
         choose(state, inventory, names, rule, ask, replicas, number, level, accepts).is_some()
     };
     if kept_free.is_some() && fits(ask, level, &|handle| acceptable(handle, false, Margin::Least)) {
-        let subject = kept_free.map(|promise| promise.job.to_string()).unwrap_or_default();
-        return Err(Limit { subject: Some(RefId::from(subject)), ..limit(LimitKind::Backfill) });
+        return Err(kept_free.map_or_else(|| limit(LimitKind::Backfill), Promise::limit));
     }
     if fits(ask, level, &|handle| acceptable(handle, false, Margin::Any)) {
         let added: BTreeMap<NodeId, i64> = names
@@ -148,6 +151,22 @@ enum Margin {
     Least,
     /// What all of its GPUs draw at most.
     Whole,
+}
+
+/// Whether a gang that lasts beyond a promised start would take power that the promise needs. Every GPU of it counts: what
+/// uses one of them now may have ended by then.
+fn takes_promised_power(
+    state: &State,
+    power: Option<&SitePower>,
+    pool: &PoolDeclared,
+    promise: Option<&Promise>,
+    nodes: &[NodeGpus],
+) -> bool {
+    let (Some(power), Some(promise)) = (power, promise.filter(|promise| promise.site == pool.site)) else {
+        return false;
+    };
+    let nothing_in_use = BTreeMap::new();
+    power.overload_later(&promise.power_w, &added_power(state, &nothing_in_use, nodes)).is_some()
 }
 
 /// Power that a gang commits beside what is committed: all of each GPU that nothing uses yet, however small the share.
