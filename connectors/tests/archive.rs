@@ -360,8 +360,8 @@ impl Log for Breaking {
 }
 
 impl Producer for BreakingProducer {
-    fn term(&self) -> i64 {
-        self.producer.term()
+    fn term_after(&self, highest: i64) -> i64 {
+        self.producer.term_after(highest)
     }
 
     fn append_if(&mut self, batch: &[Record], accept: &mut dyn FnMut(&Ack) -> bool) -> Result<Ack, LogError> {

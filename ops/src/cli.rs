@@ -54,6 +54,8 @@ pub enum Command {
     Backtest(commands::backtest::Backtest),
     /// Look after a world: what waits, what is stale, disk, versions.
     Doctor(commands::doctor::Doctor),
+    /// Create the topics of a cell on Apache Kafka, or say what differs.
+    Topics(commands::topics::Topics),
     /// Look at the contract: list, describe and validate events.
     Events(commands::events::Events),
     /// Write the completions of a shell to stdout.

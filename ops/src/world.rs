@@ -1,4 +1,6 @@
 //! Where a world is kept: `--log DIR` holds the log, its index, snapshots and views; `--archive DIR` is a log to read.
+//!
+//! A world whose directory has a `kafka.toml` keeps its log on that cluster; index, snapshots and views stay in the directory.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -7,6 +9,7 @@ use std::sync::Arc;
 use clap::Args;
 use solyx_connectors::log::archive::ArchiveLog;
 use solyx_connectors::log::embedded::{Durability, EmbeddedLog, EmbeddedOptions};
+use solyx_connectors::log::kafka::{KafkaConfig, KafkaLog, KafkaOptions};
 use solyx_projections::fold::{EpochSource, SourceError};
 use solyx_schemas::codec::Codec;
 use solyx_schemas::epochs::{EpochBatch, EpochReader, Frontier};
@@ -40,14 +43,31 @@ impl Source {
     }
 }
 
+/// The file of a world that names the cluster its log is on.
+pub const KAFKA: &str = "kafka.toml";
+
+/// The log on a cluster, when the world's directory names one.
+fn on_kafka(dir: &Path, check_crcs: bool) -> Result<Option<Arc<dyn Log>>, Failure> {
+    let file = dir.join(KAFKA);
+    if !file.is_file() {
+        return Ok(None);
+    }
+    let config = KafkaConfig::load(&file)?;
+    let options = KafkaOptions { check_crcs, ..KafkaOptions::new(config, Some(&dir.join("offsets"))) };
+    Ok(Some(KafkaLog::open(options)?))
+}
+
 /// Opens a world's log for reading.
 pub fn reader(dir: &Path) -> Result<Arc<dyn Log>, Failure> {
+    if let Some(log) = on_kafka(dir, false)? {
+        return Ok(log);
+    }
     let log = dir.join("log");
     if !log.is_dir() {
         return Err(Failure::usage(
             format!("there is no log in {}", dir.display()),
             format!("{} is not a directory", log.display()),
-            "`solyx publish` or `solyx import` with --log begins one",
+            "`solyx publish` or `solyx import` with --log begins one; `solyx topics apply` names a cluster for it",
         ));
     }
     Ok(EmbeddedLog::open_read_only(&log)?)
@@ -71,6 +91,9 @@ pub fn writer_with(
             "check the path, the permissions and the disk",
         )
     })?;
+    if let Some(log) = on_kafka(dir, false)? {
+        return Ok(log);
+    }
     let durability = if syncs_itself { Durability::EveryAppend } else { Durability::EveryN(1_000) };
     Ok(EmbeddedLog::open(&dir.join("log"), EmbeddedOptions { durability, partitions })?)
 }

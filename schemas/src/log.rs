@@ -67,8 +67,22 @@ pub struct ReadLimit {
 pub struct Ack {
     /// Append time of its last record, by the log's clock, µs UTC.
     pub append_time_us: i64,
-    /// For each topic-partition written: first ordinal and number of records.
-    pub written: Vec<(TopicName, u32, u64, u64)>,
+    /// What each topic-partition was given.
+    pub written: Vec<Written>,
+}
+
+/// What one topic-partition was given by an append.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// Topic.
+    pub topic: TopicName,
+    /// Partition.
+    pub partition: u32,
+    /// Ordinal of its first record. Absent before the commit, and where the log would have to count what others wrote: a
+    /// log that is shared knows it only of a topic-partition that this handle has read to its end.
+    pub first: Option<u64>,
+    /// Number of records.
+    pub records: u64,
 }
 
 /// What went wrong, and what a caller can do about it.
@@ -112,8 +126,22 @@ pub trait Log: Send + Sync {
     /// Number of partitions of a topic.
     fn partitions(&self, topic: TopicName) -> u32;
 
-    /// First ordinal not yet committed.
+    /// First ordinal not yet committed; at least as of the last [`Log::look_up`]. A log that has no ordinals of its own counts its
+    /// records for that.
     fn end(&self, topic: TopicName, partition: u32) -> Result<u64, LogError>;
+
+    /// How far a reader that stands at `from` can read on without waiting: beyond `from` if there is anything, though not
+    /// always to the end; below it if the log has no such record.
+    fn readable(&self, topic: TopicName, partition: u32, from: u64) -> Result<u64, LogError> {
+        let _ = from;
+        self.end(topic, partition)
+    }
+
+    /// Looks anew where each topic-partition ends: whatever was committed before this call is read, and counted, after it.
+    /// Opening a log and making a producer do the same.
+    fn look_up(&self) -> Result<(), LogError> {
+        Ok(())
+    }
 
     /// Committed records from an ordinal on; empty at the end.
     fn read(
@@ -133,8 +161,9 @@ pub trait Log: Send + Sync {
 
 /// A writer.
 pub trait Producer: Send {
-    /// Its fencing term: 0 on a log whose lock fences.
-    fn term(&self) -> i64;
+    /// The fencing term of its outputs, when the highest in the log is this one: 0 on a log whose lock fences, one more
+    /// where a term tells writers apart.
+    fn term_after(&self, highest: i64) -> i64;
 
     /// Appends all records or none, over any topics. `accept` sees the acknowledgement before the commit and may decline.
     fn append_if(&mut self, batch: &[Record], accept: &mut dyn FnMut(&Ack) -> bool) -> Result<Ack, LogError>;

@@ -39,7 +39,7 @@ impl Log for Written {
 }
 
 impl Producer for Written {
-    fn term(&self) -> i64 {
+    fn term_after(&self, _highest: i64) -> i64 {
         0
     }
 

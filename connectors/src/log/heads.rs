@@ -5,7 +5,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use solyx_schemas::codec::VALUE_LEN_MAX;
-use solyx_schemas::log::{Ack, LogError, LogErrorKind, Record};
+use solyx_schemas::log::{Ack, LogError, LogErrorKind, Record, Written};
 use solyx_schemas::topics::{Topic, TopicName};
 
 /// Every topic-partition, numbered without gaps in the order of topics, live before staged.
@@ -98,7 +98,10 @@ impl Slots {
             .iter()
             .enumerate()
             .filter(|(slot, _)| next[*slot] > ends[*slot])
-            .map(|(slot, (topic, partition))| (topic, partition, ends[slot], next[slot] - ends[slot]))
+            .map(|(slot, (topic, partition))| {
+                let (first, records) = (Some(ends[slot]), next[slot] - ends[slot]);
+                Written { topic, partition, first, records }
+            })
             .collect();
         Ok((Ack { append_time_us, written }, ordinals))
     }
@@ -132,9 +135,9 @@ impl Ends {
     /// Shows what an append has committed.
     pub(super) fn advance(&self, slots: &Slots, ack: &Ack) {
         let mut ends = locked(&self.ends);
-        for (topic, partition, first, count) in &ack.written {
-            if let Ok(slot) = slots.index(*topic, *partition) {
-                ends[slot] = first + count;
+        for Written { topic, partition, first, records } in &ack.written {
+            if let (Ok(slot), Some(first)) = (slots.index(*topic, *partition), first) {
+                ends[slot] = first + records;
             }
         }
         self.moved.notify_all();

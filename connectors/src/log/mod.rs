@@ -3,4 +3,5 @@
 
 pub mod archive;
 pub mod embedded;
+pub mod kafka;
 mod heads;

@@ -5,17 +5,17 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use solyx_kernel::{KNOWN_FEATURES, Kernel};
-use solyx_schemas::epochs::{EpochBatch, EpochReader, Frontier, Positions, RawEpoch, RecordPlace};
+use solyx_kernel::Kernel;
+use solyx_schemas::epochs::{EpochBatch, Frontier, Positions, RecordPlace};
 use solyx_schemas::hash::Hash32;
 use solyx_schemas::ids::CellId;
-use solyx_schemas::log::{Ack, Log, LogErrorKind, Producer, Record};
+use solyx_schemas::log::{Ack, Log, LogErrorKind, Producer, Record, Written};
 use solyx_schemas::topics::{Topic, TopicName};
 
-use crate::compare::first_difference;
-use crate::derive::{Derived, Duplicates, next_epoch, recorded_epoch, records_of};
+use crate::derive::{Derived, next_epoch, records_of};
 use crate::error::RuntimeError;
-use crate::ids::{Claim, IdIndex};
+use crate::follow::{FollowedTo, Follower};
+use crate::ids::IdIndex;
 use crate::intake::Intake;
 use crate::snapshots::Snapshots;
 
@@ -49,6 +49,7 @@ pub struct Engine<'l> {
     pub(crate) kernel: Kernel,
     pub(crate) intake: Intake,
     producer: Box<dyn Producer>,
+    term: i64,
     ids: IdIndex,
     snapshots: Snapshots,
     outputs: Positions,
@@ -61,44 +62,25 @@ impl<'l> Engine<'l> {
     pub fn lead(
         log: &'l dyn Log,
         options: &EngineOptions,
-        mut observe: Option<&mut dyn FnMut(&EpochBatch)>,
+        observe: Option<&mut dyn FnMut(&EpochBatch)>,
     ) -> Result<Self, RuntimeError> {
-        let producer = log.producer(&format!("engine-{}", options.cell))?;
-        let dir = |name: &str| options.dir.as_ref().map(|dir| dir.join(name));
-        let mut snapshots = Snapshots::new(dir("snapshots"), options.snapshot_every_epochs);
-        let (mut kernel, from) = snapshots.load(log, &options.cell)?;
-        let mut ids = dir("index").map_or_else(|| Ok(IdIndex::in_memory()), |dir| IdIndex::open(&dir, log))?;
-        let indexed = ids.frontier().clone();
-        let from = match observe {
-            Some(_) => Frontier::default(),
-            None if indexed.next_epoch < from.next_epoch => indexed.clone(),
-            None => from,
-        };
-        let mut reader = EpochReader::at(log, &from);
-        while let Some(raw) = reader.next_raw()? {
-            check_belongs(&raw, &options.cell)?;
-            let values: Vec<Vec<u8>> = match raw.record.epoch >= indexed.next_epoch {
-                true => raw.inputs.iter().map(|input| input.stored.record.value.clone()).collect(),
-                false => Vec::new(),
-            };
-            let batch = caught_up(&mut kernel, &mut ids, log, raw)?;
-            for (input, value) in batch.inputs.iter().zip(&values) {
-                if let (Some(decoded), None) = (&input.decoded, input.skipped) {
-                    ids.take(&Claim::of(decoded, value));
-                }
-            }
-            if ids.is_full() {
-                ids.flush(&reader.frontier())?;
-            }
-            if let Some(observe) = &mut observe {
-                observe(&batch);
-            }
-        }
-        let frontier = reader.frontier();
+        // The name is taken first: what is read after that is all that there will be of others.
+        let producer = log.producer(&producer_name(&options.cell))?;
+        let from_the_first = observe.is_some();
+        Follower::begin(log, options, from_the_first)?.lead(producer, observe)
+    }
+
+    /// Of a follower that has read to the end after its producer fenced.
+    pub(crate) fn of(
+        follower: FollowedTo<'l>,
+        producer: Box<dyn Producer>,
+    ) -> Result<Self, RuntimeError> {
+        let FollowedTo { log, kernel, ids, snapshots, frontier, highest_term } = follower;
         let intake = Intake::new(log, &frontier.inputs)?;
         warn_of_partitions(log, &kernel);
         let Frontier { outputs, record, chain_head, .. } = frontier;
-        Ok(Self { log, kernel, intake, producer, ids, snapshots, outputs, record, chain_head })
+        let term = producer.term_after(highest_term);
+        Ok(Self { log, kernel, intake, producer, term, ids, snapshots, outputs, record, chain_head })
     }
 
     /// The kernel between two epochs.
@@ -127,9 +109,8 @@ impl<'l> Engine<'l> {
     /// Makes the next epoch of what lies unread and commits it; its time is the clock's, never earlier than the last epoch's.
     /// `guarded` compares the clock's reading with the log's time for the epoch's record.
     pub(crate) fn epoch(&mut self, clock_us: i64, guarded: bool) -> Result<EpochBatch, RuntimeError> {
-        let term = self.producer.term();
         let log = self.log;
-        let derived = next_epoch(&mut self.kernel, &mut self.ids, log, &mut self.intake, clock_us, term)?;
+        let derived = next_epoch(&mut self.kernel, &mut self.ids, log, &mut self.intake, clock_us, self.term)?;
         let mut ahead_us = 0;
         let mut accept = |ack: &Ack| {
             ahead_us = clock_us - ack.append_time_us;
@@ -142,22 +123,24 @@ impl<'l> Engine<'l> {
             }
             other => other,
         })?;
-        self.note(&ack, &derived);
+        self.note(&ack, &derived)?;
         Ok(derived.into_batch())
     }
 
     /// The epoch record is the last of its partition.
-    fn note(&mut self, ack: &Ack, derived: &Derived) {
+    fn note(&mut self, ack: &Ack, derived: &Derived) -> Result<(), RuntimeError> {
         let key = self.kernel.cell().as_str().as_bytes();
         let topic = TopicName::live(Topic::Decisions);
         let of_record = solyx_schemas::topics::partition_of(key, self.log.partitions(topic));
-        for (name, partition, first, count) in &ack.written {
-            self.outputs.set(name.topic, *partition, first + count);
+        for Written { topic: name, partition, first, records } in &ack.written {
+            let next = first.map_or_else(|| self.log.end(*name, *partition), |first| Ok(first + records))?;
+            self.outputs.set(name.topic, *partition, next);
             if *name == topic && *partition == of_record {
-                self.record = Some(RecordPlace { partition: *partition, ordinal: first + count - 1 });
+                self.record = Some(RecordPlace { partition: *partition, ordinal: next - 1 });
             }
         }
         self.chain_head = derived.closed.chain_hash;
+        Ok(())
     }
 
     fn append_retrying(
@@ -210,6 +193,11 @@ impl<'l> Engine<'l> {
     }
 }
 
+/// What the engine of a cell writes as. The newest of the name is the one that may.
+pub fn producer_name(cell: &CellId) -> String {
+    format!("engine-{cell}")
+}
+
 /// Producers take a topic's partitions from `CellDeclared`; where the log has others, keys go astray.
 fn warn_of_partitions(log: &dyn Log, kernel: &Kernel) {
     for (name, declared) in &kernel.state().meta().partitions {
@@ -217,28 +205,5 @@ fn warn_of_partitions(log: &dyn Log, kernel: &Kernel) {
         if i64::from(has) != *declared {
             tracing::warn!(topic = %name, has, declared, "the log has other partitions than the cell declares; declare those it has");
         }
-    }
-}
-
-fn check_belongs(raw: &RawEpoch, cell: &CellId) -> Result<(), RuntimeError> {
-    if raw.record.cell != *cell {
-        return Err(RuntimeError::Cell { found: raw.record.cell.to_string(), expected: cell.to_string() });
-    }
-    let lacking = raw.record.features.iter().find(|feature| !KNOWN_FEATURES.contains(&feature.as_str()));
-    if let Some(feature) = lacking {
-        return Err(RuntimeError::Feature { epoch: raw.record.epoch, feature: feature.to_string() });
-    }
-    Ok(())
-}
-
-/// The epoch decoded; if the kernel has not come so far, derived again and compared.
-fn caught_up(kernel: &mut Kernel, ids: &mut IdIndex, log: &dyn Log, raw: RawEpoch) -> Result<EpochBatch, RuntimeError> {
-    if raw.record.epoch < kernel.next_epoch() {
-        return Ok(raw.decode()?);
-    }
-    let derived = recorded_epoch(kernel, ids, Duplicates::AsRecorded, log, &raw)?;
-    match first_difference(&raw, &derived.closed) {
-        Some(difference) => Err(RuntimeError::Diverged(Box::new(difference))),
-        None => Ok(derived.into_batch()),
     }
 }

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 
 use solyx_schemas::epochs::{Position, Positions};
-use solyx_schemas::log::{Ack, Log, LogError, Record, SCAN_LIMIT, StoredRecord};
+use solyx_schemas::log::{Ack, Log, LogError, Record, SCAN_LIMIT, StoredRecord, Written};
 use solyx_schemas::topics::{Topic, TopicName};
 
 /// An input topic-partition.
@@ -49,7 +49,8 @@ impl Intake {
     /// Asks the log how far each topic-partition goes.
     pub fn refresh(&mut self, log: &dyn Log) -> Result<(), LogError> {
         for slot in &mut self.slots {
-            slot.end = log.end(slot.topic.into(), slot.partition)?.max(slot.position);
+            let from = slot.position + slot.ahead.len() as u64;
+            slot.end = log.readable(slot.topic.into(), slot.partition, from)?.max(from).max(slot.end);
         }
         Ok(())
     }
@@ -57,13 +58,13 @@ impl Intake {
     /// Takes note of records that this process has just appended, so that they need not be read back.
     pub fn offer(&mut self, ack: &Ack, records: Vec<Record>) {
         let mut kept = Vec::new();
-        for (topic, partition, first, count) in &ack.written {
-            let Some(slot) = self.slot_of(*topic, *partition) else { continue };
+        for Written { topic, partition, first, records } in &ack.written {
+            let (Some(slot), Some(first)) = (self.slot_of(*topic, *partition), *first) else { continue };
             // What does not follow on what is held is read from the log when its turn comes.
-            if slot.position + slot.ahead.len() as u64 == *first {
+            if slot.position + slot.ahead.len() as u64 == first {
                 kept.push((*topic, *partition));
             }
-            slot.end = slot.end.max(first + count);
+            slot.end = slot.end.max(first + records);
         }
         for record in records {
             if !kept.contains(&(record.topic, record.partition)) {

@@ -10,8 +10,9 @@ use solyx_kernel::{Kernel, Snapshot};
 use solyx_schemas::codec::Codec;
 use solyx_schemas::epochs::Frontier;
 use solyx_schemas::events::Event;
+use solyx_schemas::events::decisions::EpochCommitted;
 use solyx_schemas::ids::CellId;
-use solyx_schemas::log::{Log, ReadLimit};
+use solyx_schemas::log::{Log, LogError, ReadLimit};
 use solyx_schemas::topics::{Topic, TopicName};
 
 use crate::error::RuntimeError;
@@ -130,25 +131,22 @@ fn read(file: &Path, log: &dyn Log, cell: &CellId) -> Result<(Kernel, Frontier),
     {
         return Err("its state and its frontier do not belong together".to_owned());
     }
-    let recorded = recorded_digest(log, &frontier).map_err(|error| error.to_string())?;
-    if recorded != Some(snapshot.state_digest) {
+    let record = recorded(log, &frontier).map_err(|error| error.to_string())?;
+    if record.map(|record| record.state_digest) != Some(snapshot.state_digest) {
         return Err("its digest is not the one in the chain".to_owned());
     }
     let kernel = Kernel::restore(snapshot).map_err(|error| error.to_string())?;
     Ok((kernel, frontier))
 }
 
-/// The state digest that the chain has at a frontier.
-fn recorded_digest(
-    log: &dyn Log,
-    frontier: &Frontier,
-) -> Result<Option<solyx_schemas::hash::Hash32>, solyx_schemas::log::LogError> {
+/// The epoch record that a frontier ends with, as the log has it.
+pub(crate) fn recorded(log: &dyn Log, frontier: &Frontier) -> Result<Option<EpochCommitted>, LogError> {
     let Some(place) = frontier.record else { return Ok(None) };
     let one = ReadLimit { records: 1, bytes: 1 };
     let found = log.read(TopicName::live(Topic::Decisions), place.partition, place.ordinal, one)?;
     let decoded = found.first().and_then(|stored| Codec::global().decode_record(&stored.record).ok());
     Ok(match decoded.map(|decoded| decoded.event) {
-        Some(Event::EpochCommitted(record)) => Some(record.state_digest),
+        Some(Event::EpochCommitted(record)) => Some(*record),
         _ => None,
     })
 }

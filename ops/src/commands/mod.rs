@@ -16,6 +16,7 @@ pub mod import;
 pub mod publish;
 pub mod run;
 mod shown;
+pub mod topics;
 pub mod view;
 
 /// Runs what the command line says.
@@ -32,6 +33,7 @@ pub fn run(cli: &Cli) -> Outcome {
         Command::Archive(command) => archive::run(command, cli.json),
         Command::Backtest(command) => backtest::run(command, cli.json),
         Command::Doctor(command) => doctor::run(command, cli.json),
+        Command::Topics(command) => topics::run(command, cli.json),
         Command::Events(command) => events::run(command, cli.json),
         Command::Completions(command) => completions::run(command),
     }

@@ -99,7 +99,7 @@ fn fleet_of(path: &Path) -> Result<Option<Vec<Event>>, Failure> {
 }
 
 /// Partitions as the cells of these fleets declare them; a log that is begun has them from the start.
-fn declared_partitions(fleets: &[Option<Vec<Event>>]) -> Option<BTreeMap<Topic, u32>> {
+pub fn declared_partitions(fleets: &[Option<Vec<Event>>]) -> Option<BTreeMap<Topic, u32>> {
     let mut declared = BTreeMap::new();
     for event in fleets.iter().flatten().flatten() {
         if let Event::CellDeclared(cell) = event {

@@ -77,8 +77,8 @@ impl Frontier {
     /// A log that lost its end, or another log, does not.
     pub fn is_in(&self, log: &dyn Log) -> Result<bool, LogError> {
         for (topic, partition, ordinal) in self.inputs.iter().chain(self.outputs.iter()) {
-            if ordinal > 0 && (partition >= log.partitions(topic.into()) || log.end(topic.into(), partition)? < ordinal)
-            {
+            let Some(last) = ordinal.checked_sub(1) else { continue };
+            if partition >= log.partitions(topic.into()) || log.readable(topic.into(), partition, last)? < ordinal {
                 return Ok(false);
             }
         }

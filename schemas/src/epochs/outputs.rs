@@ -37,12 +37,13 @@ pub(super) struct OutputQueue {
     pending: VecDeque<Pending>,
     candidates: VecDeque<Candidate>,
     unread: Option<String>,
+    highest_term: i64,
 }
 
 impl OutputQueue {
     pub fn new(topic: Topic, partition: u32, from: u64) -> Self {
         let (pending, candidates) = (VecDeque::new(), VecDeque::new());
-        Self { topic, partition, next_read: from, pending, candidates, unread: None }
+        Self { topic, partition, next_read: from, pending, candidates, unread: None, highest_term: 0 }
     }
 
     /// First ordinal that nothing was made of yet.
@@ -55,6 +56,11 @@ impl OutputQueue {
     /// Where reading goes on.
     pub fn next_read(&self) -> u64 {
         self.next_read
+    }
+
+    /// The highest term of any output that was read.
+    pub fn highest_term(&self) -> i64 {
+        self.highest_term
     }
 
     /// Reads one piece more; false at the end of the log.
@@ -86,6 +92,9 @@ impl OutputQueue {
                 return;
             }
         };
+        if let Some(stamp) = decoded.event.stamped() {
+            self.highest_term = self.highest_term.max(stamp.term);
+        }
         if let Event::EpochCommitted(record) = decoded.event {
             let chain_hash = chain_hash(&stored.record.value[FRAME_LEN..]);
             self.candidates.push_back(Candidate { record: *record, chain_hash, stored });

@@ -178,6 +178,11 @@ impl<'a> EpochReader<'a> {
         self.chain_head
     }
 
+    /// The highest term of any output that this reader has read, those that count for nothing among them.
+    pub fn highest_term(&self) -> i64 {
+        self.outputs.values().map(OutputQueue::highest_term).max().unwrap_or(0)
+    }
+
     /// How far this reader has come.
     pub fn frontier(&self) -> Frontier {
         let mut inputs = Positions::default();

@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::codec::VALUE_LEN_MAX;
-use crate::log::{Ack, Log, LogError, LogErrorKind, Producer, ReadLimit, Record, StoredRecord};
+use crate::log::{Ack, Log, LogError, LogErrorKind, Producer, ReadLimit, Record, StoredRecord, Written};
 use crate::topics::{Topic, TopicName};
 
 /// A log in memory; clones are handles of the same log.
@@ -59,7 +59,7 @@ impl MemoryLog {
         log
     }
 
-    /// An empty log whose producers of a name have the terms 1, 2 and so on, as Apache Kafka has.
+    /// An empty log whose producers have terms, as those of Apache Kafka have.
     pub fn with_terms() -> Self {
         let log = Self::default();
         log.state().terms = true;
@@ -206,8 +206,8 @@ impl Log for MemoryLog {
         let generation = state.writers.entry(name.to_owned()).or_default();
         *generation += 1;
         let generation = *generation;
-        let term = if state.terms { generation } else { 0 };
-        Ok(Box::new(MemoryProducer { log: self.clone(), name: name.to_owned(), generation, term }))
+        let terms = state.terms;
+        Ok(Box::new(MemoryProducer { log: self.clone(), name: name.to_owned(), generation, terms }))
     }
 }
 
@@ -215,12 +215,12 @@ struct MemoryProducer {
     log: MemoryLog,
     name: String,
     generation: i64,
-    term: i64,
+    terms: bool,
 }
 
 impl Producer for MemoryProducer {
-    fn term(&self) -> i64 {
-        self.term
+    fn term_after(&self, highest: i64) -> i64 {
+        if self.terms { highest + 1 } else { 0 }
     }
 
     fn append_if(&mut self, batch: &[Record], accept: &mut dyn FnMut(&Ack) -> bool) -> Result<Ack, LogError> {
@@ -234,7 +234,10 @@ impl Producer for MemoryProducer {
         }
         let ack = Ack {
             append_time_us: state.append_time_us(),
-            written: written.into_iter().map(|((topic, partition), (first, n))| (topic, partition, first, n)).collect(),
+            written: written
+                .into_iter()
+                .map(|((topic, partition), (first, records))| Written { topic, partition, first: Some(first), records })
+                .collect(),
         };
         if !accept(&ack) {
             return Err(LogError::new(
@@ -286,7 +289,8 @@ mod tests {
         let mut producer = log.producer("a").unwrap();
         let ack = producer.append(vec![record(0, b"1"), record(1, b"2"), record(0, b"3")]).unwrap();
         let topic = TopicName::live(Topic::Jobs);
-        assert_eq!(ack.written, vec![(topic, 0, 0, 2), (topic, 1, 0, 1)]);
+        let written = |partition, first, records| Written { topic, partition, first: Some(first), records };
+        assert_eq!(ack.written, vec![written(0, 0, 2), written(1, 0, 1)]);
         assert!(producer.append_if(&[record(0, b"4")], &mut |_| false).is_err());
         assert!(producer.append(vec![record(0, b"4"), record(9, b"5")]).is_err());
         assert_eq!(log.read(topic, 0, 0, ALL).unwrap().len(), 2);
@@ -298,7 +302,7 @@ mod tests {
         let log = MemoryLog::with_terms();
         let mut first = log.producer("a").unwrap();
         let mut second = log.producer("a").unwrap();
-        assert_eq!((first.term(), second.term()), (1, 2));
+        assert_eq!((first.term_after(0), second.term_after(1)), (1, 2));
         assert_eq!(first.append(vec![record(0, b"1")]).unwrap_err().kind, LogErrorKind::Fenced);
         second.append(vec![record(0, b"2")]).unwrap();
     }

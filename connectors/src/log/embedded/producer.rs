@@ -44,7 +44,7 @@ impl EmbeddedProducer {
 }
 
 impl Producer for EmbeddedProducer {
-    fn term(&self) -> i64 {
+    fn term_after(&self, _highest: i64) -> i64 {
         0
     }
 

@@ -1,0 +1,203 @@
+//! The log on Apache Kafka: ordinals counted from committed records, one transaction per append, fencing by name.
+//!
+//! Partitions are assigned statically and read with `read_committed`; where reading stands is kept by the readers
+//! themselves, in their own records and stores, never in a consumer group. Nothing here judges: what is in the topics comes
+//! out as it is, with the lock file's schema ids.
+
+mod bell;
+mod book;
+mod client;
+mod config;
+mod errors;
+mod ids;
+mod producer;
+mod stream;
+mod topics;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use solyx_schemas::log::{Log, LogError, LogErrorKind, Producer, ReadLimit, StoredRecord};
+use solyx_schemas::topics::TopicName;
+
+pub use self::config::{KafkaConfig, Mechanism, Protocol, Security};
+pub use self::ids::{FrameIds, LockIds};
+pub use self::topics::{Applied, TopicDifference, apply, diff};
+
+use self::bell::Bell;
+use self::book::Book;
+use self::client::Context;
+use self::errors::log_error;
+use self::producer::KafkaProducer;
+use self::stream::{Shared, Stream};
+use crate::log::heads::{Slots, locked};
+
+/// How long brokers may take to say what topics there are.
+const METADATA_MAX: Duration = Duration::from_secs(10);
+/// Longest sleep before the client's own events are looked after.
+const SLEEP_MAX: Duration = Duration::from_millis(100);
+
+/// How a log is opened.
+pub struct KafkaOptions {
+    /// The cluster.
+    pub config: KafkaConfig,
+    /// Where offsets are noted, so that a restart need not count from the first record.
+    pub dir: Option<PathBuf>,
+    /// Whether each record's checksum is compared as it is read.
+    pub check_crcs: bool,
+    /// Schema ids on the wire.
+    pub ids: Arc<dyn FrameIds>,
+}
+
+impl KafkaOptions {
+    /// A cluster, with the lock file's schema ids.
+    pub fn new(config: KafkaConfig, dir: Option<&Path>) -> Self {
+        Self { config, dir: dir.map(Path::to_owned), check_crcs: false, ids: Arc::new(LockIds) }
+    }
+}
+
+/// A cell's topics on a cluster.
+pub struct KafkaLog {
+    inner: Arc<Inner>,
+}
+
+/// What a log and its producers share.
+struct Inner {
+    config: KafkaConfig,
+    slots: Slots,
+    shared: Shared,
+    streams: Vec<Mutex<Stream>>,
+}
+
+impl KafkaLog {
+    /// Connects, and compares the topics with what they have to be.
+    pub fn open(options: KafkaOptions) -> Result<Arc<Self>, LogError> {
+        let KafkaOptions { config, dir, check_crcs, ids } = options;
+        let consumer = consumer(&config, check_crcs)?;
+        let found = topics::existing(&config, &consumer, METADATA_MAX)?;
+        topics::check(&config, &found)?;
+        let slots = Slots::new(|name| found.partitions(name));
+        let streams = slots
+            .iter()
+            .map(|(topic, partition)| {
+                let name = topic_name(&config.prefix, topic);
+                let book = dir.as_ref().map_or_else(Book::default, |dir| Book::open(dir, &name, partition));
+                Mutex::new(Stream::new(topic, name, partition, book))
+            })
+            .collect();
+        let shared = Shared { consumer: Arc::new(consumer), bell: Arc::new(Bell::default()), ids };
+        Ok(Arc::new(Self { inner: Arc::new(Inner { config, slots, shared, streams }) }))
+    }
+}
+
+/// A topic's name on the broker.
+pub fn topic_name(prefix: &str, topic: TopicName) -> String {
+    format!("{prefix}.{}", topic.name())
+}
+
+fn consumer(config: &KafkaConfig, check_crcs: bool) -> Result<BaseConsumer<Context>, LogError> {
+    let mut client: ClientConfig = config.client()?;
+    client
+        // The client wants a name though no group is joined and nothing is committed to it.
+        .set("group.id", format!("{}.reader", config.prefix))
+        .set("isolation.level", "read_committed")
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        .set("auto.offset.reset", "error")
+        .set("enable.partition.eof", "true")
+        .set("check.crcs", if check_crcs { "true" } else { "false" })
+        // A fetch that waits for one topic-partition delays one that is added meanwhile.
+        .set("fetch.wait.max.ms", "50")
+        .set("fetch.queue.backoff.ms", "5")
+        .set("fetch.error.backoff.ms", "100")
+        .set("queued.min.messages", "20000")
+        .set("queued.max.messages.kbytes", "8192")
+        .set("fetch.message.max.bytes", "4194304");
+    client
+        .create_with_context(Context::new(config.security.clone()))
+        .map_err(|e| log_error("making a consumer", &e))
+}
+
+impl Inner {
+    fn stream(&self, topic: TopicName, partition: u32) -> Result<&Mutex<Stream>, LogError> {
+        Ok(&self.streams[self.slots.index(topic, partition)?])
+    }
+
+    /// Serves what the client has to say beside records: errors, tokens to be renewed.
+    fn serve(&self) -> Result<(), LogError> {
+        while let Some(event) = self.shared.consumer.poll(Duration::ZERO) {
+            if let Err(error) = event {
+                let error = log_error("reading from the cluster", &error);
+                if error.kind == LogErrorKind::Stop {
+                    return Err(error);
+                }
+                tracing::info!(%error, "the cluster is waited for");
+            }
+        }
+        self.shared.consumer.context().refused("reading from the cluster").map_or(Ok(()), Err)
+    }
+
+    fn look_up(&self) -> Result<(), LogError> {
+        self.streams.iter().try_for_each(|stream| locked(stream).look_up(&self.shared))
+    }
+}
+
+impl Log for KafkaLog {
+    fn partitions(&self, topic: TopicName) -> u32 {
+        self.inner.slots.count(topic)
+    }
+
+    fn end(&self, topic: TopicName, partition: u32) -> Result<u64, LogError> {
+        locked(self.inner.stream(topic, partition)?).count_to_end(&self.inner.shared)
+    }
+
+    fn readable(&self, topic: TopicName, partition: u32, from: u64) -> Result<u64, LogError> {
+        let mut stream = locked(self.inner.stream(topic, partition)?);
+        stream.go_to(&self.inner.shared, from)?;
+        stream.fill(&self.inner.shared)
+    }
+
+    fn look_up(&self) -> Result<(), LogError> {
+        self.inner.look_up()
+    }
+
+    fn read(
+        &self,
+        topic: TopicName,
+        partition: u32,
+        from: u64,
+        limit: ReadLimit,
+    ) -> Result<Vec<StoredRecord>, LogError> {
+        let mut stream = locked(self.inner.stream(topic, partition)?);
+        stream.go_to(&self.inner.shared, from)?;
+        stream.fill(&self.inner.shared)?;
+        stream.take(&self.inner.shared, limit)
+    }
+
+    fn wait(&self, positions: &[(TopicName, u32, u64)], deadline: Instant) -> Result<bool, LogError> {
+        loop {
+            let heard = self.inner.shared.bell.rings();
+            self.inner.serve()?;
+            for (topic, partition, ordinal) in positions {
+                let mut stream = locked(self.inner.stream(*topic, *partition)?);
+                stream.go_to(&self.inner.shared, *ordinal)?;
+                if stream.fill_now(&self.inner.shared)? > *ordinal {
+                    return Ok(true);
+                }
+            }
+            if Instant::now() >= deadline {
+                return Ok(false);
+            }
+            self.inner.shared.bell.wait(heard, deadline.min(Instant::now() + SLEEP_MAX));
+        }
+    }
+
+    fn producer(&self, name: &str) -> Result<Box<dyn Producer>, LogError> {
+        let producer = KafkaProducer::begin(Arc::clone(&self.inner), name)?;
+        self.inner.look_up()?;
+        Ok(Box::new(producer))
+    }
+}

@@ -1,0 +1,259 @@
+//! The topics of a cell on a cluster: what they have to be, what they are, what differs.
+//!
+//! Topics that are missing are created; one that is there is never changed or deleted.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::RDKafkaErrorCode;
+use serde::Serialize;
+use solyx_schemas::log::{LogError, LogErrorKind};
+use solyx_schemas::topics::{Topic, TopicName};
+
+use super::client::Context;
+use super::config::KafkaConfig;
+use super::errors::{code_error, log_error};
+use super::producer::REQUEST_BYTES_MAX;
+use super::topic_name;
+use crate::log::heads::topic_names;
+
+const ADMIN_MAX: Duration = Duration::from_secs(30);
+
+/// Where something is not as it has to be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TopicDifference {
+    /// Full name of the topic.
+    pub topic: String,
+    /// What of it.
+    pub setting: String,
+    /// What it is.
+    pub found: String,
+    /// What it has to be.
+    pub expected: String,
+}
+
+/// What [`apply`] did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Applied {
+    /// Topics that were created.
+    pub created: Vec<String>,
+    /// Topics that were there.
+    pub present: usize,
+    /// What differs and was left alone.
+    pub differences: Vec<TopicDifference>,
+}
+
+/// Topics of a cluster with their partitions and replicas.
+pub(super) struct Existing {
+    topics: BTreeMap<TopicName, (u32, usize)>,
+}
+
+impl Existing {
+    pub fn partitions(&self, topic: TopicName) -> u32 {
+        self.topics.get(&topic).map_or(0, |(partitions, _)| *partitions)
+    }
+}
+
+/// What is there of this cell's topics.
+pub(super) fn existing(
+    config: &KafkaConfig,
+    consumer: &BaseConsumer<Context>,
+    timeout: Duration,
+) -> Result<Existing, LogError> {
+    let doing = "asking the brokers for their topics";
+    let begun = std::time::Instant::now();
+    let metadata = consumer.fetch_metadata(None, timeout).map_err(|e| {
+        // The client's own words say why the brokers do not answer.
+        let _ = consumer.poll(Duration::ZERO);
+        let context = consumer.context();
+        let mut error = context.refused(doing).unwrap_or_else(|| log_error(doing, &e));
+        if let Some(said) = context.trouble_since(begun) {
+            error.detail = said;
+        }
+        error
+    })?;
+    let mut topics = BTreeMap::new();
+    let names: BTreeMap<String, TopicName> =
+        topic_names().map(|name| (topic_name(&config.prefix, name), name)).collect();
+    for topic in metadata.topics() {
+        if let Some(name) = names.get(topic.name()) {
+            let replicas = topic.partitions().iter().map(|p| p.replicas().len()).min().unwrap_or(0);
+            topics.insert(*name, (topic.partitions().len() as u32, replicas));
+        }
+    }
+    Ok(Existing { topics })
+}
+
+/// A topic that a log cannot do without must be there.
+pub(super) fn check(config: &KafkaConfig, found: &Existing) -> Result<(), LogError> {
+    let missing: Vec<String> = Topic::ALL
+        .into_iter()
+        .filter(|topic| found.partitions((*topic).into()) == 0)
+        .map(|topic| topic_name(&config.prefix, topic.into()))
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(LogError::new(
+        LogErrorKind::Stop,
+        "topics of this cell are missing",
+        missing.join(", "),
+        "`solyx topics apply` creates them; one that was deleted comes back from an archive",
+    ))
+}
+
+/// The settings that every topic of a cell has.
+fn settings(config: &KafkaConfig) -> Vec<(&'static str, String)> {
+    vec![
+        ("cleanup.policy", "delete".to_owned()),
+        ("retention.ms", "-1".to_owned()),
+        ("retention.bytes", "-1".to_owned()),
+        ("message.timestamp.type", "LogAppendTime".to_owned()),
+        ("max.message.bytes", REQUEST_BYTES_MAX.to_string()),
+        ("min.insync.replicas", config.min_insync_replicas.to_string()),
+        ("unclean.leader.election.enable", "false".to_owned()),
+    ]
+}
+
+/// Partitions as asked for, or by default.
+fn wanted(partitions: &BTreeMap<Topic, u32>, topic: TopicName) -> u32 {
+    partitions.get(&topic.topic).copied().unwrap_or_else(|| topic.topic.default_partitions())
+}
+
+/// What differs between the cluster and what this cell needs.
+pub fn diff(config: &KafkaConfig, partitions: &BTreeMap<Topic, u32>) -> Result<Vec<TopicDifference>, LogError> {
+    Session::open(config)?.diff(partitions)
+}
+
+/// Creates what is missing; what is there stays as it is.
+pub fn apply(config: &KafkaConfig, partitions: &BTreeMap<Topic, u32>) -> Result<Applied, LogError> {
+    let session = Session::open(config)?;
+    let found = session.existing()?;
+    let missing: Vec<TopicName> = topic_names().filter(|topic| found.partitions(*topic) == 0).collect();
+    let created = session.create(&missing, partitions)?;
+    let present = topic_names().count() - created.len();
+    Ok(Applied { created, present, differences: session.diff(partitions)? })
+}
+
+/// A connection for administration.
+struct Session<'c> {
+    config: &'c KafkaConfig,
+    consumer: BaseConsumer<Context>,
+    admin: AdminClient<Context>,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl<'c> Session<'c> {
+    fn open(config: &'c KafkaConfig) -> Result<Self, LogError> {
+        let consumer = super::consumer(config, false)?;
+        let admin = config
+            .client()?
+            .create_with_context(Context::new(config.security.clone()))
+            .map_err(|e| log_error("making an administrator's client", &e))?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(|e| {
+            LogError::new(LogErrorKind::Stop, "no runtime for the administrator's client", e, "free memory or threads")
+        })?;
+        Ok(Self { config, consumer, admin, runtime })
+    }
+
+    fn existing(&self) -> Result<Existing, LogError> {
+        existing(self.config, &self.consumer, ADMIN_MAX)
+    }
+
+    fn create(&self, missing: &[TopicName], partitions: &BTreeMap<Topic, u32>) -> Result<Vec<String>, LogError> {
+        if missing.is_empty() {
+            return Ok(Vec::new());
+        }
+        let names: Vec<String> = missing.iter().map(|topic| topic_name(&self.config.prefix, *topic)).collect();
+        let settings = settings(self.config);
+        let topics: Vec<NewTopic<'_>> = missing
+            .iter()
+            .zip(&names)
+            .map(|(topic, name)| {
+                let count = wanted(partitions, *topic).cast_signed();
+                let new = NewTopic::new(name, count, TopicReplication::Fixed(self.config.replication));
+                settings.iter().fold(new, |new, (setting, value)| new.set(setting, value))
+            })
+            .collect();
+        let options = AdminOptions::new().request_timeout(Some(ADMIN_MAX)).operation_timeout(Some(ADMIN_MAX));
+        let results = self
+            .runtime
+            .block_on(self.admin.create_topics(&topics, &options))
+            .map_err(|e| log_error("creating topics", &e))?;
+        let mut created = Vec::new();
+        for result in results {
+            match result {
+                Ok(name) => created.push(name),
+                Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+                Err((name, code)) => return Err(code_error(&format!("creating {name}"), code)),
+            }
+        }
+        self.wait_for(missing)?;
+        Ok(created)
+    }
+
+    /// Every broker knows a new topic a little later.
+    fn wait_for(&self, topics: &[TopicName]) -> Result<(), LogError> {
+        let begun = std::time::Instant::now();
+        loop {
+            let found = self.existing()?;
+            if topics.iter().all(|topic| found.partitions(*topic) > 0) {
+                return Ok(());
+            }
+            if begun.elapsed() > ADMIN_MAX {
+                let detail = "they were created and are not shown";
+                return Err(LogError::new(LogErrorKind::Retry, "the new topics do not appear", detail, "try again"));
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    fn diff(&self, partitions: &BTreeMap<Topic, u32>) -> Result<Vec<TopicDifference>, LogError> {
+        let found = self.existing()?;
+        let mut differences = Vec::new();
+        let mut there = Vec::new();
+        for topic in topic_names() {
+            let name = topic_name(&self.config.prefix, topic);
+            let mut differs = |setting: &str, found: String, expected: String| {
+                if found != expected {
+                    let (topic, setting) = (name.clone(), setting.to_owned());
+                    differences.push(TopicDifference { topic, setting, found, expected });
+                }
+            };
+            match found.topics.get(&topic) {
+                None => differs("topic", "missing".to_owned(), "there".to_owned()),
+                Some((count, replicas)) => {
+                    differs("partitions", count.to_string(), wanted(partitions, topic).to_string());
+                    differs("replication.factor", replicas.to_string(), self.config.replication.to_string());
+                    there.push(name);
+                }
+            }
+        }
+        self.diff_settings(&there, &mut differences)?;
+        Ok(differences)
+    }
+
+    fn diff_settings(&self, names: &[String], into: &mut Vec<TopicDifference>) -> Result<(), LogError> {
+        if names.is_empty() {
+            return Ok(());
+        }
+        let resources: Vec<ResourceSpecifier<'_>> = names.iter().map(|name| ResourceSpecifier::Topic(name)).collect();
+        let options = AdminOptions::new().request_timeout(Some(ADMIN_MAX));
+        let described = self
+            .runtime
+            .block_on(self.admin.describe_configs(&resources, &options))
+            .map_err(|e| log_error("describing topics", &e))?;
+        for (topic, described) in names.iter().zip(described) {
+            let described = described.map_err(|code| code_error(&format!("describing {topic}"), code))?;
+            for (setting, expected) in settings(self.config) {
+                let found = described.get(setting).and_then(|entry| entry.value.clone()).unwrap_or_default();
+                if found != expected {
+                    into.push(TopicDifference { topic: topic.clone(), setting: setting.to_owned(), found, expected });
+                }
+            }
+        }
+        Ok(())
+    }
+}
