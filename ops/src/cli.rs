@@ -54,6 +54,8 @@ pub enum Command {
     Backtest(commands::backtest::Backtest),
     /// Look after a world: what waits, what is stale, disk, versions.
     Doctor(commands::doctor::Doctor),
+    /// Show which engine leads, or hand over to another one.
+    Leader(commands::leader::Leader),
     /// Create the topics of a cell on Apache Kafka, or say what differs.
     Topics(commands::topics::Topics),
     /// Look at the contract: list, describe and validate events.

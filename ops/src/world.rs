@@ -9,7 +9,7 @@ use std::sync::Arc;
 use clap::Args;
 use solyx_connectors::log::archive::ArchiveLog;
 use solyx_connectors::log::embedded::{Durability, EmbeddedLog, EmbeddedOptions};
-use solyx_connectors::log::kafka::{KafkaConfig, KafkaLog, KafkaOptions};
+use solyx_connectors::log::kafka::{Grouping, KafkaConfig, KafkaLog, KafkaOptions};
 use solyx_projections::fold::{EpochSource, SourceError};
 use solyx_schemas::codec::Codec;
 use solyx_schemas::epochs::{EpochBatch, EpochReader, Frontier};
@@ -46,20 +46,22 @@ impl Source {
 /// The file of a world that names the cluster its log is on.
 pub const KAFKA: &str = "kafka.toml";
 
-/// The log on a cluster, when the world's directory names one.
-fn on_kafka(dir: &Path, check_crcs: bool) -> Result<Option<Arc<dyn Log>>, Failure> {
+/// The cluster that the world's directory names.
+pub fn cluster(dir: &Path) -> Result<Option<KafkaConfig>, Failure> {
     let file = dir.join(KAFKA);
-    if !file.is_file() {
-        return Ok(None);
-    }
-    let config = KafkaConfig::load(&file)?;
-    let options = KafkaOptions { check_crcs, ..KafkaOptions::new(config, Some(&dir.join("offsets"))) };
+    Ok(if file.is_file() { Some(KafkaConfig::load(&file)?) } else { None })
+}
+
+/// The log on a cluster, when the world's directory names one.
+fn on_kafka(dir: &Path, grouping: Grouping) -> Result<Option<Arc<dyn Log>>, Failure> {
+    let Some(config) = cluster(dir)? else { return Ok(None) };
+    let options = KafkaOptions { grouping, ..KafkaOptions::new(config, Some(&dir.join("offsets"))) };
     Ok(Some(KafkaLog::open(options)?))
 }
 
 /// Opens a world's log for reading.
 pub fn reader(dir: &Path) -> Result<Arc<dyn Log>, Failure> {
-    if let Some(log) = on_kafka(dir, false)? {
+    if let Some(log) = on_kafka(dir, Grouping::Each)? {
         return Ok(log);
     }
     let log = dir.join("log");
@@ -91,7 +93,8 @@ pub fn writer_with(
             "check the path, the permissions and the disk",
         )
     })?;
-    if let Some(log) = on_kafka(dir, false)? {
+    let grouping = if syncs_itself { Grouping::Each } else { Grouping::Many };
+    if let Some(log) = on_kafka(dir, grouping)? {
         return Ok(log);
     }
     let durability = if syncs_itself { Durability::EveryAppend } else { Durability::EveryN(1_000) };

@@ -143,6 +143,12 @@ pub trait Log: Send + Sync {
         Ok(())
     }
 
+    /// Says what will be read soon and from where on, so that a log that has to ask for it can do so at once.
+    fn about_to_read(&self, positions: &[(TopicName, u32, u64)]) -> Result<(), LogError> {
+        let _ = positions;
+        Ok(())
+    }
+
     /// Committed records from an ordinal on; empty at the end.
     fn read(
         &self,

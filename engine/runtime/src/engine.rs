@@ -83,6 +83,14 @@ impl<'l> Engine<'l> {
         Ok(Self { log, kernel, intake, producer, term, ids, snapshots, outputs, record, chain_head })
     }
 
+    /// Leads no longer; whoever leads next is followed. Only an engine whose last epoch was committed can do so.
+    pub(crate) fn step_down(self) -> Follower<'l> {
+        let frontier = self.frontier();
+        let cell = self.kernel.cell().clone();
+        let Self { log, kernel, ids, snapshots, term, .. } = self;
+        Follower::again(FollowedTo { log, kernel, ids, snapshots, frontier, highest_term: term }, cell)
+    }
+
     /// The kernel between two epochs.
     pub fn kernel(&self) -> &Kernel {
         &self.kernel

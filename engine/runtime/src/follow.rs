@@ -57,6 +57,13 @@ impl<'l> Follower<'l> {
         Ok(Self { log, cell: options.cell.clone(), kernel, ids, indexed, snapshots, reader, term_before })
     }
 
+    /// What an engine is again that has committed all it did and leads no longer.
+    pub(crate) fn again(followed: FollowedTo<'l>, cell: CellId) -> Self {
+        let FollowedTo { log, kernel, ids, snapshots, frontier, highest_term } = followed;
+        let reader = EpochReader::at(log, &frontier);
+        Self { log, cell, kernel, ids, indexed: frontier, snapshots, reader, term_before: highest_term }
+    }
+
     /// The kernel between two epochs.
     pub fn kernel(&self) -> &Kernel {
         &self.kernel

@@ -42,6 +42,7 @@ impl Intake {
             }
         }
         let mut intake = Self { slots };
+        log.about_to_read(&intake.waiting_at())?;
         intake.refresh(log)?;
         Ok(intake)
     }

@@ -5,6 +5,7 @@
 
 pub mod audit;
 pub mod compare;
+pub mod election;
 pub mod engine;
 pub mod error;
 pub mod follow;
@@ -23,10 +24,11 @@ mod staged;
 
 pub use crate::audit::{AuditOptions, AuditReport, audit};
 pub use crate::compare::Difference;
+pub use crate::election::{Election, Standing};
 pub use crate::engine::{Engine, EngineOptions};
 pub use crate::error::RuntimeError;
 pub use crate::follow::Follower;
-pub use crate::live::{RunOptions, run};
+pub use crate::live::{RunOptions, run, run_elected};
 pub use crate::lockstep::Lockstep;
 pub use crate::progress::{Ending, Progress, RunEnd};
 pub use crate::virtual_time::{VirtualOptions, run_virtual};

@@ -1,28 +1,36 @@
 //! A run in real time: wait for input or for the kernel's next wake-up, make an epoch, commit it, again.
 //!
 //! Whatever leaves an outcome unknown ends with a new producer that reads to the end before it leads. One that was
-//! fenced gives way.
+//! fenced gives way: it follows, where an election says who leads, and otherwise ends. A log that is away is waited for.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use solyx_schemas::epochs::ReadError;
 use solyx_schemas::ids::CellId;
 use solyx_schemas::log::{Log, LogErrorKind};
 use solyx_schemas::units::DurationUs;
 
-use crate::engine::{Engine, EngineOptions};
+use crate::election::{Election, Standing};
+use crate::engine::{Engine, EngineOptions, producer_name};
 use crate::error::RuntimeError;
+use crate::follow::Follower;
 use crate::progress::{Ending, Progress, RunEnd};
 
 /// Longest wait before the order to stop is looked at again.
 const POLL: Duration = Duration::from_millis(100);
+/// Longest wait of a standby before it looks whether it is to lead.
+const STANDBY_POLL: Duration = Duration::from_millis(20);
+/// Epochs a standby takes before it looks again.
+const STANDBY_EPOCHS: u64 = 256;
 /// Time between two reports of progress.
 const PROGRESS_PAUSE: Duration = Duration::from_millis(500);
-/// Pause before leading again.
-const RESTART_PAUSE: Duration = Duration::from_millis(200);
-/// How often in a row an engine leads again without having committed anything.
-const RESTARTS_MAX: u32 = 10;
+/// Pauses before a log that failed is tried again: the first, and the longest that it grows to.
+const PAUSE_MIN: Duration = Duration::from_millis(200);
+const PAUSE_MAX: Duration = Duration::from_secs(10);
+/// For how long an engine whose clock runs ahead does not stand for the lead.
+const CLOCK_PAUSE: Duration = Duration::from_secs(30);
 
 /// How a run in real time goes.
 #[derive(Clone)]
@@ -51,68 +59,215 @@ pub fn system_clock_us() -> i64 {
     i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }
 
-/// Runs until `stop`.
+/// Leads and makes epochs until `stop`. Whoever takes the lead away ends it.
 pub fn run(
     log: &dyn Log,
     options: &RunOptions,
     stop: &AtomicBool,
     progress: &mut dyn FnMut(&Progress),
 ) -> Result<RunEnd, RuntimeError> {
-    let mut done = Progress::default();
-    let mut restarts = 0;
-    loop {
-        let before = done.epochs;
-        match lead(log, options, stop, &mut done, progress) {
-            Err(RuntimeError::Log(error))
-                if matches!(error.kind, LogErrorKind::Restart | LogErrorKind::Retry)
-                    && !stop.load(Ordering::Relaxed) =>
-            {
-                restarts = if done.epochs > before { 0 } else { restarts + 1 };
-                if restarts > RESTARTS_MAX {
-                    return Err(RuntimeError::Log(error));
-                }
-                tracing::warn!(%error, "the engine reads to the end and leads again");
-                std::thread::sleep(RESTART_PAUSE);
-            }
-            ended => return ended,
-        }
-    }
+    Live { log, options, election: None, stop, progress, done: Progress::default() }.run()
 }
 
-fn lead(
+/// Follows, and leads while the election says so, until `stop`.
+pub fn run_elected(
     log: &dyn Log,
     options: &RunOptions,
+    election: &dyn Election,
     stop: &AtomicBool,
-    done: &mut Progress,
     progress: &mut dyn FnMut(&Progress),
 ) -> Result<RunEnd, RuntimeError> {
-    let mut engine = Engine::lead(log, &options.engine, None)?;
-    let mut told = Instant::now();
-    let mut since_sync = 0;
-    while !stop.load(Ordering::Relaxed) {
-        if told.elapsed() >= PROGRESS_PAUSE {
-            told = Instant::now();
-            note(&mut engine, options, done)?;
-            progress(done);
-        }
-        if !gather(&mut engine, options, stop)? {
-            continue;
-        }
-        let batch = engine.epoch((options.clock)(), true)?;
-        done.epochs += 1;
-        done.events += batch.inputs.len() as u64;
-        since_sync += 1;
-        if since_sync >= options.sync_every_epochs || engine.wants_sync() {
-            since_sync = 0;
-            engine.sync()?;
+    Live { log, options, election: Some(election), stop, progress, done: Progress::default() }.run()
+}
+
+struct Live<'r> {
+    log: &'r dyn Log,
+    options: &'r RunOptions,
+    election: Option<&'r dyn Election>,
+    stop: &'r AtomicBool,
+    progress: &'r mut dyn FnMut(&Progress),
+    done: Progress,
+}
+
+impl<'r> Live<'r> {
+    fn run(mut self) -> Result<RunEnd, RuntimeError> {
+        let mut pause = PAUSE_MIN;
+        loop {
+            let before = self.done.epochs + self.done.followed;
+            let error = match self.attempt() {
+                Ok(end) => return Ok(end),
+                Err(error) => error,
+            };
+            if self.is_stopped() || !self.may_go_on(&error) {
+                return Err(error);
+            }
+            if self.done.epochs + self.done.followed > before {
+                pause = PAUSE_MIN;
+            }
+            tracing::warn!(%error, pause_ms = pause.as_millis() as u64, "the engine begins again from the log");
+            self.sleep(pause);
+            pause = (pause * 2).min(PAUSE_MAX);
         }
     }
-    engine.finish(Some(Instant::now() + options.shutdown))?;
-    note(&mut engine, options, done)?;
-    progress(done);
-    let kernel = engine.kernel();
-    let (next_epoch, chain_head) = (kernel.next_epoch(), kernel.chain_head());
-    Ok(RunEnd { ending: Ending::Stopped, progress: *done, next_epoch, chain_head })
+
+    /// Whether an error goes away by beginning again.
+    fn may_go_on(&self, error: &RuntimeError) -> bool {
+        let log_error = match error {
+            RuntimeError::Log(error) | RuntimeError::Read(ReadError::Log(error)) => error,
+            RuntimeError::ClockAhead { .. } => {
+                return self.election.is_some_and(|election| {
+                    election.abstain(CLOCK_PAUSE);
+                    true
+                });
+            }
+            _ => return false,
+        };
+        match log_error.kind {
+            LogErrorKind::Retry | LogErrorKind::Restart => true,
+            // Somebody else leads now; one that stands for election follows.
+            LogErrorKind::Fenced => self.election.is_some(),
+            LogErrorKind::Declined | LogErrorKind::Stop => false,
+        }
+    }
+
+    fn attempt(&mut self) -> Result<RunEnd, RuntimeError> {
+        if self.election.is_none() {
+            let engine = Engine::lead(self.log, &self.options.engine, None)?;
+            let mut engine = self.lead(engine)?;
+            return self.end(&mut engine);
+        }
+        let mut follower = Follower::begin(self.log, &self.options.engine, false)?;
+        loop {
+            self.follow(&mut follower)?;
+            if self.is_stopped() {
+                let kernel = follower.kernel();
+                let (next_epoch, chain_head) = (kernel.next_epoch(), kernel.chain_head());
+                return Ok(RunEnd { ending: Ending::Stopped, progress: self.done, next_epoch, chain_head });
+            }
+            let began = Instant::now();
+            let producer = self.log.producer(&producer_name(&self.options.engine.cell))?;
+            let engine = follower.lead(producer, None)?;
+            tracing::info!(
+                next_epoch = engine.kernel().next_epoch(),
+                took_ms = began.elapsed().as_millis() as u64,
+                "this engine leads"
+            );
+            let mut engine = self.lead(engine)?;
+            engine.sync()?;
+            if let Some(election) = self.election {
+                election.resign();
+            }
+            if self.is_stopped() {
+                return self.end(&mut engine);
+            }
+            tracing::info!(next_epoch = engine.kernel().next_epoch(), "this engine leads no longer");
+            follower = engine.step_down();
+        }
+    }
+
+    fn end(&mut self, engine: &mut Engine<'_>) -> Result<RunEnd, RuntimeError> {
+        engine.finish(Some(Instant::now() + self.options.shutdown))?;
+        self.note(engine)?;
+        (self.progress)(&self.done);
+        let kernel = engine.kernel();
+        let (next_epoch, chain_head) = (kernel.next_epoch(), kernel.chain_head());
+        Ok(RunEnd { ending: Ending::Stopped, progress: self.done, next_epoch, chain_head })
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    fn stands(&self) -> Standing {
+        self.election.map_or(Standing::Leads, Election::standing)
+    }
+
+    fn sleep(&self, pause: Duration) {
+        let end = Instant::now() + pause;
+        while !self.is_stopped() && Instant::now() < end {
+            std::thread::sleep(STANDBY_POLL);
+        }
+    }
+
+    /// Follows until it is to lead or to stop.
+    fn follow(&mut self, follower: &mut Follower<'r>) -> Result<(), RuntimeError> {
+        let mut told = Instant::now();
+        while !self.is_stopped() {
+            let followed = follower.follow(STANDBY_EPOCHS, None)?;
+            follower.keep()?;
+            let kernel = follower.kernel();
+            self.done.followed += followed;
+            if let Some(election) = self.election {
+                election.progressed(kernel.next_epoch());
+            }
+            if told.elapsed() >= PROGRESS_PAUSE {
+                told = Instant::now();
+                self.done = Progress {
+                    leads: false,
+                    now: kernel.now(),
+                    waiting_jobs: kernel.waiting_jobs(),
+                    live_runs: kernel.live_runs(),
+                    lag_records: 0,
+                    lag: DurationUs(0),
+                    ..self.done
+                };
+                (self.progress)(&self.done);
+            }
+            // One that is still far behind would keep everybody waiting.
+            if followed < STANDBY_EPOCHS {
+                if self.stands() == Standing::Leads {
+                    return Ok(());
+                }
+                follower.wait(Instant::now() + STANDBY_POLL)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes epochs until it is to stop or to lead no longer.
+    fn lead(&mut self, mut engine: Engine<'r>) -> Result<Engine<'r>, RuntimeError> {
+        let mut told = Instant::now();
+        let mut since_sync = 0;
+        while !self.is_stopped() && self.stands() == Standing::Leads {
+            if told.elapsed() >= PROGRESS_PAUSE {
+                told = Instant::now();
+                self.note(&mut engine)?;
+                (self.progress)(&self.done);
+            }
+            if let Some(election) = self.election {
+                election.progressed(engine.kernel().next_epoch());
+            }
+            if !gather(&mut engine, self.options, self.stop)? {
+                continue;
+            }
+            let batch = engine.epoch((self.options.clock)(), true)?;
+            self.done.epochs += 1;
+            self.done.events += batch.inputs.len() as u64;
+            since_sync += 1;
+            if since_sync >= self.options.sync_every_epochs || engine.wants_sync() {
+                since_sync = 0;
+                engine.sync()?;
+            }
+        }
+        Ok(engine)
+    }
+
+    fn note(&mut self, engine: &mut Engine<'_>) -> Result<(), RuntimeError> {
+        let log = engine.log;
+        engine.intake.refresh(log)?;
+        let oldest = engine.intake.oldest_append_us(log)?;
+        let kernel = engine.kernel();
+        self.done = Progress {
+            leads: true,
+            now: kernel.now(),
+            waiting_jobs: kernel.waiting_jobs(),
+            live_runs: kernel.live_runs(),
+            lag_records: engine.intake.unread(),
+            lag: DurationUs(oldest.map_or(0, |oldest| ((self.options.clock)() - oldest).max(0))),
+            ..self.done
+        };
+        Ok(())
+    }
 }
 
 /// Waits for input or for the next wake-up; once there is input, for more of it within the epoch's limits. False when
@@ -141,20 +296,4 @@ fn gather(engine: &mut Engine<'_>, options: &RunOptions, stop: &AtomicBool) -> R
         engine.intake.refresh(log)?;
     }
     Ok(engine.intake.unread() > 0)
-}
-
-fn note(engine: &mut Engine<'_>, options: &RunOptions, done: &mut Progress) -> Result<(), RuntimeError> {
-    let log = engine.log;
-    engine.intake.refresh(log)?;
-    let oldest = engine.intake.oldest_append_us(log)?;
-    let kernel = engine.kernel();
-    *done = Progress {
-        now: kernel.now(),
-        waiting_jobs: kernel.waiting_jobs(),
-        live_runs: kernel.live_runs(),
-        lag_records: engine.intake.unread(),
-        lag: DurationUs(oldest.map_or(0, |oldest| ((options.clock)() - oldest).max(0))),
-        ..*done
-    };
-    Ok(())
 }

@@ -6,8 +6,12 @@ use solyx_schemas::units::{DurationUs, TimeUs};
 /// Where a run stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
+    /// Whether it leads.
+    pub leads: bool,
     /// Epochs made by this run.
     pub epochs: u64,
+    /// Epochs of others that it followed.
+    pub followed: u64,
     /// Input records taken by this run.
     pub events: u64,
     /// Time of the last epoch.

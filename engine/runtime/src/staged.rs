@@ -54,6 +54,9 @@ impl<'l> Staged<'l> {
         let mut entries = Vec::new();
         let mut ends = Positions::default();
         let mut kinds = Kinds::default();
+        let all = Topic::INPUTS.map(TopicName::staged).into_iter();
+        let soon: Vec<_> = all.flat_map(|name| (0..log.partitions(name)).map(move |p| (name, p, 0))).collect();
+        log.about_to_read(&soon)?;
         for topic in Topic::INPUTS {
             let name = TopicName::staged(topic);
             for partition in 0..log.partitions(name) {

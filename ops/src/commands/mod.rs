@@ -13,6 +13,7 @@ pub mod events;
 pub mod explain;
 pub mod generate;
 pub mod import;
+pub mod leader;
 pub mod publish;
 pub mod run;
 mod shown;
@@ -33,6 +34,7 @@ pub fn run(cli: &Cli) -> Outcome {
         Command::Archive(command) => archive::run(command, cli.json),
         Command::Backtest(command) => backtest::run(command, cli.json),
         Command::Doctor(command) => doctor::run(command, cli.json),
+        Command::Leader(command) => leader::run(command, cli.json),
         Command::Topics(command) => topics::run(command, cli.json),
         Command::Events(command) => events::run(command, cli.json),
         Command::Completions(command) => completions::run(command),

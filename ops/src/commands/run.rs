@@ -1,12 +1,12 @@
 //! `solyx run`: the engine over a world's log, in real or in virtual time.
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use clap::Args;
 use serde_json::json;
 use solyx_connectors::executor::SimulatedExecutor;
+use solyx_connectors::log::kafka::KafkaElection;
 use solyx_runtime::{Ending, EngineOptions, Lockstep, Progress, RunEnd, RunOptions, RuntimeError, VirtualOptions};
 use solyx_schemas::events::Event;
 use solyx_schemas::ids::{CellId, SourceId};
@@ -15,7 +15,10 @@ use solyx_schemas::topics::{Topic, TopicName};
 use solyx_schemas::units::{TimeUs, parse_time, rfc3339};
 
 use crate::failure::{Exit, Failure, Outcome};
-use crate::{output, progress, world};
+use crate::{output, progress, signals, world};
+
+/// Time that it may take to stop once told.
+const SHUTDOWN: Duration = Duration::from_secs(10);
 
 /// Run the engine: read, decide, write. Ctrl-C ends it at the next epoch; the same command goes on from there.
 #[derive(Debug, Args)]
@@ -40,6 +43,9 @@ pub struct Run {
     /// The cell; by default the one the log declares.
     #[arg(long)]
     cell: Option<CellId>,
+    /// Name of this engine among those of its cell on Apache Kafka; by default host and process.
+    #[arg(long, value_name = "NAME", conflicts_with = "in_virtual_time")]
+    instance: Option<String>,
     /// Epochs between snapshots.
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(i64).range(1..))]
     snapshot_every: i64,
@@ -48,6 +54,7 @@ pub struct Run {
 /// Runs it.
 pub fn run(command: &Run, json: bool) -> Outcome {
     let begun = std::time::Instant::now();
+    let stop = signals::stop_within(SHUTDOWN)?;
     let log = world::writer(&command.log, !command.in_virtual_time)?;
     let cell = match &command.cell {
         Some(cell) => cell.clone(),
@@ -59,15 +66,16 @@ pub fn run(command: &Run, json: bool) -> Outcome {
             )
         })?,
     };
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        signal_hook::flag::register(signal, Arc::clone(&stop))
-            .map_err(|e| Failure::environment("cannot listen for signals", e, "run it in another environment"))?;
-    }
     let bar = progress::spinner("epochs:", json);
     let mut tell = |p: &Progress| {
-        bar.set_position(p.epochs);
-        bar.set_message(format!("{}: {} waiting, {} running, epochs:", rfc3339(p.now), p.waiting_jobs, p.live_runs));
+        let role = if command.in_virtual_time || p.leads { "" } else { "following, " };
+        bar.set_position(p.epochs + p.followed);
+        bar.set_message(format!(
+            "{role}{}: {} waiting, {} running, epochs:",
+            rfc3339(p.now),
+            p.waiting_jobs,
+            p.live_runs
+        ));
     };
     let mut engine = EngineOptions::new(cell.clone(), Some(command.log.clone()));
     engine.snapshot_every_epochs = command.snapshot_every;
@@ -81,11 +89,25 @@ pub fn run(command: &Run, json: bool) -> Outcome {
     } else {
         let mut options = RunOptions::new(cell, Some(command.log.clone()));
         options.engine = engine;
-        solyx_runtime::run(&*log, &options, &stop, &mut tell)
+        options.shutdown = SHUTDOWN;
+        match world::cluster(&command.log)? {
+            None => solyx_runtime::run(&*log, &options, &stop, &mut tell),
+            Some(cluster) => {
+                let instance = command.instance.clone().unwrap_or_else(instance_name);
+                let election = KafkaElection::begin(&cluster, &instance)?;
+                solyx_runtime::run_elected(&*log, &options, &election, &stop, &mut tell)
+            }
+        }
     };
     bar.finish_and_clear();
     report(&end.map_err(failure)?, begun.elapsed(), json);
     Ok(Exit::Good)
+}
+
+/// Host and process.
+fn instance_name() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_else(|_| "engine".to_owned());
+    format!("{}-{}", host.trim(), std::process::id())
 }
 
 /// The executor that the scripts are for.
@@ -99,7 +121,7 @@ fn executor_name(log: &dyn Log) -> Result<SourceId, Failure> {
     Ok(name.unwrap_or_else(|| "simulated".into()))
 }
 
-fn report(end: &RunEnd, elapsed: std::time::Duration, json: bool) {
+fn report(end: &RunEnd, elapsed: Duration, json: bool) {
     let ending = match end.ending {
         Ending::Idle => "idle",
         Ending::Exhausted => "exhausted",

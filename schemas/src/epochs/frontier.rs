@@ -76,6 +76,10 @@ impl Frontier {
     /// Whether this log has the history up to here: the record it ends with stands where it stood, with the same hash.
     /// A log that lost its end, or another log, does not.
     pub fn is_in(&self, log: &dyn Log) -> Result<bool, LogError> {
+        let there = |(topic, partition, _): &(Topic, u32, u64)| *partition < log.partitions((*topic).into());
+        let all = self.inputs.iter().chain(self.outputs.iter()).filter(there);
+        let lasts: Vec<_> = all.map(|(topic, partition, next)| (topic.into(), partition, next.saturating_sub(1))).collect();
+        log.about_to_read(&lasts)?;
         for (topic, partition, ordinal) in self.inputs.iter().chain(self.outputs.iter()) {
             let Some(last) = ordinal.checked_sub(1) else { continue };
             if partition >= log.partitions(topic.into()) || log.readable(topic.into(), partition, last)? < ordinal {

@@ -142,6 +142,8 @@ pub struct EpochReader<'a> {
     record: Option<RecordPlace>,
     inputs: BTreeMap<(Topic, u32), InputQueue>,
     outputs: BTreeMap<(Topic, u32), OutputQueue>,
+    /// Whether the log knows what will be read.
+    announced: bool,
 }
 
 impl<'a> EpochReader<'a> {
@@ -165,7 +167,7 @@ impl<'a> EpochReader<'a> {
             .map(|(topic, partition, next)| ((topic, partition), InputQueue { next, ahead: VecDeque::new() }))
             .collect();
         let Frontier { next_epoch, chain_head, record, .. } = *frontier;
-        Self { log, next_epoch, chain_head, record, inputs, outputs }
+        Self { log, next_epoch, chain_head, record, inputs, outputs, announced: false }
     }
 
     /// Number of the next epoch.
@@ -204,6 +206,7 @@ impl<'a> EpochReader<'a> {
 
     /// The next epoch as the log has it.
     pub fn next_raw(&mut self) -> Result<Option<RawEpoch>, ReadError> {
+        self.announce()?;
         let Some((partition, candidate)) = self.candidate()? else { return Ok(None) };
         let Candidate { record, chain_hash, stored } = candidate;
         if !self.holds_outputs(&record)? {
@@ -218,6 +221,18 @@ impl<'a> EpochReader<'a> {
         self.chain_head = chain_hash;
         self.record = Some(RecordPlace { partition, ordinal: stored.ordinal });
         Ok(Some(RawEpoch { record, chain_hash, stored, inputs, outputs }))
+    }
+
+    fn announce(&mut self) -> Result<(), LogError> {
+        if std::mem::replace(&mut self.announced, true) {
+            return Ok(());
+        }
+        let outputs = self.outputs.iter().map(|((topic, partition), queue)| (*topic, *partition, queue.next_read()));
+        let all = Topic::INPUTS.into_iter().flat_map(|topic| (0..self.log.partitions(topic.into())).map(move |p| (topic, p)));
+        let inputs = all.map(|(topic, p)| (topic, p, self.inputs.get(&(topic, p)).map_or(0, |queue| queue.next)));
+        let soon: Vec<(TopicName, u32, u64)> =
+            outputs.chain(inputs).map(|(topic, partition, next)| (topic.into(), partition, next)).collect();
+        self.log.about_to_read(&soon)
     }
 
     /// Waits until more of the outputs is there; false when the deadline came first.

@@ -10,6 +10,7 @@ mod client;
 mod config;
 mod errors;
 mod ids;
+mod leader;
 mod producer;
 mod stream;
 mod topics;
@@ -25,6 +26,8 @@ use solyx_schemas::topics::TopicName;
 
 pub use self::config::{KafkaConfig, Mechanism, Protocol, Security};
 pub use self::ids::{FrameIds, LockIds};
+pub use self::leader::{Instance, KafkaElection, instances, transfer};
+pub use self::producer::Grouping;
 pub use self::topics::{Applied, TopicDifference, apply, diff};
 
 use self::bell::Bell;
@@ -48,14 +51,16 @@ pub struct KafkaOptions {
     pub dir: Option<PathBuf>,
     /// Whether each record's checksum is compared as it is read.
     pub check_crcs: bool,
+    /// When the transactions of its producers end.
+    pub grouping: Grouping,
     /// Schema ids on the wire.
     pub ids: Arc<dyn FrameIds>,
 }
 
 impl KafkaOptions {
-    /// A cluster, with the lock file's schema ids.
+    /// A cluster, with the lock file's schema ids and a transaction for each append.
     pub fn new(config: KafkaConfig, dir: Option<&Path>) -> Self {
-        Self { config, dir: dir.map(Path::to_owned), check_crcs: false, ids: Arc::new(LockIds) }
+        Self { config, dir: dir.map(Path::to_owned), check_crcs: false, grouping: Grouping::Each, ids: Arc::new(LockIds) }
     }
 }
 
@@ -67,6 +72,7 @@ pub struct KafkaLog {
 /// What a log and its producers share.
 struct Inner {
     config: KafkaConfig,
+    grouping: Grouping,
     slots: Slots,
     shared: Shared,
     streams: Vec<Mutex<Stream>>,
@@ -75,7 +81,7 @@ struct Inner {
 impl KafkaLog {
     /// Connects, and compares the topics with what they have to be.
     pub fn open(options: KafkaOptions) -> Result<Arc<Self>, LogError> {
-        let KafkaOptions { config, dir, check_crcs, ids } = options;
+        let KafkaOptions { config, dir, check_crcs, grouping, ids } = options;
         let consumer = consumer(&config, check_crcs)?;
         let found = topics::existing(&config, &consumer, METADATA_MAX)?;
         topics::check(&config, &found)?;
@@ -89,7 +95,7 @@ impl KafkaLog {
             })
             .collect();
         let shared = Shared { consumer: Arc::new(consumer), bell: Arc::new(Bell::default()), ids };
-        Ok(Arc::new(Self { inner: Arc::new(Inner { config, slots, shared, streams }) }))
+        Ok(Arc::new(Self { inner: Arc::new(Inner { config, grouping, slots, shared, streams }) }))
     }
 }
 
@@ -122,6 +128,10 @@ fn consumer(config: &KafkaConfig, check_crcs: bool) -> Result<BaseConsumer<Conte
 }
 
 impl Inner {
+    fn name(&self, topic: TopicName) -> String {
+        topic_name(&self.config.prefix, topic)
+    }
+
     fn stream(&self, topic: TopicName, partition: u32) -> Result<&Mutex<Stream>, LogError> {
         Ok(&self.streams[self.slots.index(topic, partition)?])
     }
@@ -162,6 +172,12 @@ impl Log for KafkaLog {
 
     fn look_up(&self) -> Result<(), LogError> {
         self.inner.look_up()
+    }
+
+    fn about_to_read(&self, positions: &[(TopicName, u32, u64)]) -> Result<(), LogError> {
+        positions.iter().try_for_each(|(topic, partition, from)| {
+            locked(self.inner.stream(*topic, *partition)?).begin_towards(&self.inner.shared, *from)
+        })
     }
 
     fn read(

@@ -3,7 +3,8 @@
 //! After an error in a transaction the producer is of no more use, since whether the transaction came through is not known: a
 //! new one is begun, which waits until the old one's is decided, and the log is read to see what was committed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
@@ -19,9 +20,9 @@ use solyx_schemas::log::{Ack, LogError, LogErrorKind, Producer, Record, Written}
 use solyx_schemas::topics::TopicName;
 
 use super::client::Context;
-use super::errors::{log_error, timed_out};
+use super::errors::{code_error, log_error, timed_out};
 use super::{Inner, topic_name};
-use crate::log::heads::{declined, locked};
+use crate::log::heads::{declined, locked, wall_clock_us};
 
 /// Largest request: the largest value with its key and headers.
 pub(super) const REQUEST_BYTES_MAX: usize = VALUE_LEN_MAX + (1 << 20);
@@ -71,11 +72,48 @@ impl ProducerContext for Deliveries {
     }
 }
 
-/// Where this producer's last transaction left a topic-partition: the next record has this ordinal if it has this offset.
+/// Where this producer has left a topic-partition: the next record has this ordinal if it gets this offset.
 #[derive(Clone, Copy)]
 struct Tail {
     ordinal: u64,
     offset: i64,
+}
+
+/// When transactions end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grouping {
+    /// With each append.
+    Each,
+    /// With one of many appends: what is not committed yet is lost with the process, as a whole. For writers that nobody waits for
+    /// and that find out from the log how far they came.
+    Many,
+}
+
+/// Appends, records, bytes and time of one transaction of many appends.
+const GROUP_APPENDS: usize = 1_000;
+const GROUP_RECORDS: usize = 20_000;
+const GROUP_BYTES: usize = 16 << 20;
+const GROUP_TIME: Duration = Duration::from_millis(500);
+
+/// A transaction that is open.
+struct Open {
+    since: Instant,
+    appends: usize,
+    bytes: usize,
+    /// What was sent: where to, and the offset that it must get for the ordinals told to be true.
+    sent: Vec<Sent>,
+}
+
+struct Sent {
+    topic: TopicName,
+    partition: u32,
+    expected: Option<i64>,
+}
+
+/// What the broker said of an open transaction's records.
+struct Delivered {
+    offsets: Vec<i64>,
+    append_time_us: i64,
 }
 
 /// A writer.
@@ -84,7 +122,9 @@ pub(super) struct KafkaProducer {
     producer: ThreadedProducer<Deliveries>,
     deliveries: Receiver<Delivery>,
     timeout: Duration,
+    grouping: Grouping,
     tails: BTreeMap<(TopicName, u32), Tail>,
+    open: Option<Open>,
     /// Why it is of no more use.
     failed: Option<LogError>,
 }
@@ -110,35 +150,90 @@ impl KafkaProducer {
         let context = Deliveries { context: Context::new(config.security.clone()), sender };
         let producer: ThreadedProducer<Deliveries> =
             client.create_with_context(context).map_err(|e| log_error("making a producer", &e))?;
-        let doing = format!("fencing earlier writers of {}.{name}", config.prefix);
-        let begun = Instant::now();
-        while let Err(error) = producer.init_transactions(FENCE_STEP) {
-            let retriable = matches!(&error, KafkaError::Transaction(inner) if inner.is_retriable());
-            if let Some(refused) = producer.context().context.refused(&doing) {
-                return Err(refused);
-            }
-            if !retriable || begun.elapsed() > FENCE_MAX {
-                let mut error = log_error(&doing, &error);
-                if let Some(said) = producer.context().context.trouble_since(begun) {
-                    error.detail = format!("{}: {said}", error.detail);
-                }
-                return Err(error);
-            }
-        }
+        fence(&producer, &format!("fencing earlier writers of {}.{name}", config.prefix))?;
         let timeout = Duration::from_millis(timeout_ms.into());
-        Ok(Self { inner, producer, deliveries, timeout, tails: BTreeMap::new(), failed: None })
+        let grouping = inner.grouping;
+        let tails = BTreeMap::new();
+        Ok(Self { inner, producer, deliveries, timeout, grouping, tails, open: None, failed: None })
     }
 
-    fn send(&self, batch: &[Record]) -> Result<(), LogError> {
+    fn write(&mut self, batch: &[Record], accept: &mut dyn FnMut(&Ack) -> bool) -> Result<Ack, LogError> {
+        if self.open.is_none() {
+            self.producer.begin_transaction().map_err(|e| log_error("beginning a transaction", &e))?;
+            self.open = Some(Open { since: Instant::now(), appends: 0, bytes: 0, sent: Vec::new() });
+        }
+        let begun = self.open.as_ref().map_or(0, |open| open.sent.len());
+        let mut ack = Ack { append_time_us: wall_clock_us(), written: self.expect(batch) };
+        self.send(batch, begun)?;
+        let known = ack.written.iter().all(|written| written.first.is_some());
+        if self.grouping == Grouping::Many && known && self.open.as_ref().is_some_and(|open| !open.is_full()) {
+            return if accept(&ack) { Ok(ack) } else { self.take_back().and_then(|()| Err(declined())) };
+        }
+        let delivered = self.delivered()?;
+        if let Some(misplaced) = self.misplaced(&delivered, 0..begun) {
+            // Ordinals that were told are not true: somebody else has written.
+            return Err(misplaced);
+        }
+        ack.append_time_us = delivered.append_time_us;
+        if !accept(&Ack { written: unnumbered(&ack.written), ..ack }) {
+            return self.take_back().and_then(|()| Err(declined()));
+        }
+        let offsets = &delivered.offsets[begun..];
+        for written in &mut ack.written {
+            let place = (written.topic, written.partition);
+            let tail = self.tails.get(&place).map(|tail| tail.offset - 1);
+            if tail != last_of(batch, offsets, place) {
+                written.first = None;
+                self.tails.remove(&place);
+            }
+        }
+        self.commit()?;
+        self.count(batch, offsets, &mut ack)?;
+        Ok(ack)
+    }
+
+    /// Notes what is about to be sent; the ordinals, as far as they are known from what was written before.
+    fn expect(&mut self, batch: &[Record]) -> Vec<Written> {
+        let Self { tails, open, .. } = self;
+        let mut counts: BTreeMap<(TopicName, u32), Written> = BTreeMap::new();
+        for record in batch {
+            let place = (record.topic, record.partition);
+            let tail = tails.get_mut(&place);
+            let written = counts.entry(place).or_insert_with(|| Written {
+                topic: record.topic,
+                partition: record.partition,
+                first: tail.as_ref().map(|tail| tail.ordinal),
+                records: 0,
+            });
+            written.records += 1;
+            let expected = tail.map(|tail| {
+                tail.ordinal += 1;
+                tail.offset += 1;
+                tail.offset - 1
+            });
+            if let Some(open) = open {
+                open.bytes += record.size();
+                open.sent.push(Sent { topic: record.topic, partition: record.partition, expected });
+            }
+        }
+        if let Some(open) = open {
+            open.appends += 1;
+        }
+        counts.into_values().collect()
+    }
+
+    fn send(&self, batch: &[Record], begun: usize) -> Result<(), LogError> {
+        let mut value = Vec::new();
         for (place, record) in batch.iter().enumerate() {
-            let name = topic_name(&self.inner.config.prefix, record.topic);
-            let mut value = record.value.clone();
+            let name = &self.inner.name(record.topic);
+            value.clear();
+            value.extend_from_slice(&record.value);
             self.inner.shared.ids.to_wire(&mut value)?;
             let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
             for (key, value) in &record.headers {
                 headers = headers.insert(Header { key, value: Some(value) });
             }
-            let mut message = BaseRecord::with_opaque_to(&name, place)
+            let mut message = BaseRecord::with_opaque_to(name, begun + place)
                 .partition(record.partition.cast_signed())
                 .key(&record.key)
                 .payload(&value)
@@ -156,12 +251,12 @@ impl KafkaProducer {
         Ok(())
     }
 
-    /// Waits for the broker's word on each record: its offset, and the append time of the last, µs UTC.
-    fn delivered(&self, batch: &[Record]) -> Result<(Vec<i64>, i64), LogError> {
+    /// Waits for the broker's word on each record of the open transaction.
+    fn delivered(&self) -> Result<Delivered, LogError> {
         let deadline = Instant::now() + self.timeout;
-        let mut offsets = vec![0; batch.len()];
-        let mut append_time_us = 0;
-        for _ in batch {
+        let sent = self.open.as_ref().map_or(&[][..], |open| &open.sent);
+        let mut delivered = Delivered { offsets: vec![0; sent.len()], append_time_us: 0 };
+        for _ in sent {
             let delivery = self.deliveries.recv_timeout(deadline.saturating_duration_since(Instant::now()));
             let Delivery { place, result } = delivery.map_err(|error| match error {
                 RecvTimeoutError::Timeout => timed_out(LogErrorKind::Restart, "writing", "no acknowledgement came"),
@@ -169,64 +264,80 @@ impl KafkaProducer {
                     timed_out(LogErrorKind::Restart, "writing", "the client ended by itself")
                 }
             })?;
-            let name = topic_name(&self.inner.config.prefix, batch[place].topic);
             let (offset, append_ms) = result.map_err(|code| {
-                let mut error = super::errors::code_error(&format!("writing to {name}"), code);
-                if error.kind == LogErrorKind::Retry {
-                    error.kind = LogErrorKind::Restart;
-                }
-                error
+                let doing = format!("writing to {}", self.inner.name(sent[place].topic));
+                self.producer.context().context.refused(&doing).unwrap_or_else(|| code_error(&doing, code))
             })?;
-            offsets[place] = offset;
-            if place + 1 == batch.len() {
-                append_time_us = append_ms * 1_000;
+            delivered.offsets[place] = offset;
+            if place + 1 == sent.len() {
+                delivered.append_time_us = append_ms * 1_000;
             }
         }
-        Ok((offsets, append_time_us))
+        Ok(delivered)
     }
 
-    fn transact(
-        &mut self,
-        batch: &[Record],
-        accept: &mut dyn FnMut(&Ack) -> bool,
-    ) -> Result<(Vec<i64>, Ack), LogError> {
-        self.producer.begin_transaction().map_err(|e| log_error("beginning a transaction", &e))?;
-        self.send(batch)?;
-        let (offsets, append_time_us) = self.delivered(batch)?;
-        let ack = Ack { append_time_us, written: written(batch) };
-        if !accept(&ack) {
-            self.producer.abort_transaction(self.timeout).map_err(|e| log_error("taking back a transaction", &e))?;
-            // Offsets were used up: the next records are counted anew.
-            self.tails.clear();
-            return Err(declined());
-        }
+    /// The first of these records that is not where it was to be.
+    fn misplaced(&self, delivered: &Delivered, places: Range<usize>) -> Option<LogError> {
+        let sent = &self.open.as_ref()?.sent;
+        let place = places.into_iter().find(|place| {
+            sent[*place].expected.is_some_and(|expected| expected != delivered.offsets[*place])
+        })?;
+        let (topic, partition) = (self.inner.name(sent[place].topic), sent[place].partition);
+        let detail = format!(
+            "{topic} {partition}: offset {}, expected {}",
+            delivered.offsets[place],
+            sent[place].expected.unwrap_or_default()
+        );
+        let hint = "nothing was written; end the other writer, or go on without grouped appends";
+        Some(LogError::new(LogErrorKind::Restart, "somebody else writes to the same topics", detail, hint))
+    }
+
+    fn commit(&mut self) -> Result<(), LogError> {
         self.producer.commit_transaction(self.timeout).map_err(|e| log_error("committing a transaction", &e))?;
-        Ok((offsets, ack))
+        let places: BTreeSet<(TopicName, u32)> =
+            self.open.take().into_iter().flat_map(|open| open.sent).map(|sent| (sent.topic, sent.partition)).collect();
+        for place in places {
+            // After the last record comes the marker that ends the transaction.
+            if let Some(tail) = self.tails.get_mut(&place) {
+                tail.offset += 1;
+            }
+        }
+        Ok(())
     }
 
-    /// The ordinals of what was committed, where they are known or can be counted by what this handle has read.
+    /// Aborts. Offsets were used up: the next records are counted anew.
+    fn take_back(&mut self) -> Result<(), LogError> {
+        self.producer.abort_transaction(self.timeout).map_err(|e| log_error("taking back a transaction", &e))?;
+        let alone = self.open.take().is_some_and(|open| open.appends == 1);
+        self.tails.clear();
+        if alone {
+            return Ok(());
+        }
+        let (what, detail) = ("an append was declined in a transaction of many", "the others went with it");
+        Err(LogError::new(LogErrorKind::Restart, what, detail, "read to the end and go on"))
+    }
+
+    /// The ordinals of what was committed, as far as they can be counted by what this handle has read.
     fn count(&mut self, batch: &[Record], offsets: &[i64], ack: &mut Ack) -> Result<(), LogError> {
-        for written in &mut ack.written {
+        for written in ack.written.iter_mut().filter(|written| written.first.is_none()) {
             let place = (written.topic, written.partition);
-            let of_it = || batch.iter().zip(offsets).filter(|(record, _)| (record.topic, record.partition) == place);
-            let (Some(first), Some(last)) = (of_it().map(|(_, o)| *o).min(), of_it().map(|(_, o)| *o).max()) else {
+            let Some(last) = last_of(batch, offsets, place) else { continue };
+            let first = last + 1 - written.records.cast_signed();
+            if first_of(batch, offsets, place) != Some(first) {
+                // Somebody else's records stand between these.
                 continue;
-            };
-            written.first = match self.tails.get(&place) {
-                Some(tail) if tail.offset == first => Some(tail.ordinal),
-                _ => {
-                    let mut stream = locked(self.inner.stream(written.topic, written.partition)?);
-                    let found = stream.ordinal_at(&self.inner.shared, first)?;
-                    if found.is_some() && !written.topic.topic.is_input() {
-                        stream.rest(&self.inner.shared);
-                    }
-                    found
+            }
+            let mut stream = locked(self.inner.stream(written.topic, written.partition)?);
+            written.first = stream.ordinal_at(&self.inner.shared, first)?;
+            if written.first.is_some() && !written.topic.topic.is_input() {
+                // Only its own writer is asked for the ordinals of outputs from now on.
+                stream.rest(&self.inner.shared);
+            }
+            match written.first {
+                Some(ordinal) => {
+                    let tail = Tail { ordinal: ordinal + written.records, offset: last + 2 };
+                    self.tails.insert(place, tail)
                 }
-            };
-            // After the last record comes the marker that ends the transaction.
-            let tail = written.first.map(|ordinal| Tail { ordinal: ordinal + written.records, offset: last + 2 });
-            match tail {
-                Some(tail) => self.tails.insert(place, tail),
                 None => self.tails.remove(&place),
             };
         }
@@ -234,14 +345,66 @@ impl KafkaProducer {
     }
 }
 
-/// What each topic-partition is given; ordinals are not known yet.
-fn written(batch: &[Record]) -> Vec<Written> {
-    let mut counts: BTreeMap<(TopicName, u32), u64> = BTreeMap::new();
-    for record in batch {
-        *counts.entry((record.topic, record.partition)).or_default() += 1;
+impl KafkaProducer {
+    /// After any error but a declined append this producer is of no more use, and what to do is to begin anew.
+    fn settled<T>(&mut self, outcome: Result<T, LogError>) -> Result<T, LogError> {
+        outcome.map_err(|mut error| {
+            if error.kind == LogErrorKind::Declined {
+                return error;
+            }
+            if error.kind == LogErrorKind::Retry {
+                error.kind = LogErrorKind::Restart;
+            }
+            self.failed = Some(error.clone());
+            error
+        })
     }
-    let written = |((topic, partition), records)| Written { topic, partition, first: None, records };
-    counts.into_iter().map(written).collect()
+}
+
+impl Open {
+    fn is_full(&self) -> bool {
+        self.appends >= GROUP_APPENDS
+            || self.sent.len() >= GROUP_RECORDS
+            || self.bytes >= GROUP_BYTES
+            || self.since.elapsed() >= GROUP_TIME
+    }
+}
+
+/// Takes the name over.
+fn fence(producer: &ThreadedProducer<Deliveries>, doing: &str) -> Result<(), LogError> {
+    let begun = Instant::now();
+    while let Err(error) = producer.init_transactions(FENCE_STEP) {
+        let context = &producer.context().context;
+        if let Some(refused) = context.refused(doing) {
+            return Err(refused);
+        }
+        let retriable = matches!(&error, KafkaError::Transaction(inner) if inner.is_retriable());
+        if !retriable || begun.elapsed() > FENCE_MAX {
+            let mut error = log_error(doing, &error);
+            if let Some(said) = context.trouble_since(begun) {
+                error.detail = format!("{}: {said}", error.detail);
+            }
+            return Err(error);
+        }
+    }
+    Ok(())
+}
+
+fn offsets_of(batch: &[Record], offsets: &[i64], place: (TopicName, u32)) -> impl Iterator<Item = i64> {
+    let of_it = batch.iter().zip(offsets).filter(move |(record, _)| (record.topic, record.partition) == place);
+    of_it.map(|(_, offset)| *offset)
+}
+
+fn first_of(batch: &[Record], offsets: &[i64], place: (TopicName, u32)) -> Option<i64> {
+    offsets_of(batch, offsets, place).min()
+}
+
+fn last_of(batch: &[Record], offsets: &[i64], place: (TopicName, u32)) -> Option<i64> {
+    offsets_of(batch, offsets, place).max()
+}
+
+fn unnumbered(written: &[Written]) -> Vec<Written> {
+    written.iter().map(|written| Written { first: None, ..*written }).collect()
 }
 
 fn check(record: &Record, partitions: u32, prefix: &str) -> Result<(), LogError> {
@@ -273,24 +436,21 @@ impl Producer for KafkaProducer {
         if batch.is_empty() {
             return Ok(Ack { append_time_us: 0, written: Vec::new() });
         }
-        match self.transact(batch, accept) {
-            Ok((offsets, mut ack)) => {
-                self.count(batch, &offsets, &mut ack)?;
-                Ok(ack)
-            }
-            Err(error) if error.kind == LogErrorKind::Declined => Err(error),
-            Err(mut error) => {
-                if error.kind == LogErrorKind::Retry {
-                    error.kind = LogErrorKind::Restart;
-                }
-                self.failed = Some(error.clone());
-                Err(error)
-            }
-        }
+        let written = self.write(batch, accept);
+        self.settled(written)
     }
 
+    /// A committed transaction is on as many replicas as `min_insync_replicas` says.
     fn sync(&mut self) -> Result<(), LogError> {
-        // A committed transaction is on as many replicas as `min_insync_replicas` says.
-        self.failed.clone().map_or(Ok(()), Err)
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
+        let Some(open) = &self.open else { return Ok(()) };
+        let records = open.sent.len();
+        let committed = self.delivered().and_then(|delivered| match self.misplaced(&delivered, 0..records) {
+            Some(misplaced) => Err(misplaced),
+            None => self.commit(),
+        });
+        self.settled(committed)
     }
 }

@@ -55,6 +55,8 @@ pub(super) struct Stream {
     held_bytes: usize,
     /// What is committed ends here at least; absent once that is reached.
     end_offset: Option<i64>,
+    /// There is no record from `next_offset` to here: a fetch said so.
+    clear_to: i64,
 }
 
 impl Stream {
@@ -71,6 +73,7 @@ impl Stream {
             held: VecDeque::new(),
             held_bytes: 0,
             end_offset: None,
+            clear_to: 0,
         }
     }
 
@@ -94,6 +97,15 @@ impl Stream {
             self.begin(shared, noted)?;
         }
         self.read_over(shared, from)
+    }
+
+    /// Begins to fetch what is not fetched yet, so that what is asked for soon is there.
+    pub fn begin_towards(&mut self, shared: &Shared, from: u64) -> Result<(), LogError> {
+        let first = self.held.front().map_or(self.next, |stored| stored.ordinal);
+        if self.queue.is_some() && (first..=self.next + READ_OVER_MAX).contains(&from) {
+            return Ok(());
+        }
+        self.begin(shared, self.book.at_or_before(from))
     }
 
     /// Counts on to where committed records end; its ordinal.
@@ -152,7 +164,7 @@ impl Stream {
         }
         self.end_offset = None;
         let end = self.stable_end(shared)?;
-        if end > self.next_offset {
+        if end > self.next_offset.max(self.clear_to) {
             // A fetch under way may say that it found the end of before: it is given up.
             let partition = self.partition.cast_signed();
             shared
@@ -195,6 +207,7 @@ impl Stream {
         self.held.clear();
         self.held_bytes = 0;
         self.end_offset = None;
+        self.clear_to = 0;
     }
 
     fn pop(&mut self) -> Option<StoredRecord> {
@@ -315,7 +328,7 @@ impl Stream {
         match queue.poll(timeout) {
             None => Ok(false),
             Some(Err(KafkaError::PartitionEOF(_))) => {
-                self.end_offset = None;
+                self.clear_to = self.end_offset.take().unwrap_or(self.clear_to);
                 Ok(false)
             }
             Some(Err(error)) => Err(self.error(&error)),

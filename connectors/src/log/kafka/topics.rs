@@ -15,11 +15,14 @@ use solyx_schemas::topics::{Topic, TopicName};
 use super::client::Context;
 use super::config::KafkaConfig;
 use super::errors::{code_error, log_error};
+use super::leader::LEADER_TOPIC;
 use super::producer::REQUEST_BYTES_MAX;
 use super::topic_name;
 use crate::log::heads::topic_names;
 
 const ADMIN_MAX: Duration = Duration::from_secs(30);
+/// How long it is kept who led.
+const LEADER_RETENTION_MS: i64 = 86_400_000;
 
 /// Where something is not as it has to be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -47,13 +50,36 @@ pub struct Applied {
 
 /// Topics of a cluster with their partitions and replicas.
 pub(super) struct Existing {
-    topics: BTreeMap<TopicName, (u32, usize)>,
+    prefix: String,
+    topics: BTreeMap<String, (u32, usize)>,
 }
 
 impl Existing {
     pub fn partitions(&self, topic: TopicName) -> u32 {
-        self.topics.get(&topic).map_or(0, |(partitions, _)| *partitions)
+        self.topics.get(&topic_name(&self.prefix, topic)).map_or(0, |(partitions, _)| *partitions)
     }
+}
+
+/// A topic as it has to be.
+struct Wanted {
+    name: String,
+    partitions: u32,
+    settings: Vec<(&'static str, String)>,
+}
+
+/// Every topic of a cell: those of the log, and the one by which engines agree on who leads.
+fn all(config: &KafkaConfig, partitions: &BTreeMap<Topic, u32>) -> Vec<Wanted> {
+    let of_log = topic_names().map(|topic| Wanted {
+        name: topic_name(&config.prefix, topic),
+        partitions: partitions.get(&topic.topic).copied().unwrap_or_else(|| topic.topic.default_partitions()),
+        settings: settings(config, REQUEST_BYTES_MAX, -1),
+    });
+    let of_leader = Wanted {
+        name: format!("{}.{LEADER_TOPIC}", config.prefix),
+        partitions: 1,
+        settings: settings(config, 1 << 20, LEADER_RETENTION_MS),
+    };
+    of_log.chain([of_leader]).collect()
 }
 
 /// What is there of this cell's topics.
@@ -74,16 +100,14 @@ pub(super) fn existing(
         }
         error
     })?;
-    let mut topics = BTreeMap::new();
-    let names: BTreeMap<String, TopicName> =
-        topic_names().map(|name| (topic_name(&config.prefix, name), name)).collect();
-    for topic in metadata.topics() {
-        if let Some(name) = names.get(topic.name()) {
-            let replicas = topic.partitions().iter().map(|p| p.replicas().len()).min().unwrap_or(0);
-            topics.insert(*name, (topic.partitions().len() as u32, replicas));
-        }
-    }
-    Ok(Existing { topics })
+    let ours = metadata.topics().iter().filter(|topic| {
+        topic.name().strip_prefix(config.prefix.as_str()).is_some_and(|rest| rest.starts_with('.')) && topic.error().is_none()
+    });
+    let topics = ours.map(|topic| {
+        let replicas = topic.partitions().iter().map(|p| p.replicas().len()).min().unwrap_or(0);
+        (topic.name().to_owned(), (topic.partitions().len() as u32, replicas))
+    });
+    Ok(Existing { prefix: config.prefix.clone(), topics: topics.collect() })
 }
 
 /// A topic that a log cannot do without must be there.
@@ -104,22 +128,16 @@ pub(super) fn check(config: &KafkaConfig, found: &Existing) -> Result<(), LogErr
     ))
 }
 
-/// The settings that every topic of a cell has.
-fn settings(config: &KafkaConfig) -> Vec<(&'static str, String)> {
+fn settings(config: &KafkaConfig, request_bytes: usize, retention_ms: i64) -> Vec<(&'static str, String)> {
     vec![
         ("cleanup.policy", "delete".to_owned()),
-        ("retention.ms", "-1".to_owned()),
+        ("retention.ms", retention_ms.to_string()),
         ("retention.bytes", "-1".to_owned()),
         ("message.timestamp.type", "LogAppendTime".to_owned()),
-        ("max.message.bytes", REQUEST_BYTES_MAX.to_string()),
+        ("max.message.bytes", request_bytes.to_string()),
         ("min.insync.replicas", config.min_insync_replicas.to_string()),
         ("unclean.leader.election.enable", "false".to_owned()),
     ]
-}
-
-/// Partitions as asked for, or by default.
-fn wanted(partitions: &BTreeMap<Topic, u32>, topic: TopicName) -> u32 {
-    partitions.get(&topic.topic).copied().unwrap_or_else(|| topic.topic.default_partitions())
 }
 
 /// What differs between the cluster and what this cell needs.
@@ -131,9 +149,10 @@ pub fn diff(config: &KafkaConfig, partitions: &BTreeMap<Topic, u32>) -> Result<V
 pub fn apply(config: &KafkaConfig, partitions: &BTreeMap<Topic, u32>) -> Result<Applied, LogError> {
     let session = Session::open(config)?;
     let found = session.existing()?;
-    let missing: Vec<TopicName> = topic_names().filter(|topic| found.partitions(*topic) == 0).collect();
-    let created = session.create(&missing, partitions)?;
-    let present = topic_names().count() - created.len();
+    let wanted = all(config, partitions);
+    let missing: Vec<Wanted> = wanted.into_iter().filter(|topic| !found.topics.contains_key(&topic.name)).collect();
+    let created = session.create(&missing)?;
+    let present = all(config, partitions).len() - created.len();
     Ok(Applied { created, present, differences: session.diff(partitions)? })
 }
 
@@ -162,19 +181,16 @@ impl<'c> Session<'c> {
         existing(self.config, &self.consumer, ADMIN_MAX)
     }
 
-    fn create(&self, missing: &[TopicName], partitions: &BTreeMap<Topic, u32>) -> Result<Vec<String>, LogError> {
+    fn create(&self, missing: &[Wanted]) -> Result<Vec<String>, LogError> {
         if missing.is_empty() {
             return Ok(Vec::new());
         }
-        let names: Vec<String> = missing.iter().map(|topic| topic_name(&self.config.prefix, *topic)).collect();
-        let settings = settings(self.config);
         let topics: Vec<NewTopic<'_>> = missing
             .iter()
-            .zip(&names)
-            .map(|(topic, name)| {
-                let count = wanted(partitions, *topic).cast_signed();
-                let new = NewTopic::new(name, count, TopicReplication::Fixed(self.config.replication));
-                settings.iter().fold(new, |new, (setting, value)| new.set(setting, value))
+            .map(|wanted| {
+                let replication = TopicReplication::Fixed(self.config.replication);
+                let new = NewTopic::new(&wanted.name, wanted.partitions.cast_signed(), replication);
+                wanted.settings.iter().fold(new, |new, (setting, value)| new.set(setting, value))
             })
             .collect();
         let options = AdminOptions::new().request_timeout(Some(ADMIN_MAX)).operation_timeout(Some(ADMIN_MAX));
@@ -195,11 +211,11 @@ impl<'c> Session<'c> {
     }
 
     /// Every broker knows a new topic a little later.
-    fn wait_for(&self, topics: &[TopicName]) -> Result<(), LogError> {
+    fn wait_for(&self, topics: &[Wanted]) -> Result<(), LogError> {
         let begun = std::time::Instant::now();
         loop {
             let found = self.existing()?;
-            if topics.iter().all(|topic| found.partitions(*topic) > 0) {
+            if topics.iter().all(|topic| found.topics.contains_key(&topic.name)) {
                 return Ok(());
             }
             if begun.elapsed() > ADMIN_MAX {
@@ -214,20 +230,19 @@ impl<'c> Session<'c> {
         let found = self.existing()?;
         let mut differences = Vec::new();
         let mut there = Vec::new();
-        for topic in topic_names() {
-            let name = topic_name(&self.config.prefix, topic);
+        for wanted in all(self.config, partitions) {
             let mut differs = |setting: &str, found: String, expected: String| {
                 if found != expected {
-                    let (topic, setting) = (name.clone(), setting.to_owned());
+                    let (topic, setting) = (wanted.name.clone(), setting.to_owned());
                     differences.push(TopicDifference { topic, setting, found, expected });
                 }
             };
-            match found.topics.get(&topic) {
+            match found.topics.get(&wanted.name) {
                 None => differs("topic", "missing".to_owned(), "there".to_owned()),
                 Some((count, replicas)) => {
-                    differs("partitions", count.to_string(), wanted(partitions, topic).to_string());
+                    differs("partitions", count.to_string(), wanted.partitions.to_string());
                     differs("replication.factor", replicas.to_string(), self.config.replication.to_string());
-                    there.push(name);
+                    there.push(wanted);
                 }
             }
         }
@@ -235,22 +250,24 @@ impl<'c> Session<'c> {
         Ok(differences)
     }
 
-    fn diff_settings(&self, names: &[String], into: &mut Vec<TopicDifference>) -> Result<(), LogError> {
-        if names.is_empty() {
+    fn diff_settings(&self, topics: &[Wanted], into: &mut Vec<TopicDifference>) -> Result<(), LogError> {
+        if topics.is_empty() {
             return Ok(());
         }
-        let resources: Vec<ResourceSpecifier<'_>> = names.iter().map(|name| ResourceSpecifier::Topic(name)).collect();
+        let resources: Vec<ResourceSpecifier<'_>> =
+            topics.iter().map(|topic| ResourceSpecifier::Topic(&topic.name)).collect();
         let options = AdminOptions::new().request_timeout(Some(ADMIN_MAX));
         let described = self
             .runtime
             .block_on(self.admin.describe_configs(&resources, &options))
             .map_err(|e| log_error("describing topics", &e))?;
-        for (topic, described) in names.iter().zip(described) {
-            let described = described.map_err(|code| code_error(&format!("describing {topic}"), code))?;
-            for (setting, expected) in settings(self.config) {
+        for (topic, described) in topics.iter().zip(described) {
+            let described = described.map_err(|code| code_error(&format!("describing {}", topic.name), code))?;
+            for (setting, expected) in &topic.settings {
                 let found = described.get(setting).and_then(|entry| entry.value.clone()).unwrap_or_default();
-                if found != expected {
-                    into.push(TopicDifference { topic: topic.clone(), setting: setting.to_owned(), found, expected });
+                if found != *expected {
+                    let (topic, setting, expected) = (topic.name.clone(), (*setting).to_owned(), expected.clone());
+                    into.push(TopicDifference { topic, setting, found, expected });
                 }
             }
         }
