@@ -147,6 +147,9 @@ share.coordinator.state.topic.replication.factor=$copies
 share.coordinator.state.topic.min.isr=$in_sync
 share.coordinator.state.topic.num.partitions=4
 group.initial.rebalance.delay.ms=0
+# A broker that died is missed sooner, and may sooner come back.
+broker.session.timeout.ms=6000
+broker.heartbeat.interval.ms=1000
 
 # Small, so that three brokers share two processors.
 num.network.threads=2
