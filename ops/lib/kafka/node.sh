@@ -50,7 +50,8 @@ wait_ready() {
         for node in "$@"; do
             [ -n "$(node_pid "$node")" ] || [ "$SECONDS" -lt $((until - START_DEADLINE_S + 1)) ] || broker_died "$node"
         done
-        wanted=$(running_nodes | paste -sd' ' -)
+        # A paused one counts until the others miss it, and then not.
+        wanted=$(for node in $(running_nodes); do is_paused "$node" || printf '%s\n' "$node"; done | paste -sd' ' -)
         said=$(admin_request brokers "${ports[@]}" 2> /dev/null | cut -d' ' -f2- | sort -u || true)
         [ "$said" != "$wanted" ] || return 0
         [ "$SECONDS" -lt "$until" ] || break
@@ -111,16 +112,17 @@ kill_nodes() {
     done
 }
 
+is_paused() {
+    local stat
+    stat=$(ps -o stat= -p "$(node_pid "$1")" 2> /dev/null || true)
+    [ "${stat:0:1}" = T ]
+}
+
 # node_state N: up, paused, "not answering" or down. ANSWERS has what `admin brokers` said.
 node_state() {
-    local pid stat
-    pid=$(node_pid "$1")
-    if [ -z "$pid" ]; then
+    if [ -z "$(node_pid "$1")" ]; then
         printf 'down\n'
-        return
-    fi
-    stat=$(ps -o stat= -p "$pid" || true)
-    if [ "${stat:0:1}" = T ]; then
+    elif is_paused "$1"; then
         printf 'paused\n'
     elif grep -q "^$(admin_port "$1") .*\b$1\b" <<< "$ANSWERS"; then
         printf 'up\n'
