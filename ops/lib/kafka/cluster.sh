@@ -61,6 +61,12 @@ choose_ports() {
     MTLS_PORTS=(0 "${ports[@]:2 * BROKERS}")
 }
 
+# One command at a time on a directory.
+lock_cluster() {
+    exec 9> "$DIR/lock"
+    ! have flock || flock -w 120 9 || fail 3 "another command holds $DIR" "it did not end in 120 s" "wait for it, or look which process has $DIR/lock open"
+}
+
 nodes() {
     seq 1 "$BROKERS"
 }

@@ -44,7 +44,7 @@ need_kafka_jars() {
         step "fetching Apache Kafka $KAFKA_VERSION from Maven Central" "54 MB, under a minute"
         mkdir -p "$(dirname "$KAFKA_JARS")"
         fresh=$(mktemp -d "$KAFKA_JARS.XXXXXX")
-        mvn -B -q -f "$KAFKA_LIB/pom.xml" org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies \
+        mvn -B -q -Dstyle.color=never -f "$KAFKA_LIB/pom.xml" org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies \
             -DoutputDirectory="$fresh" >&2 \
             || { rm -rf "$fresh"; fail 3 "Apache Kafka could not be fetched" "mvn said the above" "it needs https://repo.maven.apache.org, or a mirror in ~/.m2/settings.xml"; }
         rm -rf "$KAFKA_JARS"
