@@ -142,6 +142,8 @@ log.dirs=$DIR/node-$node/data
 
 auto.create.topics.enable=false
 unclean.leader.election.enable=false
+# A log that is the truth does not lose its beginning; a topic may say otherwise.
+log.retention.ms=-1
 default.replication.factor=$copies
 min.insync.replicas=$in_sync
 offsets.topic.replication.factor=$copies

@@ -57,13 +57,28 @@ wait_ready() {
         [ "$SECONDS" -lt "$until" ] || break
         sleep 0.2
     done
+    for node in "$@"; do
+        is_in "$node" "$said" || last_words "$node"
+    done
     fail 3 "the brokers did not come up in $START_DEADLINE_S s" "running: ${wanted:-none}; they say: ${said//$'\n'/; }" \
-        "$(join ' ' tail "${@/%//log}" | sed "s|[^ ]*/log|$DIR/node-&|g") says more; ops/kafka down stops them"
+        "see above and $DIR/node-*/log; a busy machine may need another ops/kafka up; ops/kafka down stops them"
+}
+
+# is_in NUMBER TEXT: whether the last line of the text has the number.
+is_in() {
+    [[ " $(tail -n 1 <<< "$2") " = *" $1 "* ]]
+}
+
+# What broker N complained of last, or its last lines when it did not.
+last_words() {
+    local words log="$DIR/node-$1/log"
+    words=$(grep -E ' (WARN|ERROR) |Exception|Caused by' "$log" | tail -n 3 || true)
+    say "from $log:"
+    cut -c 1-300 <<< "${words:-$(tail -n 8 "$log")}" >&2
 }
 
 broker_died() {
-    say "the last lines of $DIR/node-$1/log:"
-    tail -n 15 "$DIR/node-$1/log" | cut -c 1-300 >&2
+    last_words "$1"
     fail 3 "broker $1 died while starting" "see above" \
         "no memory or disk left, or damaged data? ops/kafka down --wipe --dir $DIR begins anew and loses what is on it"
 }
