@@ -54,6 +54,10 @@ pub enum Command {
     Backtest(commands::backtest::Backtest),
     /// Look after a world: what waits, what is stale, disk, versions.
     Doctor(commands::doctor::Doctor),
+    /// Carry out decisions in real time, in a simulated world.
+    Execute(commands::execute::Execute),
+    /// Keep views up to date while an engine runs.
+    Project(commands::project::Project),
     /// Show which engine leads, or hand over to another one.
     Leader(commands::leader::Leader),
     /// Create the topics of a cell on Apache Kafka, or say what differs.

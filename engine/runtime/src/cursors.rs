@@ -24,28 +24,28 @@ pub struct Cursors {
 impl Cursors {
     /// As the log has them.
     pub fn read(log: &dyn Log) -> Result<Self, ReadError> {
-        let topic = TopicName::live(Topic::Cursors);
         let mut cursors = Self::default();
-        for partition in 0..log.partitions(topic) {
-            for stored in Scan::new(log, topic, partition, 0) {
-                let stored = stored?;
-                let decoded =
-                    Codec::global().decode_record(&stored.record).map_err(|error| ReadError::Undecodable {
-                        place: format!("cursors/{partition}/{}", stored.ordinal),
-                        detail: error.to_string(),
-                    })?;
-                if let Event::CursorAdvanced(cursor) = decoded.event {
-                    for end in &cursor.staged_ends {
-                        let topic = Topic::parse(end.topic.as_str());
-                        if let (Some(topic), Ok(partition)) = (topic, u32::try_from(end.partition)) {
-                            cursors.ends.set(topic, partition, end.end_ordinal.max(0) as u64);
-                        }
-                    }
-                    cursors.last.insert(cursor.reader.clone(), *cursor);
+        each(log, |cursor| {
+            for end in &cursor.staged_ends {
+                let topic = Topic::parse(end.topic.as_str());
+                if let (Some(topic), Ok(partition)) = (topic, u32::try_from(end.partition)) {
+                    cursors.ends.set(topic, partition, end.end_ordinal.max(0) as u64);
                 }
             }
-        }
+            cursors.last.insert(cursor.reader.clone(), cursor);
+        })?;
         Ok(cursors)
+    }
+
+    /// Every cursor of one reader, in order.
+    pub fn history(log: &dyn Log, reader: &str) -> Result<Vec<CursorAdvanced>, ReadError> {
+        let mut of_reader = Vec::new();
+        each(log, |cursor| {
+            if cursor.reader.as_str() == reader {
+                of_reader.push(cursor);
+            }
+        })?;
+        Ok(of_reader)
     }
 
     /// The latest instant that any reader has dealt with.
@@ -62,6 +62,23 @@ impl Cursors {
     pub fn handed_on(&self, reader: &str) -> u64 {
         self.last.get(reader).map_or(0, |cursor| cursor.handed_on.0.max(0) as u64)
     }
+}
+
+fn each(log: &dyn Log, mut take: impl FnMut(CursorAdvanced)) -> Result<(), ReadError> {
+    let topic = TopicName::live(Topic::Cursors);
+    for partition in 0..log.partitions(topic) {
+        for stored in Scan::new(log, topic, partition, 0) {
+            let stored = stored?;
+            let decoded = Codec::global().decode_record(&stored.record).map_err(|error| ReadError::Undecodable {
+                place: format!("cursors/{partition}/{}", stored.ordinal),
+                detail: error.to_string(),
+            })?;
+            if let Event::CursorAdvanced(cursor) = decoded.event {
+                take(*cursor);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The record of a cursor.

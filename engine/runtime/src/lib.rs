@@ -8,6 +8,7 @@ pub mod compare;
 pub mod election;
 pub mod engine;
 pub mod error;
+pub mod execute;
 pub mod follow;
 pub mod ids;
 pub mod live;

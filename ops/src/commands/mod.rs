@@ -10,10 +10,12 @@ pub mod compare;
 pub mod completions;
 pub mod doctor;
 pub mod events;
+pub mod execute;
 pub mod explain;
 pub mod generate;
 pub mod import;
 pub mod leader;
+pub mod project;
 pub mod publish;
 pub mod run;
 mod shown;
@@ -34,6 +36,8 @@ pub fn run(cli: &Cli) -> Outcome {
         Command::Archive(command) => archive::run(command, cli.json),
         Command::Backtest(command) => backtest::run(command, cli.json),
         Command::Doctor(command) => doctor::run(command, cli.json),
+        Command::Execute(command) => execute::run(command, cli.json),
+        Command::Project(command) => project::run(command, cli.json),
         Command::Leader(command) => leader::run(command, cli.json),
         Command::Topics(command) => topics::run(command, cli.json),
         Command::Events(command) => events::run(command, cli.json),

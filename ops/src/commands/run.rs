@@ -111,7 +111,7 @@ fn instance_name() -> String {
 }
 
 /// The executor that the scripts are for.
-fn executor_name(log: &dyn Log) -> Result<SourceId, Failure> {
+pub fn executor_name(log: &dyn Log) -> Result<SourceId, Failure> {
     let mut name = None;
     world::events_of(log, TopicName::live(Topic::Sim), |event| {
         if let Event::ExecutorScripted(script) = event {

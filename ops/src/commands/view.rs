@@ -37,6 +37,9 @@ pub struct View {
     /// Fold the whole log again, beside the view in use, and swap.
     #[arg(long, conflicts_with = "archive")]
     rebuild: bool,
+    /// As it is kept, without reading on; beside `solyx project`, which keeps it up to date.
+    #[arg(long, conflicts_with_all = ["rebuild", "as_of", "archive"])]
+    kept: bool,
     /// Only the invoice of this tenant (billing).
     #[arg(long, value_name = "TENANT")]
     invoice: Option<TenantId>,
@@ -47,8 +50,9 @@ pub struct View {
     month: Option<Month>,
 }
 
+/// The views.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum Which {
+pub enum Which {
     /// Invoices, supplier costs, margins, GPU time.
     Billing,
     /// Power, energy, carbon, assets.
@@ -120,6 +124,9 @@ fn show<F: Fold + Default>(
     name: &str,
     view: impl Fn(&F) -> Result<String, Failure>,
 ) -> Result<String, Failure> {
+    if let (true, Some(dir)) = (command.kept, &command.source.log) {
+        return view(&ViewStore::<F>::read(&dir.join("views").join(name)).map_err(failure)?.fold);
+    }
     let directory = command.source.log.as_ref().map(|dir| dir.join("views").join(name));
     let Some(directory) = directory else {
         let mut folded = Folded::<F>::empty();

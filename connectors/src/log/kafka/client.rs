@@ -68,6 +68,10 @@ impl ClientContext for Context {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        // That a topic-partition is read to its end is no trouble.
+        if matches!(error.rdkafka_error_code(), Some(Code::PartitionEOF)) {
+            return;
+        }
         tracing::info!(%error, reason, "the Kafka client");
         let (at, code) = (Instant::now(), error.rdkafka_error_code());
         *locked(&self.trouble) = Some(Trouble { at, code, reason: reason.to_owned() });
