@@ -28,6 +28,9 @@ pub struct KafkaConfig {
     /// Time after which the broker ends a transaction whose writer is silent, ms. Readers may wait for that long.
     #[serde(default = "default_transaction_timeout_ms")]
     pub transaction_timeout_ms: u32,
+    /// What the names of producers and groups begin with behind the prefix, where rights go by name; by default the user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub principal: Option<String>,
     /// Transport and identity.
     #[serde(default)]
     pub security: Security,
@@ -117,6 +120,7 @@ impl KafkaConfig {
             replication: one(),
             min_insync_replicas: one(),
             transaction_timeout_ms: default_transaction_timeout_ms(),
+            principal: None,
             security: Security::default(),
             registry: None,
         }
@@ -154,6 +158,14 @@ impl KafkaConfig {
             ));
         }
         Ok(())
+    }
+
+    /// The name of a producer or group behind the prefix: it begins with who asks for it.
+    pub(super) fn writer(&self, name: &str) -> String {
+        match self.principal.as_ref().or(self.security.username.as_ref()) {
+            Some(principal) if !name.starts_with(principal.as_str()) => format!("{principal}-{name}"),
+            _ => name.to_owned(),
+        }
     }
 
     /// What every client of ours is made with.

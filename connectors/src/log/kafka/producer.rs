@@ -133,10 +133,11 @@ impl KafkaProducer {
     /// Fences whoever wrote under this name, and waits until what that one began is ended.
     pub fn begin(inner: Arc<Inner>, name: &str) -> Result<Self, LogError> {
         let config = &inner.config;
+        let id = format!("{}.{}", config.prefix, config.writer(name));
         let timeout_ms = config.transaction_timeout_ms;
         let mut client = config.client()?;
         client
-            .set("transactional.id", format!("{}.{name}", config.prefix))
+            .set("transactional.id", &id)
             .set("transaction.timeout.ms", timeout_ms.to_string())
             .set("message.timeout.ms", (timeout_ms * 9 / 10).to_string())
             .set("enable.idempotence", "true")
@@ -150,7 +151,7 @@ impl KafkaProducer {
         let context = Deliveries { context: Context::new(config.security.clone()), sender };
         let producer: ThreadedProducer<Deliveries> =
             client.create_with_context(context).map_err(|e| log_error("making a producer", &e))?;
-        fence(&producer, &format!("fencing earlier writers of {}.{name}", config.prefix))?;
+        fence(&producer, &format!("fencing earlier writers of {id}"))?;
         let timeout = Duration::from_millis(timeout_ms.into());
         let grouping = inner.grouping;
         let tails = BTreeMap::new();
