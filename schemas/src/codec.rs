@@ -21,6 +21,14 @@ pub const FRAME_LEN: usize = 5;
 /// The largest value of a record; larger ones are refused when written and do not count when read.
 pub const VALUE_LEN_MAX: usize = 8 << 20;
 
+/// The schema id in a value's frame, if it has one.
+pub fn frame_id(value: &[u8]) -> Option<u32> {
+    match value.first_chunk::<FRAME_LEN>()? {
+        [0, id @ ..] => Some(u32::from_be_bytes(*id)),
+        _ => None,
+    }
+}
+
 /// Why bytes are not an event.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
@@ -33,6 +41,9 @@ pub enum DecodeError {
     /// The id is not in the lock file or registry.
     #[error("schema id {0} is unknown, expected one of the registry's")]
     UnknownSchema(u32),
+    /// As it was found where its schema id is known.
+    #[error("{0}")]
+    Recorded(String),
     /// The body is not what its schema says.
     #[error("the body is not a {name}: {detail}")]
     Body {

@@ -9,6 +9,11 @@ pub trait FrameIds: Send + Sync {
 
     /// From our id to the wire's. A value whose id is none of ours stays as it is.
     fn to_wire(&self, value: &mut [u8]) -> Result<(), LogError>;
+
+    /// Whether the ids on the wire are others than ours.
+    fn differ(&self) -> bool {
+        true
+    }
 }
 
 /// Without a registry the lock file's ids are those on the wire.
@@ -21,5 +26,9 @@ impl FrameIds for LockIds {
 
     fn to_wire(&self, _: &mut [u8]) -> Result<(), LogError> {
         Ok(())
+    }
+
+    fn differ(&self) -> bool {
+        false
     }
 }

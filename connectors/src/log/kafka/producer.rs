@@ -15,7 +15,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
 use rdkafka::{ClientContext, Message};
-use solyx_schemas::codec::VALUE_LEN_MAX;
+use solyx_schemas::codec::{Codec, VALUE_LEN_MAX};
 use solyx_schemas::log::{Ack, LogError, LogErrorKind, Producer, Record, Written};
 use solyx_schemas::topics::TopicName;
 
@@ -229,7 +229,10 @@ impl KafkaProducer {
             let name = &self.inner.name(record.topic);
             value.clear();
             value.extend_from_slice(&record.value);
-            self.inner.shared.ids.to_wire(&mut value)?;
+            // What does not decode is hashed as it is written, and so is written as it is.
+            if self.inner.shared.ids.differ() && Codec::global().decode_record(record).is_ok() {
+                self.inner.shared.ids.to_wire(&mut value)?;
+            }
             let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
             for (key, value) in &record.headers {
                 headers = headers.insert(Header { key, value: Some(value) });

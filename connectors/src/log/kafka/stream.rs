@@ -14,6 +14,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Headers};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use solyx_schemas::codec::frame_id;
 use solyx_schemas::log::{LogError, LogErrorKind, ReadLimit, Record, StoredRecord};
 use solyx_schemas::topics::TopicName;
 
@@ -150,10 +151,14 @@ impl Stream {
             if !taken.is_empty() && (taken.len() >= limit.records || bytes > limit.bytes) {
                 break;
             }
+            let before = frame_id(&stored.record.value);
             match shared.ids.from_wire(&mut stored.record.value) {
                 Err(error) if taken.is_empty() => return Err(error),
                 Err(_) => break,
-                Ok(()) => taken.extend(self.pop()),
+                Ok(()) => {
+                    stored.wire_id = before.filter(|_| frame_id(&stored.record.value) != before);
+                    taken.extend(self.pop());
+                }
             }
         }
         Ok(taken)
@@ -394,5 +399,5 @@ fn stored_record(
     });
     let record = Record { topic, partition, key: message.key().unwrap_or_default().to_vec(), value, headers };
     let append_time_us = message.timestamp().to_millis().unwrap_or(0) * 1_000;
-    StoredRecord { ordinal, offset: message.offset(), append_time_us, record }
+    StoredRecord { ordinal, offset: message.offset(), append_time_us, record, wire_id: None }
 }
