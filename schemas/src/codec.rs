@@ -16,6 +16,9 @@ use crate::units::{TimeUs, parse_time, rfc3339};
 
 /// The lock file: schema ids without a registry.
 pub const REGISTRY_LOCK: &str = include_str!("../registry.lock");
+/// The first schema id of the lock file; the two high bytes are "SX". A registry counts its ids up from 1 and does not come this far,
+/// so that a value copied from Kafka with its registry's id can never be taken for another schema: the id is unknown here.
+pub const LOCK_ID_FIRST: u32 = 0x5358_0001;
 /// Bytes before the Avro body.
 pub const FRAME_LEN: usize = 5;
 /// The largest value of a record; larger ones are refused when written and do not count when read.
