@@ -59,9 +59,10 @@ pub struct KafkaOptions {
 }
 
 impl KafkaOptions {
-    /// A cluster, with the lock file's schema ids and a transaction for each append.
-    pub fn new(config: KafkaConfig, dir: Option<&Path>) -> Self {
-        Self { config, dir: dir.map(Path::to_owned), check_crcs: false, grouping: Grouping::Each, ids: Arc::new(LockIds) }
+    /// A cluster, with the schema ids of its registry if it has one, and a transaction for each append.
+    pub fn new(config: KafkaConfig, dir: Option<&Path>) -> Result<Self, LogError> {
+        let ids = ids::of(&config, dir)?;
+        Ok(Self { config, dir: dir.map(Path::to_owned), check_crcs: false, grouping: Grouping::Each, ids })
     }
 }
 
