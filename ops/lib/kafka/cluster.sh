@@ -5,13 +5,16 @@
 #   kafka.toml                   how solyx reaches it
 #   node-N/                      server.properties, data, log, pid
 #   certificates/, principals/   with --secure
+#   through/                     with --through: how a client that is kept apart reaches it, and what to forward
 #   registry/                    of ops/registry
 #
-# Variables of the cluster that is open: DIR, CLUSTER_ID, BROKERS, SECURE, CLIENT_PORTS, CONTROLLER_PORTS, MTLS_PORTS (by node).
+# Variables of the cluster that is open: DIR, CLUSTER_ID, BROKERS, SECURE, CLIENT_PORTS, CONTROLLER_PORTS, MTLS_PORTS (by node);
+# THROUGH (names) and THROUGH_PORTS (by name and node: the broker's port, the advertised one).
 
 CLUSTER_MARK='# a Kafka of solyx, written by ops/kafka'
 PREFIX=solyx
-CLIENT_PORTS=() CONTROLLER_PORTS=() MTLS_PORTS=()
+THROUGH=''
+CLIENT_PORTS=() CONTROLLER_PORTS=() MTLS_PORTS=() THROUGH_PORTS=()
 
 kafka_default_dir() {
     printf '%s\n' "${XDG_STATE_HOME:-$HOME/.local/state}/solyx/kafka"
@@ -43,22 +46,37 @@ read_cluster() {
             client_ports) read -ra CLIENT_PORTS <<< "0 $value" ;;
             controller_ports) read -ra CONTROLLER_PORTS <<< "0 $value" ;;
             mtls_ports) read -ra MTLS_PORTS <<< "0 $value" ;;
+            through) THROUGH=$value ;;
+            through_ports) read -ra THROUGH_PORTS <<< "$value" ;;
         esac
     done < "$DIR/cluster"
 }
 
 write_cluster() {
     printf '%s\n' "$CLUSTER_MARK" "id=$CLUSTER_ID" "brokers=$BROKERS" "secure=$SECURE" "client_ports=${CLIENT_PORTS[*]:1}" \
-        "controller_ports=${CONTROLLER_PORTS[*]:1}" "mtls_ports=${MTLS_PORTS[*]:1}" > "$DIR/cluster.new"
+        "controller_ports=${CONTROLLER_PORTS[*]:1}" "mtls_ports=${MTLS_PORTS[*]:1}" \
+        "through=$THROUGH" "through_ports=${THROUGH_PORTS[*]}" > "$DIR/cluster.new"
     mv "$DIR/cluster.new" "$DIR/cluster"
 }
 
 choose_ports() {
-    local ports
-    mapfile -t ports < <(admin ports $((BROKERS * 3)))
+    local ports names
+    mapfile -t names < <(through_names)
+    mapfile -t ports < <(admin ports $((BROKERS * (3 + 2 * ${#names[@]}))))
     CLIENT_PORTS=(0 "${ports[@]:0:BROKERS}")
     CONTROLLER_PORTS=(0 "${ports[@]:BROKERS:BROKERS}")
-    MTLS_PORTS=(0 "${ports[@]:2 * BROKERS}")
+    MTLS_PORTS=(0 "${ports[@]:2 * BROKERS:BROKERS}")
+    THROUGH_PORTS=("${ports[@]:3 * BROKERS}")
+}
+
+# The names of --through, one a line.
+through_names() {
+    tr ',' '\n' <<< "$THROUGH" | sed '/^$/d'
+}
+
+# through_port PLACE NODE WHICH: WHICH is 0 for the broker's port, 1 for the advertised one; PLACE that of the name, from 0.
+through_port() {
+    printf '%s\n' "${THROUGH_PORTS[$((2 * ($1 * BROKERS + $2 - 1) + $3))]}"
 }
 
 # One command at a time on a directory.
@@ -128,6 +146,13 @@ write_server_properties() {
     else
         map+=",CONTROLLER:PLAINTEXT"
     fi
+    local advertised=$listeners place=0 name
+    for name in $(through_names); do
+        listeners+=",THROUGH_$place://127.0.0.1:$(through_port "$place" "$node" 0)"
+        advertised+=",THROUGH_$place://127.0.0.1:$(through_port "$place" "$node" 1)"
+        map+=",THROUGH_$place:PLAINTEXT"
+        place=$((place + 1))
+    done
     # The voters are listed here and not kept in the log, so that ports may change between two starts.
     cat > "$DIR/node-$node/server.properties" << END
 node.id=$node
@@ -136,7 +161,7 @@ controller.quorum.voters=$(join , "${voters[@]}")
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=$between
 listeners=$listeners,CONTROLLER://127.0.0.1:${CONTROLLER_PORTS[$node]}
-advertised.listeners=$listeners
+advertised.listeners=$advertised,CONTROLLER://127.0.0.1:${CONTROLLER_PORTS[$node]}
 listener.security.protocol.map=$map
 log.dirs=$DIR/node-$node/data
 
@@ -193,5 +218,21 @@ write_connections() {
         write_principals
     else
         write_connection "$DIR/kafka.toml" "$(bootstrap "${CLIENT_PORTS[@]:1}")" < /dev/null
+        write_through
     fi
+}
+
+write_through() {
+    local name node place=0 advertised
+    for name in $(through_names); do
+        mkdir -p "$DIR/through"
+        advertised=()
+        : > "$DIR/through/$name.ports"
+        for node in $(nodes); do
+            advertised+=("$(through_port "$place" "$node" 1)")
+            printf '%s %s\n' "$(through_port "$place" "$node" 1)" "$(through_port "$place" "$node" 0)" >> "$DIR/through/$name.ports"
+        done
+        write_connection "$DIR/through/$name.toml" "$(bootstrap "${advertised[@]}")" < /dev/null
+        place=$((place + 1))
+    done
 }
