@@ -35,14 +35,18 @@ fn on_every_log(test: impl Fn(Arc<dyn Log>)) {
     test(EmbeddedLog::open(dir.path(), EmbeddedOptions::default()).unwrap());
 }
 
+fn written(topic: Topic, partition: u32, first: u64, records: u64) -> Written {
+    Written { topic: topic.into(), partition, first: Some(first), records }
+}
+
 #[test]
 fn records_are_read_back_in_order_with_ordinals_and_times() {
     on_every_log(|log| {
         let mut producer = log.producer("test").unwrap();
         let first = producer.append(vec![record(Topic::Jobs, 1, "a"), record(Topic::Runs, 0, "b")]).unwrap();
         let second = producer.append(vec![record(Topic::Jobs, 1, "c"), record(Topic::Jobs, 1, "d")]).unwrap();
-        assert_eq!(first.written, [(Topic::Jobs.into(), 1, 0, 1), (Topic::Runs.into(), 0, 0, 1)]);
-        assert_eq!(second.written, [(Topic::Jobs.into(), 1, 1, 2)]);
+        assert_eq!(first.written, [written(Topic::Jobs, 1, 0, 1), written(Topic::Runs, 0, 0, 1)]);
+        assert_eq!(second.written, [written(Topic::Jobs, 1, 1, 2)]);
         assert!(second.append_time_us >= first.append_time_us);
         let read = log.read(Topic::Jobs.into(), 1, 0, ALL).unwrap();
         assert_eq!(read.iter().map(|stored| stored.ordinal).collect::<Vec<_>>(), [0, 1, 2]);
@@ -81,7 +85,7 @@ fn an_append_with_a_wrong_record_or_a_declining_caller_writes_nothing() {
             false
         });
         assert_eq!(declined.unwrap_err().kind, LogErrorKind::Declined);
-        assert_eq!(seen.unwrap().written, [(Topic::Jobs.into(), 0, 0, 1)]);
+        assert_eq!(seen.unwrap().written, [written(Topic::Jobs, 0, 0, 1)]);
         assert!(values(&*log, Topic::Jobs, 0).is_empty());
         producer.append(vec![record(Topic::Jobs, 0, "a")]).unwrap();
         assert_eq!(values(&*log, Topic::Jobs, 0), ["a"]);
@@ -152,7 +156,7 @@ fn a_log_opened_again_is_as_it_was() {
     assert_eq!(log.partitions(Topic::Jobs.into()), 7);
     assert_eq!(values(&*log, Topic::Jobs, 6), ["a"]);
     let ack = log.producer("test").unwrap().append(vec![record(Topic::Jobs, 6, "c")]).unwrap();
-    assert_eq!(ack.written, [Written { topic: Topic::Jobs.into(), partition: 6, first: Some(1), records: 1 }]);
+    assert_eq!(ack.written, [written(Topic::Jobs, 6, 1, 1)]);
     assert!(ack.append_time_us >= before.append_time_us);
     drop(log);
 
