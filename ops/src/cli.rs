@@ -56,6 +56,8 @@ pub enum Command {
     Doctor(commands::doctor::Doctor),
     /// Look at the contract: list, describe and validate events.
     Events(commands::events::Events),
+    /// Register the contract's schemas in a schema registry, or compare them with it.
+    Schemas(commands::schemas::Schemas),
     /// Write the completions of a shell to stdout.
     Completions(commands::completions::Completions),
 }

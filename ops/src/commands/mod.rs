@@ -15,6 +15,7 @@ pub mod generate;
 pub mod import;
 pub mod publish;
 pub mod run;
+pub mod schemas;
 mod shown;
 pub mod view;
 
@@ -33,6 +34,7 @@ pub fn run(cli: &Cli) -> Outcome {
         Command::Backtest(command) => backtest::run(command, cli.json),
         Command::Doctor(command) => doctor::run(command, cli.json),
         Command::Events(command) => events::run(command, cli.json),
+        Command::Schemas(command) => schemas::run(command, cli.json),
         Command::Completions(command) => completions::run(command),
     }
 }
