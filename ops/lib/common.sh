@@ -82,11 +82,13 @@ need_lints() {
     done
 }
 
-# Packages that compiling RocksDB and its bindings needs: a C++ compiler, and libclang with the headers of its compiler.
+# Packages that compiling needs: for RocksDB and its bindings a C++ compiler, and libclang with the headers of its compiler; OpenSSL's
+# headers for the client of schema registries.
 missing_for_build() {
     local missing=()
     { have cc && { have c++ || have g++; }; } || missing+=(g++)
     libclang_is_there || missing+=(libclang-dev)
+    [ -n "${OPENSSL_DIR:-}" ] || { have pkg-config && pkg-config --exists openssl; } || missing+=(pkg-config libssl-dev)
     printf '%s ' "${missing[@]}"
 }
 

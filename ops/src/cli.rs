@@ -68,6 +68,8 @@ pub enum Command {
     Topics(commands::topics::Topics),
     /// Look at the contract: list, describe and validate events.
     Events(commands::events::Events),
+    /// Register the contract's schemas in a schema registry, or compare them with it.
+    Schemas(commands::schemas::Schemas),
     /// Write the completions of a shell to stdout.
     Completions(commands::completions::Completions),
 }

@@ -19,6 +19,7 @@ pub mod mirror;
 pub mod project;
 pub mod publish;
 pub mod run;
+pub mod schemas;
 mod shown;
 pub mod tail;
 pub mod topics;
@@ -45,6 +46,7 @@ pub fn run(cli: &Cli) -> Outcome {
         Command::Leader(command) => leader::run(command, cli.json),
         Command::Topics(command) => topics::run(command, cli.json),
         Command::Events(command) => events::run(command, cli.json),
+        Command::Schemas(command) => schemas::run(command, cli.json),
         Command::Completions(command) => completions::run(command),
     }
 }
