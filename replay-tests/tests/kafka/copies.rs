@@ -6,7 +6,7 @@ use solyx_connectors::log::archive::{self, ArchiveLog};
 use solyx_connectors::log::embedded::{Durability, EmbeddedLog, EmbeddedOptions};
 use solyx_connectors::log::kafka::{FrameIds, KafkaLog, KafkaOptions};
 use solyx_connectors::log::mirror::mirror;
-use solyx_schemas::codec::{FRAME_LEN, frame_id};
+use solyx_schemas::codec::{Codec, FRAME_LEN, frame_id};
 use solyx_schemas::log::memory::MemoryLog;
 use solyx_schemas::log::{Log, LogError};
 use solyx_schemas::topics::Topic;
@@ -21,12 +21,16 @@ const SHIFT: u32 = 0x5358_0000 - 40;
 
 impl FrameIds for OtherIds {
     fn from_wire(&self, value: &mut [u8]) -> Result<(), LogError> {
-        exchange(value, |id| (40..400).contains(&id).then_some(id + SHIFT))
+        exchange(value, |id| (40..400).contains(&id).then_some(id + SHIFT).filter(|id| is_ours(*id)))
     }
 
     fn to_wire(&self, value: &mut [u8]) -> Result<(), LogError> {
-        exchange(value, |id| (0x5358_0001..0x5358_0100).contains(&id).then(|| id - SHIFT))
+        exchange(value, |id| is_ours(id).then(|| id - SHIFT))
     }
+}
+
+fn is_ours(id: u32) -> bool {
+    Codec::global().writer_schema(id).is_some()
 }
 
 fn exchange(value: &mut [u8], other: impl Fn(u32) -> Option<u32>) -> Result<(), LogError> {
@@ -51,7 +55,7 @@ fn a_run_copied_to_kafka_to_an_archive_and_back_has_the_same_chain_head() {
         .append(vec![
             bytes(Topic::Jobs, 0, b"garbage"),
             bytes(Topic::Jobs, 1, &broken),
-            bytes(Topic::Runs, 0, &[0, 0, 0, 0, 77, 1, 2]),
+            bytes(Topic::Runs, 0, &[0, 0, 0, 1, 77, 1, 2]),
             bytes(Topic::Usage, 0, &[0, 0, 0, 0, 41, 1, 2]),
         ])
         .unwrap();

@@ -61,6 +61,8 @@ pub(super) struct Stream {
     end_offset: Option<i64>,
     /// There is no record from `next_offset` to here: a fetch said so.
     clear_to: i64,
+    /// Nothing is fetched, but what was counted holds.
+    rests: bool,
 }
 
 impl Stream {
@@ -78,6 +80,7 @@ impl Stream {
             held_bytes: 0,
             end_offset: None,
             clear_to: 0,
+            rests: false,
         }
     }
 
@@ -181,6 +184,9 @@ impl Stream {
 
     /// The ordinal of a record at an offset that is committed and was not read before.
     pub fn ordinal_at(&mut self, shared: &Shared, offset: i64) -> Result<Option<u64>, LogError> {
+        if self.queue.is_none() && self.rests {
+            self.fetch(shared)?;
+        }
         let deadline = Instant::now() + ANSWER_MAX;
         while self.queue.is_some() {
             if let Some(found) = self.held.iter().find(|stored| stored.offset >= offset) {
@@ -200,8 +206,14 @@ impl Stream {
         Ok(None)
     }
 
-    /// Gives the topic-partition up: nothing more is fetched of it until somebody reads it.
+    /// Fetches nothing more for now, but remembers what was counted.
     pub fn rest(&mut self, shared: &Shared) {
+        self.give_up(shared);
+        self.rests = true;
+    }
+
+    /// Gives the topic-partition up: nothing more is fetched of it until somebody reads it.
+    fn give_up(&mut self, shared: &Shared) {
         if self.queue.take().is_some()
             && let Err(error) = shared.consumer.incremental_unassign(&self.list(None))
         {
@@ -236,7 +248,7 @@ impl Stream {
 
     /// Begins at a noted place, or at the first record.
     fn begin(&mut self, shared: &Shared, noted: Option<Entry>) -> Result<(), LogError> {
-        self.rest(shared);
+        self.give_up(shared);
         (self.next, self.next_offset) = noted.map_or((0, 0), |noted| (noted.ordinal, noted.offset));
         self.expected = noted;
         let end = self.stable_end(shared)?;
@@ -244,6 +256,12 @@ impl Stream {
             return self.begin_anew(shared, "it is shorter than it was");
         }
         self.end_offset = (end > self.next_offset).then_some(end);
+        self.fetch(shared)
+    }
+
+    /// Fetches from where counting stands.
+    fn fetch(&mut self, shared: &Shared) -> Result<(), LogError> {
+        self.rests = false;
         let mut queue =
             shared.consumer.split_partition_queue(&self.name, self.partition.cast_signed()).ok_or_else(|| {
                 LogError::new(

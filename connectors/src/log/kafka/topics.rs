@@ -21,6 +21,8 @@ use super::topic_name;
 use crate::log::heads::topic_names;
 
 const ADMIN_MAX: Duration = Duration::from_secs(30);
+/// How long the client's words on why nobody answers are waited for.
+const WORDS_MAX: Duration = Duration::from_millis(500);
 /// How long it is kept who led.
 const LEADER_RETENTION_MS: i64 = 86_400_000;
 
@@ -91,9 +93,12 @@ pub(super) fn existing(
     let doing = "asking the brokers for their topics";
     let begun = std::time::Instant::now();
     let metadata = consumer.fetch_metadata(None, timeout).map_err(|e| {
-        // The client's own words say why the brokers do not answer.
-        let _ = consumer.poll(Duration::ZERO);
+        // The client's own words, which come a moment later, say why the brokers do not answer.
         let context = consumer.context();
+        let heard = std::time::Instant::now();
+        while context.trouble_since(begun).is_none() && heard.elapsed() < WORDS_MAX {
+            let _ = consumer.poll(Duration::from_millis(20));
+        }
         let mut error = context.refused(doing).unwrap_or_else(|| log_error(doing, &e));
         if let Some(said) = context.trouble_since(begun) {
             error.detail = said;
