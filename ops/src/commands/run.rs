@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::json;
 use solyx_connectors::executor::SimulatedExecutor;
-use solyx_connectors::log::kafka::KafkaElection;
+use solyx_connectors::log::kafka::{self, KafkaElection};
 use solyx_runtime::{Ending, EngineOptions, Lockstep, Progress, RunEnd, RunOptions, RuntimeError, VirtualOptions};
 use solyx_schemas::events::Event;
 use solyx_schemas::ids::{CellId, SourceId};
@@ -93,6 +93,7 @@ pub fn run(command: &Run, json: bool) -> Outcome {
         match world::cluster(&command.log)? {
             None => solyx_runtime::run(&*log, &options, &stop, &mut tell),
             Some(cluster) => {
+                kafka::verify(&cluster)?;
                 let instance = command.instance.clone().unwrap_or_else(instance_name);
                 let election = KafkaElection::begin(&cluster, &instance)?;
                 solyx_runtime::run_elected(&*log, &options, &election, &stop, &mut tell)

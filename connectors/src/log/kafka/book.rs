@@ -132,7 +132,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let entry = |ordinal| Entry { ordinal, offset: ordinal as i64 * 2, fingerprint: 7 };
         let mut book = Book::open(dir.path(), "jobs", 0);
-        [8_192, 0, 4_096].map(|ordinal| book.note(entry(ordinal)));
+        for ordinal in [8_192, 0, 4_096] {
+            book.note(entry(ordinal));
+        }
         let path = dir.path().join("jobs-0.offsets");
         OpenOptions::new().append(true).open(&path).unwrap().write_all(&[1; 11]).unwrap();
         let mut again = Book::open(dir.path(), "jobs", 0);

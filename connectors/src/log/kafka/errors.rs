@@ -46,8 +46,13 @@ fn kind_of(code: Code) -> LogErrorKind {
         Code::Fatal | Code::InvalidTransactionalState | Code::ConcurrentTransactions | Code::State => {
             LogErrorKind::Restart
         }
+        // A broker that has just come back does not know its topics yet. One that was deleted stays unknown, and is waited
+        // for and shown; at the start it is named.
+        Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition => LogErrorKind::Retry,
         Code::AllBrokersDown
         | Code::BrokerTransportFailure
+        | Code::BrokerDestroy
+        | Code::DestroyBroker
         | Code::Resolve
         | Code::OperationTimedOut
         | Code::RequestTimedOut

@@ -473,7 +473,9 @@ mod tests {
     fn whoever_resigns_says_who_is_next() {
         let mut fold = Fold::default();
         fold.apply(0, 0, claim("a"));
-        ["a", "b", "c"].map(|name| fold.apply(1, 10, alive(name, (name == "a").then_some(0))));
+        for name in ["a", "b", "c"] {
+            fold.apply(1, 10, alive(name, (name == "a").then_some(0)));
+        }
         fold.apply(4, 20, Saying::Transfer { to: Some("c".to_owned()) });
         assert_eq!(fold.successor("a").as_deref(), Some("c"));
         fold.apply(5, 30, Saying::Resign { instance: "a".to_owned(), to: fold.successor("a") });

@@ -29,7 +29,7 @@ pub use self::config::{KafkaConfig, Mechanism, Protocol, Security};
 pub use self::ids::{FrameIds, LockIds};
 pub use self::leader::{Instance, KafkaElection, instances, transfer};
 pub use self::producer::Grouping;
-pub use self::topics::{Applied, TopicDifference, apply, diff};
+pub use self::topics::{Applied, TopicDifference, apply, diff, verify};
 
 use self::bell::Bell;
 use self::book::Book;
@@ -221,8 +221,7 @@ impl Log for KafkaLog {
             self.inner.serve()?;
             for (topic, partition, ordinal) in positions {
                 let mut stream = locked(self.inner.stream(*topic, *partition)?);
-                stream.go_to(&self.inner.shared, *ordinal)?;
-                if stream.fill_now(&self.inner.shared)? > *ordinal {
+                if stream.watch(&self.inner.shared, *ordinal)? > *ordinal {
                     return Ok(true);
                 }
             }

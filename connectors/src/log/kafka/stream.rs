@@ -138,8 +138,11 @@ impl Stream {
         Ok(self.next)
     }
 
-    /// Takes what has come, without waiting.
-    pub fn fill_now(&mut self, shared: &Shared) -> Result<u64, LogError> {
+    /// Takes what has come, without waiting and without giving up what is held: whoever waits beyond it may still read it.
+    pub fn watch(&mut self, shared: &Shared, ordinal: u64) -> Result<u64, LogError> {
+        if self.queue.is_none() || ordinal > self.next {
+            self.go_to(shared, ordinal)?;
+        }
         while self.pump(shared, false)? {}
         Ok(self.next)
     }

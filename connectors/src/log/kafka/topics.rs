@@ -23,6 +23,8 @@ use crate::log::heads::topic_names;
 const ADMIN_MAX: Duration = Duration::from_secs(30);
 /// How long the client's words on why nobody answers are waited for.
 const WORDS_MAX: Duration = Duration::from_millis(500);
+/// How long brokers may take to agree on new topics.
+const SETTLE_MAX: Duration = Duration::from_secs(15);
 /// How long it is kept who led.
 const LEADER_RETENTION_MS: i64 = 86_400_000;
 
@@ -150,6 +152,21 @@ pub fn diff(config: &KafkaConfig, partitions: &BTreeMap<Topic, u32>) -> Result<V
     Session::open(config)?.diff(partitions)
 }
 
+/// An error that names the settings in which topics that are there are not as they have to be; partitions are the cell's affair.
+pub fn verify(config: &KafkaConfig) -> Result<(), LogError> {
+    let differences = diff(config, &BTreeMap::new())?;
+    let wrong: Vec<String> = differences
+        .iter()
+        .filter(|d| d.setting != "partitions" && d.setting != "replication.factor")
+        .map(|d| format!("{} {}: found {}, expected {}", d.topic, d.setting, d.found, d.expected))
+        .collect();
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    let hint = "change them by hand, `solyx topics diff` shows all; nothing of that is ever changed by itself";
+    Err(LogError::new(LogErrorKind::Stop, "topics are not set as they have to be", wrong.join("; "), hint))
+}
+
 /// Creates what is missing; what is there stays as it is.
 pub fn apply(config: &KafkaConfig, partitions: &BTreeMap<Topic, u32>) -> Result<Applied, LogError> {
     let session = Session::open(config)?;
@@ -158,7 +175,17 @@ pub fn apply(config: &KafkaConfig, partitions: &BTreeMap<Topic, u32>) -> Result<
     let missing: Vec<Wanted> = wanted.into_iter().filter(|topic| !found.topics.contains_key(&topic.name)).collect();
     let created = session.create(&missing)?;
     let present = all(config, partitions).len() - created.len();
-    Ok(Applied { created, present, differences: session.diff(partitions)? })
+    // Every broker knows a new topic's settings a little later, too.
+    let begun = std::time::Instant::now();
+    let differences = loop {
+        let differences = session.diff(partitions)?;
+        let of_new = differences.iter().any(|d| created.contains(&d.topic));
+        if !of_new || begun.elapsed() > SETTLE_MAX {
+            break differences;
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    };
+    Ok(Applied { created, present, differences })
 }
 
 /// A connection for administration.
