@@ -1,7 +1,9 @@
 //! A row of an archive file: one record of the log, its body copied as it is.
 
+use std::borrow::Cow;
+
 use serde_json::Value;
-use solyx_schemas::codec::FRAME_LEN;
+use solyx_schemas::codec::{Codec, FRAME_LEN};
 use solyx_schemas::log::{Record, StoredRecord};
 use solyx_schemas::topics::TopicName;
 
@@ -30,7 +32,11 @@ pub(super) fn write_row(stored: &StoredRecord, branch: usize, set: &SchemaSet, o
         }
     }
     write_long(0, out);
-    let (id, body) = unframe(&record.value);
+    let is_bytes = branch == set.bytes_branch();
+    // What does not decode is kept as it was written, since it is hashed so.
+    let as_written = is_bytes && stored.wire_id.is_some() && Codec::global().decode_record(record).is_err();
+    let value = if as_written { stored.written_value() } else { Cow::Borrowed(&record.value[..]) };
+    let (id, body) = unframe(&value);
     match id {
         None => write_long(0, out),
         Some(id) => {
@@ -39,7 +45,7 @@ pub(super) fn write_row(stored: &StoredRecord, branch: usize, set: &SchemaSet, o
         }
     }
     write_long(branch as i64, out);
-    if branch == set.bytes_branch() {
+    if is_bytes {
         write_bytes(body, out);
     } else {
         out.extend_from_slice(body);
