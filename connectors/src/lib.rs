@@ -6,3 +6,4 @@ pub mod fleet;
 pub mod generate;
 pub mod import;
 pub mod log;
+pub mod registry;

@@ -56,6 +56,10 @@ pub enum Command {
     Doctor(commands::doctor::Doctor),
     /// Carry out decisions in real time, in a simulated world.
     Execute(commands::execute::Execute),
+    /// Copy a log to another kind of log.
+    Mirror(commands::mirror::Mirror),
+    /// Show the records of a topic, decoded.
+    Tail(commands::tail::Tail),
     /// Keep views up to date while an engine runs.
     Project(commands::project::Project),
     /// Show which engine leads, or hand over to another one.

@@ -55,7 +55,7 @@ pub fn cluster(dir: &Path) -> Result<Option<KafkaConfig>, Failure> {
 /// The log on a cluster, when the world's directory names one.
 fn on_kafka(dir: &Path, grouping: Grouping) -> Result<Option<Arc<dyn Log>>, Failure> {
     let Some(config) = cluster(dir)? else { return Ok(None) };
-    let options = KafkaOptions { grouping, ..KafkaOptions::new(config, Some(&dir.join("offsets"))) };
+    let options = KafkaOptions { grouping, ..KafkaOptions::new(config, Some(&dir.join("offsets")))? };
     Ok(Some(KafkaLog::open(options)?))
 }
 

@@ -16,10 +16,21 @@ use crate::units::{TimeUs, parse_time, rfc3339};
 
 /// The lock file: schema ids without a registry.
 pub const REGISTRY_LOCK: &str = include_str!("../registry.lock");
+/// The first schema id of the lock file; the two high bytes are "SX". A registry counts its ids up from 1 and does not come this far,
+/// so that a value copied from Kafka with its registry's id can never be taken for another schema: the id is unknown here.
+pub const LOCK_ID_FIRST: u32 = 0x5358_0001;
 /// Bytes before the Avro body.
 pub const FRAME_LEN: usize = 5;
 /// The largest value of a record; larger ones are refused when written and do not count when read.
 pub const VALUE_LEN_MAX: usize = 8 << 20;
+
+/// The schema id in a value's frame, if it has one.
+pub fn frame_id(value: &[u8]) -> Option<u32> {
+    match value.first_chunk::<FRAME_LEN>()? {
+        [0, id @ ..] => Some(u32::from_be_bytes(*id)),
+        _ => None,
+    }
+}
 
 /// Why bytes are not an event.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -33,6 +44,9 @@ pub enum DecodeError {
     /// The id is not in the lock file or registry.
     #[error("schema id {0} is unknown, expected one of the registry's")]
     UnknownSchema(u32),
+    /// As it was found where its schema id is known.
+    #[error("{0}")]
+    Recorded(String),
     /// The body is not what its schema says.
     #[error("the body is not a {name}: {detail}")]
     Body {
@@ -66,6 +80,7 @@ pub struct Decoded {
 struct WriterSchema {
     type_index: usize,
     hash: Hash32,
+    avsc: &'static str,
     /// Its shape, when it is not today's.
     earlier: Option<RecordShape>,
 }
@@ -74,6 +89,21 @@ struct WriterSchema {
 struct TypeCodec {
     id: u32,
     hash: Hash32,
+}
+
+/// A schema that this build reads.
+#[derive(Clone, Copy, Debug)]
+pub struct KnownSchema {
+    /// Schema id of the lock file.
+    pub id: u32,
+    /// Full name of the record type.
+    pub name: &'static str,
+    /// Canonical hash.
+    pub hash: Hash32,
+    /// Text of the schema file.
+    pub avsc: &'static str,
+    /// Whether events are written with it today.
+    pub is_today: bool,
 }
 
 /// Encodes and decodes every event.
@@ -135,7 +165,7 @@ impl Codec {
                 let earlier = (avsc != event_type.avsc).then(|| {
                     RecordShape::parse(avsc).expect("schema files are part of this build and its tests parse them")
                 });
-                by_id.insert(line.id, WriterSchema { type_index, hash, earlier });
+                by_id.insert(line.id, WriterSchema { type_index, hash, avsc, earlier });
                 current = Some(TypeCodec { id: line.id, hash });
             }
             types.push(current.unwrap_or_else(|| {
@@ -157,6 +187,18 @@ impl Codec {
     /// The record name and canonical schema hash of a framing id.
     pub fn writer_schema(&self, id: u32) -> Option<(&'static str, Hash32)> {
         self.by_id.get(&id).map(|w| (EVENT_TYPES[w.type_index].name, w.hash))
+    }
+
+    /// Every schema that this build reads, by id.
+    pub fn schemas(&self) -> impl Iterator<Item = KnownSchema> {
+        let mut ids: Vec<&u32> = self.by_id.keys().collect();
+        ids.sort_unstable();
+        ids.into_iter().map(|id| {
+            let writer = &self.by_id[id];
+            let name = EVENT_TYPES[writer.type_index].name;
+            let is_today = self.types[writer.type_index].id == *id;
+            KnownSchema { id: *id, name, hash: writer.hash, avsc: writer.avsc, is_today }
+        })
     }
 
     /// The framed value of an event: the same event gives the same bytes.

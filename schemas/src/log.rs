@@ -7,8 +7,10 @@
 pub mod memory;
 mod scan;
 
+use std::borrow::Cow;
 use std::time::Instant;
 
+use crate::codec::FRAME_LEN;
 pub use crate::log::scan::{SCAN_LIMIT, Scan};
 use crate::topics::TopicName;
 
@@ -51,6 +53,22 @@ pub struct StoredRecord {
     pub append_time_us: i64,
     /// The record.
     pub record: Record,
+    /// The schema id in its frame as it was written, where the log's ids are not those of the lock file and it was exchanged.
+    pub wire_id: Option<u32>,
+}
+
+impl StoredRecord {
+    /// The value as it was written: what is hashed of a record that does not decode, and what is copied of it.
+    pub fn written_value(&self) -> Cow<'_, [u8]> {
+        match self.wire_id {
+            Some(id) if self.record.value.len() >= FRAME_LEN => {
+                let mut value = self.record.value.clone();
+                value[1..FRAME_LEN].copy_from_slice(&id.to_be_bytes());
+                Cow::Owned(value)
+            }
+            _ => Cow::Borrowed(&self.record.value),
+        }
+    }
 }
 
 /// Bounds of one read. At least one record is returned when there is one.

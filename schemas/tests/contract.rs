@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use apache_avro::Schema;
 use serde_json::Value;
-use solyx_schemas::codec::{Codec, parse_lock};
+use solyx_schemas::codec::{Codec, LOCK_ID_FIRST, parse_lock};
 use solyx_schemas::describe::describe;
 use solyx_schemas::events::{EVENT_TYPES, Event, Stamp, event_type};
 use solyx_schemas::hash::schema_hash;
@@ -33,7 +33,7 @@ fn every_schema_file_says_what_its_struct_says() {
             let lock = parse_lock(&lock_text).unwrap();
             let versions = lock.iter().filter(|l| l.subject == event_type.name);
             if !versions.clone().any(|l| l.hash == hash) {
-                let id = lock.iter().map(|l| l.id).max().unwrap_or(0) + 1;
+                let id = lock.iter().map(|l| l.id + 1).max().unwrap_or(LOCK_ID_FIRST);
                 let version = versions.map(|l| l.version).max().unwrap_or(0) + 1;
                 lock_text += &format!("{id} {} {version} {hash}\n", event_type.name);
             }

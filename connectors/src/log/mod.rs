@@ -5,3 +5,4 @@ pub mod archive;
 pub mod embedded;
 pub mod kafka;
 mod heads;
+pub mod mirror;

@@ -1,11 +1,13 @@
 //! One epoch through the kernel: the same way when it is made, when it is made again after a restart, and in an audit.
 
 use solyx_kernel::{Closed, EPOCH_SKIPPED_MAX, Kernel, OpenEpoch, Seen};
-use solyx_schemas::codec::{Codec, DecodeError, Decoded, FRAME_LEN};
+use std::borrow::Cow;
+
+use solyx_schemas::codec::{Codec, DecodeError, Decoded, frame_id};
 use solyx_schemas::epochs::{EpochBatch, InputRecord, Position, RawEpoch};
 use solyx_schemas::events::Event;
 use solyx_schemas::events::decisions::SkipReason;
-use solyx_schemas::log::{Log, Record};
+use solyx_schemas::log::{Log, Record, StoredRecord};
 use solyx_schemas::topics::{Topic, TopicName};
 
 use crate::error::RuntimeError;
@@ -44,7 +46,7 @@ pub fn next_epoch(
     while epoch.skipped_so_far() < EPOCH_SKIPPED_MAX {
         let Some((position, stored)) = intake.next(log, &mut quota)? else { break };
         let decoded = Codec::global().decode_record(&stored.record);
-        inputs.push(take(&mut epoch, ids, position, &stored.record, decoded, None)?);
+        inputs.push(take(&mut epoch, ids, position, &stored, decoded, None)?);
     }
     Ok(close(epoch, log, inputs))
 }
@@ -70,17 +72,23 @@ pub fn recorded_epoch(
     epoch.written_by(&raw.record.engine_version, skipped_as_recorded(raw));
     let mut inputs = Vec::with_capacity(raw.inputs.len());
     for input in &raw.inputs {
-        let record = &input.stored.record;
-        let decoded = match (input.skipped, frame_id(&record.value)) {
+        let decoded = match (input.skipped, frame_id(&input.stored.written_value())) {
             (Some(SkipReason::UnknownSchema), Some(id)) => Err(DecodeError::UnknownSchema(id)),
-            _ => Codec::global().decode_record(record),
+            (Some(SkipReason::Undecodable), _) => {
+                Codec::global().decode_record(&input.stored.record).map_err(|error| match error {
+                    // Its schema id means something where it was written, and nothing here.
+                    DecodeError::UnknownSchema(_) => DecodeError::Recorded(words_of(raw, input.position)),
+                    error => error,
+                })
+            }
+            _ => Codec::global().decode_record(&input.stored.record),
         };
         let as_recorded = (duplicates == Duplicates::AsRecorded).then_some(match input.skipped {
             Some(SkipReason::Duplicate) => Seen::Duplicate,
             Some(SkipReason::Conflict) => Seen::Conflict,
             _ => Seen::New,
         });
-        inputs.push(take(&mut epoch, ids, input.position, record, decoded, as_recorded)?);
+        inputs.push(take(&mut epoch, ids, input.position, &input.stored, decoded, as_recorded)?);
     }
     Ok(close(epoch, log, inputs))
 }
@@ -99,24 +107,24 @@ fn skipped_as_recorded(raw: &RawEpoch) -> impl Iterator<Item = (Position, SkipRe
     })
 }
 
-fn frame_id(value: &[u8]) -> Option<u32> {
-    match value.first_chunk::<FRAME_LEN>()? {
-        [0, id @ ..] => Some(u32::from_be_bytes(*id)),
-        _ => None,
-    }
+/// Why a record does not count, in the words that the quarantine has.
+fn words_of(raw: &RawEpoch, position: Position) -> String {
+    skipped_as_recorded(raw).find(|(of, ..)| *of == position).map(|(_, _, words)| words).unwrap_or_default()
 }
 
 fn take(
     epoch: &mut OpenEpoch<'_>,
     ids: &mut IdIndex,
     position: Position,
-    record: &Record,
+    stored: &StoredRecord,
     decoded: Result<Decoded, DecodeError>,
     as_recorded: Option<Seen>,
 ) -> Result<InputRecord, RuntimeError> {
     let mut claim = None;
     let mut failed = None;
-    let counts = epoch.take(position, &record.key, &record.value, decoded.as_ref(), || {
+    let record = &stored.record;
+    let value = if decoded.is_ok() { Cow::Borrowed(&record.value[..]) } else { stored.written_value() };
+    let counts = epoch.take(position, &record.key, &value, decoded.as_ref(), || {
         if let Some(seen) = as_recorded {
             return seen;
         }

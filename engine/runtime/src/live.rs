@@ -146,8 +146,10 @@ impl<'r> Live<'r> {
             }
             let began = Instant::now();
             let producer = self.log.producer(&producer_name(&self.options.engine.cell))?;
+            let fenced = Instant::now();
             let engine = follower.lead(producer, None)?;
             tracing::info!(
+                fencing_ms = (fenced - began).as_millis() as u64,
                 next_epoch = engine.kernel().next_epoch(),
                 took_ms = began.elapsed().as_millis() as u64,
                 "this engine leads"

@@ -23,6 +23,11 @@ need_python() {
     have python3 || need_packages python3
 }
 
+# Its words on stderr, without the colours that it sets and resets even for nobody.
+maven() {
+    mvn -B -q "$@" 2>&1 | sed $'s/\e\\[[0-9;]*m//g' >&2
+}
+
 # Whether DIR holds the jars of the list and nothing else; says of each jar what is wrong with it.
 jars_are_right() {
     local names extra bad
@@ -44,11 +49,11 @@ need_kafka_jars() {
         step "fetching Apache Kafka $KAFKA_VERSION from Maven Central" "54 MB, under a minute"
         mkdir -p "$(dirname "$KAFKA_JARS")"
         fresh=$(mktemp -d "$KAFKA_JARS.XXXXXX")
-        mvn -B -q -Dstyle.color=never -f "$KAFKA_LIB/pom.xml" org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies \
-            -DoutputDirectory="$fresh" >&2 \
+        maven -f "$KAFKA_LIB/pom.xml" org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies \
+            -DoutputDirectory="$fresh" \
             || { rm -rf "$fresh"; fail 3 "Apache Kafka could not be fetched" "mvn said the above" "it needs https://repo.maven.apache.org, or a mirror in ~/.m2/settings.xml"; }
-        rm -rf "$KAFKA_JARS"
-        mv "$fresh" "$KAFKA_JARS"
+        # Another command may have been first.
+        mv -T "$fresh" "$KAFKA_JARS" 2> /dev/null || rm -rf "$fresh"
     fi
     wrong=$(jars_are_right "$KAFKA_JARS") \
         || fail 3 "a jar of Apache Kafka is not the one that is pinned" "in $KAFKA_JARS: ${wrong//$'\n'/; }" \

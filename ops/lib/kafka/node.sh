@@ -2,7 +2,7 @@
 # Brokers as processes: format, start, wait until they answer, stop.
 
 START_DEADLINE_S=60
-STOP_DEADLINE_S=20
+STOP_DEADLINE_S=12
 
 # Formats the nodes that have no data yet, at the same time.
 format_nodes() {

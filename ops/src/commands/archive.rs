@@ -6,7 +6,6 @@ use clap::{Args, Subcommand};
 use indicatif::ProgressBar;
 use serde::Serialize;
 use solyx_connectors::log::archive::{self, ArchiveLog};
-use solyx_connectors::log::embedded::{Durability, EmbeddedLog, EmbeddedOptions};
 
 use crate::failure::{Exit, Outcome};
 use crate::{output, progress, world};
@@ -58,8 +57,7 @@ pub fn run(command: &Archive, json: bool) -> Outcome {
         }
         What::Import(Both { log, archive }) => {
             let partitions = Some(ArchiveLog::open(archive)?.partition_counts());
-            let options = EmbeddedOptions { durability: Durability::EveryN(1_000), partitions };
-            let log = EmbeddedLog::open(&log.join("log"), options)?;
+            let log = world::writer_with(log, false, partitions)?;
             let done = archive::import(archive, &*log, &tell)?;
             say(&bar, &done, &format!("{} records written, {} were there", done.records, done.present), json);
         }
@@ -81,7 +79,8 @@ pub fn run(command: &Archive, json: bool) -> Outcome {
     Ok(Exit::Good)
 }
 
-fn follow(bar: &ProgressBar) -> impl Fn(u64, u64) + Sync + use<> {
+/// Shows how far a copy is.
+pub fn follow(bar: &ProgressBar) -> impl Fn(u64, u64) + Sync + use<> {
     let bar = bar.clone();
     move |done, total| {
         bar.set_length(total);

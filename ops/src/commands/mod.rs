@@ -15,10 +15,12 @@ pub mod explain;
 pub mod generate;
 pub mod import;
 pub mod leader;
+pub mod mirror;
 pub mod project;
 pub mod publish;
 pub mod run;
 mod shown;
+pub mod tail;
 pub mod topics;
 pub mod view;
 
@@ -37,6 +39,8 @@ pub fn run(cli: &Cli) -> Outcome {
         Command::Backtest(command) => backtest::run(command, cli.json),
         Command::Doctor(command) => doctor::run(command, cli.json),
         Command::Execute(command) => execute::run(command, cli.json),
+        Command::Mirror(command) => mirror::run(command, cli.json),
+        Command::Tail(command) => tail::run(command, cli.json),
         Command::Project(command) => project::run(command, cli.json),
         Command::Leader(command) => leader::run(command, cli.json),
         Command::Topics(command) => topics::run(command, cli.json),

@@ -5,7 +5,7 @@
 //! there. The reader judges nothing: what does not count stands in the epoch record.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::codec::Codec;
 use crate::epochs::frontier::{Frontier, Positions, RecordPlace};
@@ -16,6 +16,9 @@ use crate::events::decisions::{EpochCommitted, InputRange, SkipReason};
 use crate::hash::Hash32;
 use crate::log::{Log, LogError, SCAN_LIMIT, StoredRecord};
 use crate::topics::{Topic, TopicName};
+
+/// How long an epoch's inputs may show after its record before the log is asked for them.
+const LATE_MAX: Duration = Duration::from_millis(100);
 
 /// Why history cannot be read on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -352,7 +355,7 @@ impl<'a> EpochReader<'a> {
         }
         while (queue.next as i64) < range.next_ordinal {
             if queue.ahead.is_empty() {
-                queue.ahead.extend(self.log.read(topic.into(), partition, queue.next, SCAN_LIMIT)?);
+                queue.ahead.extend(taken(self.log, topic.into(), partition, queue.next)?);
             }
             let Some(stored) = queue.ahead.pop_front() else {
                 let detail =
@@ -368,6 +371,19 @@ impl<'a> EpochReader<'a> {
         }
         Ok(())
     }
+}
+
+/// Records that an epoch took. They were there before its record was, but a log that fetches its topics apart may show them
+/// after it: only one that has looked anew lacks them.
+fn taken(log: &dyn Log, topic: TopicName, partition: u32, from: u64) -> Result<Vec<StoredRecord>, LogError> {
+    let records = log.read(topic, partition, from, SCAN_LIMIT)?;
+    if !records.is_empty() {
+        return Ok(records);
+    }
+    if !log.wait(&[(topic, partition, from)], Instant::now() + LATE_MAX)? {
+        log.look_up()?;
+    }
+    log.read(topic, partition, from, SCAN_LIMIT)
 }
 
 impl Iterator for EpochReader<'_> {

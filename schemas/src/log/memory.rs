@@ -255,7 +255,7 @@ impl Producer for MemoryProducer {
                 let stored = state.records.entry((record.topic, record.partition)).or_default();
                 let ordinal = stored.len() as u64;
                 let append_time_us = ack.append_time_us;
-                stored.push(StoredRecord { ordinal, offset: ordinal as i64, append_time_us, record });
+                stored.push(StoredRecord { ordinal, offset: ordinal as i64, append_time_us, record, wire_id: None });
             }
             state.appends += 1;
             self.log.shared.grown.notify_all();

@@ -16,7 +16,7 @@ mod schemas;
 mod verify;
 
 pub use export::{Exported, export};
-pub use import::{Imported, import};
+pub use import::import;
 pub use manifest::{HashedFile, MANIFEST, MANIFEST_HASH, Manifest, REGISTRY, RecordFile};
 pub use read::ArchiveLog;
 pub use verify::{Problem, Verified, verify};
@@ -27,7 +27,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::heads::locked;
 
 /// How far long work has come; called from several threads, about once in some thousand records.
-pub type Progress<'a> = &'a (dyn Fn(u64, u64) + Sync);
+pub use crate::log::mirror::Progress;
 
 /// The most threads that work on one archive.
 const THREADS_MAX: usize = 8;

@@ -110,7 +110,7 @@ impl RowReader {
         }
         value.extend_from_slice(body);
         let record = Record { topic, partition, key, value, headers };
-        let stored = StoredRecord { ordinal, offset: ordinal as i64, append_time_us, record };
+        let stored = StoredRecord { ordinal, offset: ordinal as i64, append_time_us, record, wire_id: None };
         Some(Row { stored, framing_id, branch: (!is_bytes).then_some(branch) })
     }
 }

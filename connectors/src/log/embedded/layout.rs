@@ -132,7 +132,7 @@ pub(super) fn read_value(bytes: &[u8], topic: TopicName, partition: u32, ordinal
         headers.push((name, read_bytes(&mut input)?.to_vec()));
     }
     let record = Record { topic, partition, key, value: input.to_vec(), headers };
-    Some(StoredRecord { ordinal, offset: ordinal as i64, append_time_us, record })
+    Some(StoredRecord { ordinal, offset: ordinal as i64, append_time_us, record, wire_id: None })
 }
 
 /// The append time of a value.

@@ -7,11 +7,13 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use rdkafka::ClientConfig;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use solyx_schemas::log::{LogError, LogErrorKind};
 
+use crate::registry::RegistryConfig;
+
 /// A cluster and what is ours on it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KafkaConfig {
     /// `host:port` of some brokers, comma separated.
@@ -28,16 +30,19 @@ pub struct KafkaConfig {
     /// Time after which the broker ends a transaction whose writer is silent, ms. Readers may wait for that long.
     #[serde(default = "default_transaction_timeout_ms")]
     pub transaction_timeout_ms: u32,
+    /// What the names of producers and groups begin with behind the prefix, where rights go by name; by default the user.
+    #[serde(default)]
+    pub principal: Option<String>,
     /// Transport and identity.
     #[serde(default)]
     pub security: Security,
     /// Where schema ids come from; without it from the lock file.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub registry: Option<toml::Table>,
+    #[serde(default)]
+    pub registry: Option<RegistryConfig>,
 }
 
 /// Transport and identity.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Security {
     /// `PLAINTEXT`, `SSL`, `SASL_PLAINTEXT` or `SASL_SSL`.
@@ -65,7 +70,7 @@ pub struct Security {
 }
 
 /// How bytes travel and who asks for a name.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Protocol {
     /// Neither encrypted nor authenticated.
@@ -80,7 +85,7 @@ pub enum Protocol {
 }
 
 /// A SASL mechanism.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 pub enum Mechanism {
     /// Password in the clear; over TLS only.
     #[serde(rename = "PLAIN")]
@@ -117,6 +122,7 @@ impl KafkaConfig {
             replication: one(),
             min_insync_replicas: one(),
             transaction_timeout_ms: default_transaction_timeout_ms(),
+            principal: None,
             security: Security::default(),
             registry: None,
         }
@@ -135,7 +141,8 @@ impl KafkaConfig {
         let text = std::fs::read_to_string(path).map_err(|e| refused(e.to_string()))?;
         let config: Self = toml::from_str(&text).map_err(|e| refused(e.to_string().trim().to_owned()))?;
         config.check().map_err(refused)?;
-        Ok(config)
+        let dir = path.parent().unwrap_or(Path::new(""));
+        Ok(Self { registry: config.registry.map(|registry| registry.relative_to(dir)), ..config })
     }
 
     fn check(&self) -> Result<(), String> {
@@ -154,6 +161,14 @@ impl KafkaConfig {
             ));
         }
         Ok(())
+    }
+
+    /// The name of a producer or group behind the prefix: it begins with who asks for it.
+    pub(super) fn writer(&self, name: &str) -> String {
+        match self.principal.as_ref().or(self.security.username.as_ref()) {
+            Some(principal) if !name.starts_with(principal.as_str()) => format!("{principal}-{name}"),
+            _ => name.to_owned(),
+        }
     }
 
     /// What every client of ours is made with.

@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use solyx_schemas::log::{Log, LogError, LogErrorKind, Producer, ReadLimit, StoredRecord};
 use solyx_schemas::topics::TopicName;
 
@@ -35,7 +36,7 @@ use self::book::Book;
 use self::client::Context;
 use self::errors::log_error;
 use self::producer::KafkaProducer;
-use self::stream::{Shared, Stream};
+use self::stream::{ANSWER_MAX, Shared, Stream};
 use crate::log::heads::{Slots, locked};
 
 /// How long brokers may take to say what topics there are.
@@ -58,9 +59,10 @@ pub struct KafkaOptions {
 }
 
 impl KafkaOptions {
-    /// A cluster, with the lock file's schema ids and a transaction for each append.
-    pub fn new(config: KafkaConfig, dir: Option<&Path>) -> Self {
-        Self { config, dir: dir.map(Path::to_owned), check_crcs: false, grouping: Grouping::Each, ids: Arc::new(LockIds) }
+    /// A cluster, with the schema ids of its registry if it has one, and a transaction for each append.
+    pub fn new(config: KafkaConfig, dir: Option<&Path>) -> Result<Self, LogError> {
+        let ids = ids::of(&config, dir)?;
+        Ok(Self { config, dir: dir.map(Path::to_owned), check_crcs: false, grouping: Grouping::Each, ids })
     }
 }
 
@@ -94,7 +96,8 @@ impl KafkaLog {
                 Mutex::new(Stream::new(topic, name, partition, book))
             })
             .collect();
-        let shared = Shared { consumer: Arc::new(consumer), bell: Arc::new(Bell::default()), ids };
+        let asker = self::consumer(&config, false)?;
+        let shared = Shared { consumer: Arc::new(consumer), asker, bell: Arc::new(Bell::default()), ids };
         Ok(Arc::new(Self { inner: Arc::new(Inner { config, grouping, slots, shared, streams }) }))
     }
 }
@@ -108,7 +111,7 @@ fn consumer(config: &KafkaConfig, check_crcs: bool) -> Result<BaseConsumer<Conte
     let mut client: ClientConfig = config.client()?;
     client
         // The client wants a name though no group is joined and nothing is committed to it.
-        .set("group.id", format!("{}.reader", config.prefix))
+        .set("group.id", format!("{}.{}", config.prefix, config.writer("reader")))
         .set("isolation.level", "read_committed")
         .set("enable.auto.commit", "false")
         .set("enable.auto.offset.store", "false")
@@ -147,11 +150,30 @@ impl Inner {
                 tracing::info!(%error, "the cluster is waited for");
             }
         }
+        // The other client has nothing to say but through its answers; its tokens are renewed here.
+        let _ = self.shared.asker.poll(Duration::ZERO);
         self.shared.consumer.context().refused("reading from the cluster").map_or(Ok(()), Err)
     }
 
     fn look_up(&self) -> Result<(), LogError> {
-        self.streams.iter().try_for_each(|stream| locked(stream).look_up(&self.shared))
+        // Nobody reads until it is settled where fetching goes on.
+        let mut streams: Vec<_> = self.streams.iter().map(locked).collect();
+        let mut again = TopicPartitionList::new();
+        for stream in &mut streams {
+            if let Some((name, partition, offset)) = stream.look_up(&self.shared)? {
+                again
+                    .add_partition_offset(name, partition, Offset::Offset(offset))
+                    .map_err(|e| log_error("looking where topics end", &e))?;
+            }
+        }
+        if again.count() == 0 {
+            return Ok(());
+        }
+        let sought = self.shared.consumer.seek_partitions(again, ANSWER_MAX);
+        let sought = sought.map_err(|e| log_error("looking where topics end", &e))?;
+        sought.elements().iter().try_for_each(|element| {
+            element.error().map_err(|e| log_error(&format!("looking where {} ends", element.topic()), &e))
+        })
     }
 }
 
@@ -212,8 +234,16 @@ impl Log for KafkaLog {
     }
 
     fn producer(&self, name: &str) -> Result<Box<dyn Producer>, LogError> {
+        let began = Instant::now();
         let producer = KafkaProducer::begin(Arc::clone(&self.inner), name)?;
+        let fenced = Instant::now();
         self.inner.look_up()?;
+        tracing::debug!(
+            name,
+            fencing_ms = (fenced - began).as_millis() as u64,
+            looking_up_ms = fenced.elapsed().as_millis() as u64,
+            "a producer begins"
+        );
         Ok(Box::new(producer))
     }
 }

@@ -15,7 +15,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
 use rdkafka::{ClientContext, Message};
-use solyx_schemas::codec::VALUE_LEN_MAX;
+use solyx_schemas::codec::{Codec, VALUE_LEN_MAX};
 use solyx_schemas::log::{Ack, LogError, LogErrorKind, Producer, Record, Written};
 use solyx_schemas::topics::TopicName;
 
@@ -133,10 +133,11 @@ impl KafkaProducer {
     /// Fences whoever wrote under this name, and waits until what that one began is ended.
     pub fn begin(inner: Arc<Inner>, name: &str) -> Result<Self, LogError> {
         let config = &inner.config;
+        let id = format!("{}.{}", config.prefix, config.writer(name));
         let timeout_ms = config.transaction_timeout_ms;
         let mut client = config.client()?;
         client
-            .set("transactional.id", format!("{}.{name}", config.prefix))
+            .set("transactional.id", &id)
             .set("transaction.timeout.ms", timeout_ms.to_string())
             .set("message.timeout.ms", (timeout_ms * 9 / 10).to_string())
             .set("enable.idempotence", "true")
@@ -150,7 +151,7 @@ impl KafkaProducer {
         let context = Deliveries { context: Context::new(config.security.clone()), sender };
         let producer: ThreadedProducer<Deliveries> =
             client.create_with_context(context).map_err(|e| log_error("making a producer", &e))?;
-        fence(&producer, &format!("fencing earlier writers of {}.{name}", config.prefix))?;
+        fence(&producer, &format!("fencing earlier writers of {id}"))?;
         let timeout = Duration::from_millis(timeout_ms.into());
         let grouping = inner.grouping;
         let tails = BTreeMap::new();
@@ -228,7 +229,10 @@ impl KafkaProducer {
             let name = &self.inner.name(record.topic);
             value.clear();
             value.extend_from_slice(&record.value);
-            self.inner.shared.ids.to_wire(&mut value)?;
+            // What does not decode is hashed as it is written, and so is written as it is.
+            if self.inner.shared.ids.differ() && Codec::global().decode_record(record).is_ok() {
+                self.inner.shared.ids.to_wire(&mut value)?;
+            }
             let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
             for (key, value) in &record.headers {
                 headers = headers.insert(Header { key, value: Some(value) });

@@ -14,6 +14,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Headers};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use solyx_schemas::codec::frame_id;
 use solyx_schemas::log::{LogError, LogErrorKind, ReadLimit, Record, StoredRecord};
 use solyx_schemas::topics::TopicName;
 
@@ -28,11 +29,14 @@ const HELD: ReadLimit = ReadLimit { records: 8_192, bytes: 8 << 20 };
 /// How far ahead it is quicker to read over records than to go to another place.
 const READ_OVER_MAX: u64 = 20_000;
 /// How long a broker may take to answer before the reader is told to try again.
-const ANSWER_MAX: Duration = Duration::from_secs(10);
+pub(super) const ANSWER_MAX: Duration = Duration::from_secs(10);
 
 /// What a stream needs of the log that it belongs to.
 pub(super) struct Shared {
     pub consumer: Arc<BaseConsumer<Context>>,
+    /// Asks where topics end. A broker answers a connection in order, so that a question on the consumer's own would wait
+    /// behind its fetch.
+    pub asker: BaseConsumer<Context>,
     pub bell: Arc<Bell>,
     pub ids: Arc<dyn FrameIds>,
 }
@@ -147,33 +151,32 @@ impl Stream {
             if !taken.is_empty() && (taken.len() >= limit.records || bytes > limit.bytes) {
                 break;
             }
+            let before = frame_id(&stored.record.value);
             match shared.ids.from_wire(&mut stored.record.value) {
                 Err(error) if taken.is_empty() => return Err(error),
                 Err(_) => break,
-                Ok(()) => taken.extend(self.pop()),
+                Ok(()) => {
+                    stored.wire_id = before.filter(|_| frame_id(&stored.record.value) != before);
+                    taken.extend(self.pop());
+                }
             }
         }
         Ok(taken)
     }
 
     /// Looks anew where the topic-partition ends; whatever is committed by now will be read before its end is said to be
-    /// reached. A topic-partition that nobody reads is asked when somebody does.
-    pub fn look_up(&mut self, shared: &Shared) -> Result<(), LogError> {
+    /// reached. Where to fetch from again, if that is not known already: a fetch under way may say that it found the end of
+    /// before. A topic-partition that nobody reads is asked when somebody does.
+    pub fn look_up(&mut self, shared: &Shared) -> Result<Option<(&str, i32, i64)>, LogError> {
         if self.queue.is_none() {
-            return Ok(());
+            return Ok(None);
         }
-        self.end_offset = None;
         let end = self.stable_end(shared)?;
-        if end > self.next_offset.max(self.clear_to) {
-            // A fetch under way may say that it found the end of before: it is given up.
-            let partition = self.partition.cast_signed();
-            shared
-                .consumer
-                .seek(&self.name, partition, Offset::Offset(self.next_offset), ANSWER_MAX)
-                .map_err(|e| self.error(&e))?;
-            self.end_offset = Some(end);
+        if end <= self.next_offset.max(self.clear_to) {
+            return Ok(None);
         }
-        Ok(())
+        self.end_offset = Some(end);
+        Ok(Some((&self.name, self.partition.cast_signed(), self.next_offset)))
     }
 
     /// The ordinal of a record at an offset that is committed and was not read before.
@@ -268,7 +271,7 @@ impl Stream {
         let partition = self.partition.cast_signed();
         let begun = Instant::now();
         let (low, end) = loop {
-            match shared.consumer.fetch_watermarks(&self.name, partition, ANSWER_MAX) {
+            match shared.asker.fetch_watermarks(&self.name, partition, ANSWER_MAX) {
                 Ok(found) => break found,
                 Err(error) => {
                     let error = self.error(&error);
@@ -396,5 +399,5 @@ fn stored_record(
     });
     let record = Record { topic, partition, key: message.key().unwrap_or_default().to_vec(), value, headers };
     let append_time_us = message.timestamp().to_millis().unwrap_or(0) * 1_000;
-    StoredRecord { ordinal, offset: message.offset(), append_time_us, record }
+    StoredRecord { ordinal, offset: message.offset(), append_time_us, record, wire_id: None }
 }
