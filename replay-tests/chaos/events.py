@@ -47,13 +47,18 @@ class Events:
 
     def batch(self) -> list[Sent]:
         """One job, and now and then something else."""
-        made = [self._job()]
-        while self.later and self.later[0][0] <= time.monotonic():
-            _, kind, of = self.later.popleft()
-            made.append(self._release(of) if kind == "release" else self._node(of, "READY"))
+        made = [self._job(), *self.taken_back(time.monotonic())]
         for kind, share in SHARES:
             if self.rng.random() < share and (extra := getattr(self, f"_{kind}")()) is not None:
                 made.append(extra)
+        return made
+
+    def taken_back(self, until: float) -> list[Sent]:
+        """What takes back holds and states of nodes, as far as it is due."""
+        made = []
+        while self.later and self.later[0][0] <= until:
+            _, kind, of = self.later.popleft()
+            made.append(self._release(of) if kind == "release" else self._node(of, "READY"))
         return made
 
     def _remember(self, sent: Sent) -> None:

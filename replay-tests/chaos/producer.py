@@ -93,6 +93,8 @@ def main() -> None:
                 for sent in events.batch():
                     writer.say(sent)
         writer.serve(max(0.0, min(0.05, due - time.monotonic())))
+    for sent in events.taken_back(float("inf")):
+        writer.say(sent)
     end = time.monotonic() + STOP_MAX_S
     while writer.open and time.monotonic() < end:
         writer.serve(0.1)
