@@ -13,6 +13,12 @@ from pathlib import Path
 TERM_MAX_S = 20.0
 
 
+def clock() -> str:
+    """The time of day to the millisecond."""
+    now = time.time()
+    return f"{time.strftime('%H:%M:%S', time.localtime(now))}.{int(now * 1_000) % 1_000:03}"
+
+
 @dataclass
 class Part:
     """One process that should be up. A part that ends by itself is started again, as an init system would, and noted."""
@@ -32,12 +38,19 @@ class Part:
         """Starts it, with these variables beside the environment."""
         with self.lock:
             self.log.parent.mkdir(parents=True, exist_ok=True)
-            with self.log.open("ab") as out:
-                out.write(f"--- {time.strftime('%H:%M:%S')} started {env or ''}\n".encode())
-                self.process = subprocess.Popen(
-                    self.argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env={**os.environ, **self.env, **env}, start_new_session=True,
-                )
+            self.process = subprocess.Popen(
+                self.argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={**os.environ, **self.env, **env},
+                start_new_session=True,
+            )
+            threading.Thread(target=self._write_log, args=(self.process, f"started {env or ''}"), daemon=True).start()
             self.wanted = True
+
+    def _write_log(self, process: subprocess.Popen[bytes], first: str) -> None:
+        """Copies what a process says into the log, with the time, which the processes leave to their init system."""
+        with self.log.open("a") as out:
+            print(f"{clock()} --- {first}", file=out, flush=True)
+            for line in process.stdout or []:
+                print(f"{clock()} {line.decode(errors='replace').rstrip()}", file=out, flush=True)
 
     def signal(self, number: signal.Signals) -> None:
         """Sends a signal, if there is somebody to hear it."""
@@ -82,6 +95,8 @@ class Part:
         with self.lock:
             if not self.wanted or self.process is None or self.process.poll() is None:
                 return None
+            # What it said last may still be on its way to the log.
+            time.sleep(0.1)
             words = f"ended by itself with {self.process.returncode}: {self.last_words()}"
             self.ended.append(words)
             self.start()
@@ -91,7 +106,7 @@ class Part:
         """The last lines of its log."""
         with self.log.open("rb") as log:
             log.seek(max(0, self.log.stat().st_size - 4_000))
-            lines = [line for line in log.read().decode(errors="replace").splitlines() if "facility=" not in line]
+            lines = [line for line in log.read().decode(errors="replace").splitlines() if "facility=" not in line and "librdkafka" not in line]
         return " / ".join(line.strip() for line in lines[-4:])[-600:]
 
 
