@@ -283,9 +283,9 @@ impl KafkaProducer {
     /// The first of these records that is not where it was to be.
     fn misplaced(&self, delivered: &Delivered, places: Range<usize>) -> Option<LogError> {
         let sent = &self.open.as_ref()?.sent;
-        let place = places.into_iter().find(|place| {
-            sent[*place].expected.is_some_and(|expected| expected != delivered.offsets[*place])
-        })?;
+        let place = places
+            .into_iter()
+            .find(|place| sent[*place].expected.is_some_and(|expected| expected != delivered.offsets[*place]))?;
         let (topic, partition) = (self.inner.name(sent[place].topic), sent[place].partition);
         let detail = format!(
             "{topic} {partition}: offset {}, expected {}",
@@ -416,11 +416,19 @@ fn check(record: &Record, partitions: u32, prefix: &str) -> Result<(), LogError>
     let name = topic_name(prefix, record.topic);
     if record.partition >= partitions {
         let detail = format!("it has {partitions}, counted from 0");
-        return refused(format!("topic {name} has no partition {}", record.partition), detail, "`solyx topics diff` says more");
+        return refused(
+            format!("topic {name} has no partition {}", record.partition),
+            detail,
+            "`solyx topics diff` says more",
+        );
     }
     if record.value.len() > VALUE_LEN_MAX {
         let detail = format!("its value has {} bytes", record.value.len());
-        return refused(format!("a record for topic {name} is too large"), detail, &format!("the largest has {VALUE_LEN_MAX}"));
+        return refused(
+            format!("a record for topic {name} is too large"),
+            detail,
+            &format!("the largest has {VALUE_LEN_MAX}"),
+        );
     }
     Ok(())
 }

@@ -282,7 +282,12 @@ impl Stream {
 
     /// The topic is not the one that the book is of.
     fn begin_anew(&mut self, shared: &Shared, why: &str) -> Result<(), LogError> {
-        tracing::warn!(topic = self.name, partition = self.partition, why, "the topic is another one; it is counted anew");
+        tracing::warn!(
+            topic = self.name,
+            partition = self.partition,
+            why,
+            "the topic is another one; it is counted anew"
+        );
         self.book.clear();
         self.begin(shared, None)
     }
@@ -405,18 +410,10 @@ impl Stream {
     }
 }
 
-fn stored_record(
-    message: &BorrowedMessage<'_>,
-    topic: TopicName,
-    partition: u32,
-    ordinal: u64,
-) -> StoredRecord {
+fn stored_record(message: &BorrowedMessage<'_>, topic: TopicName, partition: u32, ordinal: u64) -> StoredRecord {
     let value = message.payload().unwrap_or_default().to_vec();
     let headers = message.headers().map_or_else(Vec::new, |headers| {
-        headers
-            .iter()
-            .map(|header| (header.key.to_owned(), header.value.unwrap_or_default().to_vec()))
-            .collect()
+        headers.iter().map(|header| (header.key.to_owned(), header.value.unwrap_or_default().to_vec())).collect()
     });
     let record = Record { topic, partition, key: message.key().unwrap_or_default().to_vec(), value, headers };
     let append_time_us = message.timestamp().to_millis().unwrap_or(0) * 1_000;

@@ -108,7 +108,8 @@ pub(super) fn existing(
         error
     })?;
     let ours = metadata.topics().iter().filter(|topic| {
-        topic.name().strip_prefix(config.prefix.as_str()).is_some_and(|rest| rest.starts_with('.')) && topic.error().is_none()
+        topic.name().strip_prefix(config.prefix.as_str()).is_some_and(|rest| rest.starts_with('.'))
+            && topic.error().is_none()
     });
     let topics = ours.map(|topic| {
         let replicas = topic.partitions().iter().map(|p| p.replicas().len()).min().unwrap_or(0);

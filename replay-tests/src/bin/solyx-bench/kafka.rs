@@ -9,11 +9,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _, ThreadedProducer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
-use rdkafka::ClientConfig;
 use solyx_connectors::fleet;
 use solyx_connectors::log::kafka::{self, Grouping, KafkaConfig, KafkaLog, KafkaOptions, topic_name};
 use solyx_runtime::engine::producer_name;
@@ -126,6 +126,8 @@ fn job(number: u32, gpus: i64) -> Event {
         job: JobId::from(format!("job-{number:08}")),
         tenant: TenantId::from(format!("tenant-{}", number % 4)),
         kind: JobKind::Batch,
+        project: Some("bench".into()),
+        class: "standard".into(),
         gang: Gang {
             replicas_min: Count(1),
             replicas_max: Count(1),
@@ -244,9 +246,10 @@ fn send_jobs(world: &World, options: &Options<'_>, sent: &Mutex<HashMap<String, 
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
         let event = job(number, 1);
         let record = Codec::global().record(&event, Topic::Jobs.into(), Topic::Jobs.default_partitions());
-        let headers = record.headers.iter().fold(OwnedHeaders::new(), |headers, (key, value)| {
-            headers.insert(Header { key, value: Some(value) })
-        });
+        let headers = record
+            .headers
+            .iter()
+            .fold(OwnedHeaders::new(), |headers, (key, value)| headers.insert(Header { key, value: Some(value) }));
         if let Event::JobRequested(job) = &event {
             locked(sent).insert(job.job.as_str().to_owned(), Instant::now());
         }
@@ -380,8 +383,12 @@ fn takeover(options: &Options<'_>) -> anyhow::Result<Vec<Measure>> {
     let leader = standby.lead(producer, None)?;
     let taken_over = begun.elapsed();
     drop(leader);
-    let restarted = format!("from an engine's start to its state being complete, {live} jobs alive, from a snapshot; goal: under 3 s");
-    let took = format!("from fencing the leader to leading, by a standby that followed, {live} jobs alive; goal: under 10 s with the lease of 2 s");
+    let restarted = format!(
+        "from an engine's start to its state being complete, {live} jobs alive, from a snapshot; goal: under 3 s"
+    );
+    let took = format!(
+        "from fencing the leader to leading, by a standby that followed, {live} jobs alive; goal: under 10 s with the lease of 2 s"
+    );
     Ok(vec![
         Measure::alone("kafka_restart", "s", restarted, &[warm.as_secs_f64()]),
         Measure::alone("kafka_takeover", "s", took, &[taken_over.as_secs_f64()]),
