@@ -90,7 +90,7 @@ class Events:
                 "replicas_min": gang[0], "replicas_max": gang[0], "gpus": gang[1], "gpu_milli_each": 1000, "cpu_milli": 1000,
                 "memory_mib": 4096, "exclusive_node": False,
             },
-            "models": [{"model": "H100", "speed_milli": 1000}], "expected_work_us": rng.randrange(1_000_000, 4_000_000),
+            "models": [{"model": "H100", "speed_milli": 1000}], "expected_work_us": rng.randrange(800_000, 3_000_000),
             "preemptible": True, "attestation_required": False, "hold": False,
         }
         return self._event(what, "jobs", job, "JobRequested", fields, event_id, job=job)
