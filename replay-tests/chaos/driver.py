@@ -32,11 +32,16 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--rate", type=float, default=20.0)
     parser.add_argument("--faults", choices=sorted(LANES), default="all")
-    parser.add_argument("--no-registry", action="store_true")
+    parser.add_argument("--registry", action=argparse.BooleanOptionalAction, default=None)
     parser.add_argument("--json-only", action="store_true")
     parser.add_argument("--keep", action="store_true")
     parser.add_argument("--dir", type=Path)
     return parser.parse_args()
+
+
+def with_registry(options: argparse.Namespace) -> bool:
+    """Whether the registry is a part: as asked for, otherwise where its start does not take half of the machine for a minute."""
+    return (os.cpu_count() or 1) >= 4 if options.registry is None else options.registry
 
 
 def make_faults(world: World, options: argparse.Namespace) -> None:
@@ -115,7 +120,7 @@ def main() -> None:
         print(f"error: {run} is not empty\n  detail: a run begins in a directory of its own\n  hint: name another with --dir", file=sys.stderr)
         sys.exit(2)
     run = run.resolve()
-    world = World(run, os.environ["SOLYX_BIN"], options.seed, options.rate, not options.no_registry)
+    world = World(run, os.environ["SOLYX_BIN"], options.seed, options.rate, with_registry(options))
     code = 3
     try:
         code = play(world, options)

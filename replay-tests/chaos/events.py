@@ -27,9 +27,9 @@ def now_us() -> int:
 
 
 def _published() -> dict[str, int]:
-    """Prices and carbon occur when they are published."""
+    """Prices and carbon occur when they are published. The time is the revision too, so that two producers do not give the same."""
     at = now_us()
-    return {"occurred_us": at, "published_us": at}
+    return {"occurred_us": at, "published_us": at, "revision": at}
 
 
 class Events:
@@ -125,7 +125,7 @@ class Events:
         (begin, end), zone = self._hour(), self.rng.choice(ZONES)
         fields = {
             "zone": zone, "from_us": begin, "to_us": end, "price_micros_per_mwh": self.rng.randrange(20_000_000, 200_000_000),
-            "currency": "USD", "kind": "REAL_TIME", "revision": self.number, **_published(),
+            "currency": "USD", "kind": "REAL_TIME", **_published(),
         }
         return self._event("energy", "energy", zone, "EnergyPriced", fields)
 
@@ -133,7 +133,7 @@ class Events:
         (begin, end), zone = self._hour(), self.rng.choice(ZONES)
         fields = {
             "zone": zone, "from_us": begin, "to_us": end, "mg_per_kwh": self.rng.randrange(50_000, 600_000), "status": "ACTUAL",
-            "signal": "AVERAGE", "method": "LOCATION", "revision": self.number, **_published(),
+            "signal": "AVERAGE", "method": "LOCATION", **_published(),
         }
         return self._event("carbon", "energy", zone, "CarbonReported", fields)
 
