@@ -1,6 +1,7 @@
 # shellcheck shell=bash
 # What `ops/demo --kafka` does beside what the plain demonstration does. Sourced by it, with `out`, `solyx` and `show` defined.
 
+. "$ROOT/ops/lib/background.sh"
 . "$ROOT/ops/lib/examples.sh"
 
 LIVE_FLEET="$ROOT/ops/fleets/live.toml"
@@ -15,30 +16,6 @@ kafka_up() {
     trap 'exit 143' TERM
     "$ROOT/ops/kafka" up --dir "$out/kafka"
     "$ROOT/ops/registry" up --kafka "$out/kafka"
-}
-
-# background LOG COMMAND…: starts it in a process group of its own, which kafka_end ends; its id is in STARTED.
-BACKGROUND=()
-STARTED=
-background() {
-    local log=$1
-    shift
-    set -m
-    "$@" > "$log" 2>&1 < /dev/null &
-    STARTED=$!
-    set +m
-    BACKGROUND+=("$STARTED")
-}
-
-end_background() {
-    local pid
-    for pid in "${BACKGROUND[@]}"; do
-        kill -TERM -- "-$pid" 2> /dev/null || true
-    done
-    for pid in "${BACKGROUND[@]}"; do
-        wait "$pid" 2> /dev/null || true
-    done
-    BACKGROUND=()
 }
 
 kafka_end() {
@@ -137,8 +114,8 @@ kafka_live() {
     await_leader 1 "$killed"
     show leader show --log live/desk
     until=$((SECONDS + JOBS_DONE_S))
-    while [ "$(jobs_are done)" -lt "$published" ]; do
-        [ "$SECONDS" -lt "$until" ] || fail 1 "some jobs did not finish" "$(jobs_are done) of $published are done after $JOBS_DONE_S s" "the parts' logs are $out/live/*.log"
+    while [ "$(jobs_are "done")" -lt "$published" ]; do
+        [ "$SECONDS" -lt "$until" ] || fail 1 "some jobs did not finish" "$(jobs_are "done") of $published are done after $JOBS_DONE_S s" "the parts' logs are $out/live/*.log"
         sleep 1
     done
     show view jobs --kept --log live/views | head -n 12

@@ -4,6 +4,7 @@
 EXAMPLES="$ROOT/connectors/examples"
 EXAMPLES_PYTHON="$CARGO_TARGET_DIR/python-examples/bin/python"
 EXAMPLES_JAVA="$CARGO_TARGET_DIR/java-examples"
+# shellcheck disable=SC2034 # for those who source this
 EXAMPLES_JAR="$EXAMPLES_JAVA/target/publish-jobs.jar"
 
 # The packages of the examples and of their tests.
