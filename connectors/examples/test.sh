@@ -2,17 +2,17 @@
 # Runs every example against a broker and a registry and compares what they say with what solyx says.
 #   connectors/examples/test.sh BOOTSTRAP REGISTRY_URL
 # It makes topics of its own (prefix examples-…), which stay. In place of an engine testing/ loads a world's archive and decides on jobs.
-# Java is left out where there is no Maven; the Python packages go to $CARGO_TARGET_DIR/python-examples.
+# Java is left out where there is no Maven; what is built and installed goes to $CARGO_TARGET_DIR. SOLYX_BIN names another binary.
 set -euo pipefail
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$HERE/../../ops/lib/common.sh"
+. "$ROOT/ops/lib/examples.sh"
 
 if [ $# -ne 2 ]; then
     sed -n '2,5s/^# \{0,1\}//p' "$0" >&2
     exit 2
 fi
 BOOTSTRAP=$1 REGISTRY=$2
-VENV="$CARGO_TARGET_DIR/python-examples"
 WORK=$(mktemp -d) ANSWERING=
 PREFIX="examples-$(date +%s)-$$"
 PLACE=(--bootstrap "$BOOTSTRAP" --registry "$REGISTRY")
@@ -24,21 +24,11 @@ clean() {
 trap clean EXIT
 
 solyx() {
-    "$ROOT/ops/solyx" "$@"
+    "$SOLYX" "$@"
 }
 
 python() {
-    "$VENV/bin/python" "$@"
-}
-
-need_python() {
-    if ! cmp -s "$HERE/python/requirements.txt" "$VENV/requirements.txt" || ! cmp -s "$HERE/testing/requirements.txt" "$VENV/testing.txt"; then
-        python3 -m venv --clear "$VENV"
-        "$VENV/bin/pip" install -q --disable-pip-version-check -r "$HERE/testing/requirements.txt" >&2 \
-            || fail 3 "the Python packages could not be installed" "pip said the above" "they come from PyPI; check the network, or PIP_INDEX_URL"
-        cp "$HERE/python/requirements.txt" "$VENV/requirements.txt"
-        cp "$HERE/testing/requirements.txt" "$VENV/testing.txt"
-    fi
+    "$EXAMPLES_PYTHON" "$@"
 }
 
 # publishes NAME COMMAND…: a program publishes four jobs under a prefix of its own, and is answered.
@@ -60,8 +50,9 @@ publishes() {
         || fail 1 "$name does not print what was decided" "$(cat "$WORK/$name.out")" "expected three places and a rejection"
 }
 
+need_solyx
 step "Python packages" "a minute the first time"
-need_python
+need_examples_python
 
 step "schemas in the registry" "seconds"
 solyx schemas register --registry "$REGISTRY" > /dev/null
@@ -72,10 +63,8 @@ publishes python python "$HERE/python/publish_jobs.py"
 
 if have mvn; then
     step "java/" "a minute the first time"
-    mkdir -p "$CARGO_TARGET_DIR/java-examples"
-    cp -r "$HERE/java/pom.xml" "$HERE/java/src" "$CARGO_TARGET_DIR/java-examples/"
-    mvn -q -B -f "$CARGO_TARGET_DIR/java-examples/pom.xml" package >&2 || fail 1 "the Java example does not build" "see above" "mvn -f connectors/examples/java package"
-    publishes java java -jar "$CARGO_TARGET_DIR/java-examples/target/publish-jobs.jar"
+    build_java_example
+    publishes java java -jar "$EXAMPLES_JAR"
 else
     say "java/ did not run: there is no Maven"
 fi

@@ -185,3 +185,14 @@ build_solyx() {
     fi
     rm -f "$log"
 }
+
+# The binary: the one that SOLYX_BIN names, or the one of this checkout, built when something changed. Sets SOLYX.
+# shellcheck disable=SC2034 # for those who source this
+need_solyx() {
+    SOLYX=${SOLYX_BIN:-}
+    if [ -z "$SOLYX" ]; then
+        build_solyx
+        SOLYX="$CARGO_TARGET_DIR/debug/solyx"
+    fi
+    [ -x "$SOLYX" ] || fail 3 "there is no solyx to run" "found nothing at $SOLYX" "unset SOLYX_BIN, or let it name the binary"
+}

@@ -42,7 +42,7 @@ def job_request(job, occurred_us, arguments):
             "memory_mib": 65536,
             "exclusive_node": False,
         },
-        "expected_work_us": 3_600_000_000,
+        "expected_work_us": round(arguments.work * 1_000_000),
         "class": arguments.priority_class,
         "preemptible": True,
         "attestation_required": False,
@@ -146,6 +146,7 @@ def main():
     parser.add_argument("--tenant", default="11cb48", help="tenant that asks; one of ops/fleets when not given")
     parser.add_argument("--class", dest="priority_class", default="standard", help="priority class; standard when not given")
     parser.add_argument("--gpus", type=int, default=1, metavar="N", help="GPUs of each job; 1 when not given")
+    parser.add_argument("--work", type=float, default=3600, metavar="SECONDS", help="expected work of each job; an hour when not given")
     parser.add_argument("--timeout", type=float, default=60, metavar="SECONDS", help="how long to wait for decisions; 0 only publishes")
     arguments = parser.parse_args()
     connection = Connection(arguments)

@@ -198,13 +198,14 @@ END
     [ "$SECURE" = no ] || secure_properties "$node" >> "$DIR/node-$node/server.properties"
 }
 
-# write_connection FILE BOOTSTRAP [security lines on stdin]: the file that solyx reads.
+# write_connection FILE BOOTSTRAP [PRINCIPAL] [security lines on stdin]: the file that solyx reads. A principal that no user name says is named.
 write_connection() {
     local copies=1 in_sync=1 security url
     [ "$BROKERS" = 1 ] || copies=3 in_sync=2
     security=$(cat)
     {
         printf '%s\n' "bootstrap = \"$2\"" "prefix = \"$PREFIX\"" "replication = $copies" "min_insync_replicas = $in_sync"
+        [ -z "${3:-}" ] || printf 'principal = "%s"\n' "$3"
         [ -z "$security" ] || printf '\n[security]\n%s\n' "$security"
         url=$(cat "$DIR/registry/url" 2> /dev/null || true)
         [ -z "$url" ] || printf '\n[registry]\nurl = "%s"\n' "$url"

@@ -114,8 +114,8 @@ write_principals() {
         password_lines "$name" | write_connection "$DIR/principals/$name.toml" "$client"
     done
     password_lines operator | write_connection "$DIR/kafka.toml" "$client"
-    certificate_lines operator | write_connection "$DIR/principals/mtls-operator.toml" "$mtls"
-    certificate_lines expired | write_connection "$DIR/principals/expired.toml" "$mtls"
+    certificate_lines operator | write_connection "$DIR/principals/mtls-operator.toml" "$mtls" operator
+    certificate_lines expired | write_connection "$DIR/principals/expired.toml" "$mtls" operator
 }
 
 password_lines() {

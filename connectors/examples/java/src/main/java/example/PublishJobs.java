@@ -42,7 +42,7 @@ public final class PublishJobs {
   private static final String USAGE =
       """
       usage: java -jar publish-jobs.jar --bootstrap HOST:PORT --registry URL [--prefix NAME] [--count N] [--tenant NAME]
-                 [--class NAME] [--gpus N] [--timeout SECONDS] [--properties FILE]
+                 [--class NAME] [--gpus N] [--work SECONDS] [--timeout SECONDS] [--properties FILE]
       --properties names a file with settings of Kafka's clients, as for TLS and SASL.
       SOLYX_REGISTRY_AUTHORIZATION in the environment is the registry's header, as in "Bearer ..." or "Basic ...".""";
 
@@ -68,7 +68,8 @@ public final class PublishJobs {
   private static Map<String, String> parsed(String[] words) {
     var found =
         new HashMap<>(
-            Map.of("prefix", "solyx", "count", "3", "tenant", "11cb48", "class", "standard", "gpus", "1", "timeout", "60"));
+            Map.of(
+                "prefix", "solyx", "count", "3", "tenant", "11cb48", "class", "standard", "gpus", "1", "work", "3600", "timeout", "60"));
     for (int i = 0; i < words.length; i += 2) {
       if (!words[i].startsWith("--") || words[i].equals("--help") || i + 1 == words.length) {
         stop(words[i].equals("--help") ? 0 : 2);
@@ -146,7 +147,7 @@ public final class PublishJobs {
         .set("tenant", arguments.get("tenant"))
         .set("kind", new GenericData.EnumSymbol(schema.getField("kind").schema(), "TRAINING"))
         .set("gang", gang)
-        .set("expected_work_us", 3_600_000_000L)
+        .set("expected_work_us", Long.parseLong(arguments.get("work")) * 1_000_000L)
         .set("class", arguments.get("class"))
         .set("preemptible", true)
         .set("attestation_required", false)
