@@ -20,7 +20,7 @@ struct OtherIds;
 const SHIFT: u32 = 0x5358_0000 - 40;
 
 impl FrameIds for OtherIds {
-    fn from_wire(&self, value: &mut [u8]) -> Result<(), LogError> {
+    fn to_ours(&self, value: &mut [u8]) -> Result<(), LogError> {
         exchange(value, |id| (40..400).contains(&id).then_some(id + SHIFT).filter(|id| is_ours(*id)))
     }
 

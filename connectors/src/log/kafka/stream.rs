@@ -158,7 +158,7 @@ impl Stream {
                 break;
             }
             let before = frame_id(&stored.record.value);
-            match shared.ids.from_wire(&mut stored.record.value) {
+            match shared.ids.to_ours(&mut stored.record.value) {
                 Err(error) if taken.is_empty() => return Err(error),
                 Err(_) => break,
                 Ok(()) => {
