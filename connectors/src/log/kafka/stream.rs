@@ -28,6 +28,8 @@ use super::ids::FrameIds;
 const HELD: ReadLimit = ReadLimit { records: 8_192, bytes: 8 << 20 };
 /// How far ahead it is quicker to read over records than to go to another place.
 const READ_OVER_MAX: u64 = 20_000;
+/// How long a broker may take to say where a topic is.
+const METADATA_MAX: Duration = Duration::from_secs(2);
 /// How long a broker may take to answer before the reader is told to try again.
 pub(super) const ANSWER_MAX: Duration = Duration::from_secs(10);
 
@@ -305,6 +307,9 @@ impl Stream {
                         return Err(error);
                     }
                     std::thread::sleep(Duration::from_millis(100));
+                    // A client that has lost a broker knows nothing of a topic until it has heard of it again.
+                    let heard = shared.asker.fetch_metadata(Some(&self.name), METADATA_MAX);
+                    drop(heard.map_err(|error| tracing::debug!(%error, topic = self.name, "not heard of")));
                 }
             }
         };
