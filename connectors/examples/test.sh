@@ -46,7 +46,7 @@ publishes() {
     ANSWERING=
     solyx events validate "$WORK/$name.jsonl" >&2 || fail 1 "$name: a request is not valid" "see above" "solyx events describe JobRequested"
     placed=$(grep -c ' JobPlaced ' "$WORK/$name.out" || true)
-    [ "$placed" = 3 ] && grep -q ' JobRejected .*UNDECLARED' "$WORK/$name.out" \
+    { [ "$placed" = 3 ] && grep -q ' JobRejected .*UNDECLARED' "$WORK/$name.out"; } \
         || fail 1 "$name does not print what was decided" "$(cat "$WORK/$name.out")" "expected three places and a rejection"
 }
 

@@ -44,6 +44,7 @@ RUST_INSTALLED=1.95.0
 # Finds Rust, or installs it for this user with rustup.
 need_rust() {
     if ! have cargo && [ -f "${CARGO_HOME:-$HOME/.cargo}/env" ]; then
+        # shellcheck source=/dev/null
         . "${CARGO_HOME:-$HOME/.cargo}/env"
     fi
     have cargo || install_rust
@@ -83,12 +84,14 @@ need_lints() {
 }
 
 # Packages that compiling needs: for RocksDB and its bindings a C++ compiler, and libclang with the headers of its compiler; OpenSSL's
-# headers for the client of schema registries.
+# headers for the clients of Kafka and of schema registries, and make and zlib's headers for that of Kafka.
 missing_for_build() {
     local missing=()
     { have cc && { have c++ || have g++; }; } || missing+=(g++)
     libclang_is_there || missing+=(libclang-dev)
     [ -n "${OPENSSL_DIR:-}" ] || { have pkg-config && pkg-config --exists openssl; } || missing+=(pkg-config libssl-dev)
+    { have pkg-config && pkg-config --exists zlib; } || missing+=(pkg-config zlib1g-dev)
+    have make || missing+=(make)
     printf '%s ' "${missing[@]}"
 }
 
@@ -102,11 +105,21 @@ libclang_is_there() {
     [ -n "$library" ] && [ -n "$header" ]
 }
 
-# Packages that the tests need beside: Python, to look at licences and to read an archive with a tool that is not ours.
+# Packages that the tests need beside: Python, to look at licences and to read an archive with a tool that is not ours; shellcheck.
 missing_for_tests() {
     local missing=()
     have python3 || missing+=(python3)
     python3 -c 'import ensurepip' > /dev/null 2>&1 || missing+=(python3-venv)
+    have shellcheck || missing+=(shellcheck)
+    printf '%s ' "${missing[@]}"
+}
+
+# Packages that brokers, the registry and the examples need beside: Java with its compiler, Maven, and OpenSSL for certificates.
+missing_for_brokers() {
+    local missing=()
+    have javac || missing+=(default-jdk-headless)
+    have mvn || missing+=(maven)
+    have openssl || missing+=(openssl)
     printf '%s ' "${missing[@]}"
 }
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Looks over ops/deploy: YAML, Kubernetes' and Compose's schemas, what they name, and scripts of the shell. The tools come from
+# Looks over ops/deploy: YAML, Kubernetes' and Compose's schemas, what they name, and all scripts of the shell. The tools come from
 # PyPI, once, into a directory of their own; where they cannot be had it says what was not looked at, and why, and goes on.
 # Exit code 1 when there is a finding.
 set -euo pipefail
@@ -44,7 +44,8 @@ else
     say "   ops/deploy is not looked at: ${TOOLS[*]} could not be installed from PyPI (python3 with venv, and a network, once)"
 fi
 if have shellcheck; then
-    look "shellcheck" shellcheck -x -P ops:ops/lib ops/kafka ops/registry ops/lib/deploy.sh
+    mapfile -t scripts < <(find .ci ops connectors replay-tests -type f -perm -u+x -exec grep -lE -m 1 '^#!.*[/ ](ba)?sh$' {} + | sort)
+    look "shellcheck" shellcheck -x -P ops:ops/lib:ops/tests "${scripts[@]}"
 else
     say "   the scripts are not looked at: shellcheck is not installed (apt-get install shellcheck)"
 fi

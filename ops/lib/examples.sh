@@ -22,14 +22,6 @@ need_examples_python() {
     cp "$EXAMPLES/testing/requirements.txt" "$venv/testing.txt"
 }
 
-# A compiler of Java and Maven.
-missing_for_java() {
-    local missing=()
-    have javac || missing+=(default-jdk-headless)
-    have mvn || missing+=(maven)
-    printf '%s ' "${missing[@]}"
-}
-
 # Built outside of the checkout.
 build_java_example() {
     mkdir -p "$EXAMPLES_JAVA"
