@@ -177,7 +177,7 @@ fn an_import_gives_the_same_records_and_goes_on_where_it_stopped() {
     let refused = import(&path, &other, &quiet).unwrap_err();
     assert!(refused.to_string().contains("jobs 0 differs at ordinal 0"), "{refused}");
     let refused = import(&path, &MemoryLog::new(), &quiet).unwrap_err();
-    assert!(refused.to_string().contains("the log has 4, the archive 3"), "{refused}");
+    assert!(refused.to_string().contains("found 4, expected 3"), "{refused}");
 }
 
 #[test]
