@@ -169,11 +169,11 @@ fn a_value_goes_out_with_the_registrys_id_and_comes_back_with_ours() {
     assert_eq!(value[..5], [0, 0, 0, 0, 42]);
     assert_eq!(value[5..], ours[5..]);
     assert_eq!(registry.shared.configs.lock().unwrap()["solyx.jobs.JobRequested"], "FULL_TRANSITIVE");
-    ids.from_wire(&mut value).unwrap();
+    ids.to_ours(&mut value).unwrap();
     assert_eq!(value, ours);
     let asked = registry.asked();
     ids.to_wire(&mut value).unwrap();
-    ids.from_wire(&mut value).unwrap();
+    ids.to_ours(&mut value).unwrap();
     assert_eq!(registry.asked(), asked, "what is known is not asked again");
 }
 
@@ -188,7 +188,7 @@ fn what_is_no_frame_of_ours_stays_as_it_is() {
         [vec![], vec![0, 0, 0], vec![1, 0, 0, 0, 41, 7], framed([0, 0, 0, 41]), framed([0, 0, 0, 99]), framed(lock_id)]
     {
         let mut read = value.clone();
-        ids.from_wire(&mut read).unwrap();
+        ids.to_ours(&mut read).unwrap();
         assert_eq!(read, value);
     }
     for value in [vec![], vec![1, 2, 3, 4, 5, 6], framed([0, 0, 0, 41])] {

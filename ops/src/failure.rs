@@ -1,6 +1,9 @@
 //! How a command ends: exit codes, and errors in three parts.
 
-use solyx_schemas::log::LogError;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use solyx_schemas::log::{LogError, LogErrorKind};
 
 /// The exit code of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +30,8 @@ pub struct Failure {
     pub detail: String,
     /// The way out.
     pub hint: String,
+    /// Whether it may go away by itself.
+    pub passing: bool,
 }
 
 /// What a command comes to.
@@ -35,17 +40,23 @@ pub type Outcome = Result<Exit, Failure>;
 impl Failure {
     /// Wrong use.
     pub fn usage(what: impl Into<String>, detail: impl ToString, hint: impl Into<String>) -> Self {
-        Self { exit: Exit::Usage, what: what.into(), detail: detail.to_string(), hint: hint.into() }
+        Self { exit: Exit::Usage, what: what.into(), detail: detail.to_string(), hint: hint.into(), passing: false }
     }
 
     /// A machine, disk or log that is not as it has to be.
     pub fn environment(what: impl Into<String>, detail: impl ToString, hint: impl Into<String>) -> Self {
-        Self { exit: Exit::Environment, what: what.into(), detail: detail.to_string(), hint: hint.into() }
+        Self {
+            exit: Exit::Environment,
+            what: what.into(),
+            detail: detail.to_string(),
+            hint: hint.into(),
+            passing: false,
+        }
     }
 
     /// A finding that ends the command.
     pub fn finding(what: impl Into<String>, detail: impl ToString, hint: impl Into<String>) -> Self {
-        Self { exit: Exit::Finding, what: what.into(), detail: detail.to_string(), hint: hint.into() }
+        Self { exit: Exit::Finding, what: what.into(), detail: detail.to_string(), hint: hint.into(), passing: false }
     }
 
     /// Writes it to stderr.
@@ -63,7 +74,31 @@ impl Failure {
 
 impl From<LogError> for Failure {
     fn from(e: LogError) -> Self {
-        Self::environment(e.what, e.detail, e.hint)
+        let passing = matches!(e.kind, LogErrorKind::Retry | LogErrorKind::Restart);
+        Self { passing, ..Self::environment(e.what, e.detail, e.hint) }
+    }
+}
+
+/// Pauses before what failed in passing is tried again: the first, and the longest that it grows to.
+const PAUSE_MIN: Duration = Duration::from_millis(200);
+const PAUSE_MAX: Duration = Duration::from_secs(10);
+
+/// Does it again while it fails in passing, after growing pauses, until it is told to stop.
+pub fn patiently<T>(stop: &AtomicBool, mut attempt: impl FnMut() -> Result<T, Failure>) -> Result<T, Failure> {
+    let mut pause = PAUSE_MIN;
+    loop {
+        match attempt() {
+            Err(failure) if failure.passing && !stop.load(Ordering::Relaxed) => {
+                let pause_ms = pause.as_millis() as u64;
+                tracing::warn!(what = failure.what, detail = failure.detail, pause_ms, "it is tried again");
+                let end = Instant::now() + pause;
+                while Instant::now() < end && !stop.load(Ordering::Relaxed) {
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+                pause = (pause * 2).min(PAUSE_MAX);
+            }
+            done => return done,
+        }
     }
 }
 

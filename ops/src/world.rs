@@ -12,7 +12,7 @@ use solyx_connectors::log::embedded::{Durability, EmbeddedLog, EmbeddedOptions};
 use solyx_connectors::log::kafka::{Grouping, KafkaConfig, KafkaLog, KafkaOptions};
 use solyx_projections::fold::{EpochSource, SourceError};
 use solyx_schemas::codec::Codec;
-use solyx_schemas::epochs::{EpochBatch, EpochReader, Frontier};
+use solyx_schemas::epochs::{EpochBatch, EpochReader, Frontier, ReadError};
 use solyx_schemas::events::Event;
 use solyx_schemas::ids::CellId;
 use solyx_schemas::log::{Log, LogError, ReadLimit};
@@ -137,7 +137,10 @@ pub fn cell_of(log: &dyn Log) -> Result<Option<CellId>, Failure> {
 }
 
 /// History that cannot be read on.
-pub fn unreadable_history(error: &dyn std::error::Error) -> Failure {
+pub fn unreadable_history(error: &(dyn std::error::Error + 'static)) -> Failure {
+    if let Some(ReadError::Log(error)) = error.downcast_ref() {
+        return error.clone().into();
+    }
     Failure::environment("history cannot be read", error, "`solyx audit` says where it breaks off")
 }
 

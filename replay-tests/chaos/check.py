@@ -17,13 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import journal
-from check_log import (
-    check_hashes, check_ids, check_outputs, check_placements, check_producers, check_ranges, longest_gap_ms,
-)
+from check_log import checked, longest_gap_ms
 from contract import Contract
 from findings import Findings
-from logbook import Epoch, epochs_of, read_log
+from logbook import Epoch, read_log
 from recount import check_invoices
+from tryout import try_out
 
 VIEWS = ["billing", "dcim", "failover", "jobs"]
 VIEW_MAX_S = 180
@@ -83,33 +82,26 @@ def check_views(run: Path, binary: str, kept: list[str], findings: Findings) -> 
 
 def check(run: Path, binary: str, kept: list[str]) -> tuple[Findings, dict[str, Any]]:
     """Every check over a run's directory."""
-    findings, contract = Findings(), Contract()
+    contract = Contract()
     settings = tomllib.loads((run / "kafka" / "kafka.toml").read_text())
     log = read_log(settings["bootstrap"], settings["prefix"], contract)
-    epochs, dropped = epochs_of(log)
-    inputs = sum(map(len, log.inputs.values()))
-    say(f"{inputs} input records, {len(epochs)} epochs, {len(dropped)} epoch records that do not count")
-    findings.expect(bool(epochs), findings.lost, "there is no epoch")
-    for record in dropped:
-        # It has to be another leader's for a number that is taken; a break in the chain would leave everything after it out.
-        number = record.event["epoch"]
-        findings.expect(number < len(epochs), findings.diverged, f"{record} of epoch {number} does not follow on the chain, which ends at {len(epochs)}")
-    check_ranges(log, epochs, findings)
-    loose = check_outputs(log, epochs, findings)
-    check_hashes(epochs, findings)
-    check_ids(epochs, findings)
     journals = {path.stem: journal.read(path) for path in sorted((run / "producers").glob("*.jsonl"))}
-    sorts = check_producers(log, epochs, journals, findings)
-    check_placements(epochs, findings)
+    found, epochs = checked(log, journals)
+    findings, inputs = found.findings, sum(map(len, log.inputs.values()))
+    say(f"{inputs} input records, {len(epochs)} epochs, {found.dropped} epoch records that do not count")
     outputs = sum(len(epoch.outputs) for epoch in epochs)
     reasons = _reasons(epochs)
-    say(f"{outputs} decisions, {loose} outputs of no epoch that counts; not counted: {reasons}; producers: {sorts}")
+    say(f"{outputs} decisions, {found.loose} outputs of no epoch that counts; not counted: {reasons}; producers: {found.sorts}")
     billing = check_views(run, binary, kept, findings)
     lines = check_invoices(epochs, billing, findings) if "invoices" in billing else 0
     say(f"{len(VIEWS)} views of {len(kept)} instances against a rebuild; {lines} lines of {len(billing.get('invoices', []))} invoices counted again")
     audit = solyx(binary, "audit", "--log", str(run / "rebuilt"))
     findings.expect(audit.get("ok") is True, findings.diverged, f"the audit says {json.dumps(audit)[:400]}")
     say(f"audit: {'ok' if audit.get('ok') else json.dumps(audit)[:300]}")
+    if findings.is_clean():
+        seen, missed = try_out(log, journals)
+        findings.expect(not missed, findings.diverged, f"the checker is blind to {', '.join(missed)}")
+        say(f"tried out: {len(seen)} of {len(seen) + len(missed)} alterations of the log are found")
     numbers = {
         "events": inputs, "decisions": outputs, "failovers": len({epoch.body["term"] for epoch in epochs}) - 1 if epochs else 0,
         "lost": len(findings.lost), "doubled": len(findings.doubled), "diverged": len(findings.diverged),

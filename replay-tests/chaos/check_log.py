@@ -3,15 +3,50 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from dataclasses import dataclass, field
 
 from contract import INPUTS, merkle_root, record_hash
 from findings import Findings
 from journal import Sent
-from logbook import Epoch, Logbook, Stored
+from logbook import Epoch, Logbook, Stored, epochs_of
+
+Journals = dict[str, dict[int, Sent]]
 
 # `now` of an epoch against the append time of its record: what the engine promises, and the millisecond that append times have.
 CLOCK_AHEAD_MAX_US = 5_000_000 + 1_000
 RUN_ENDS = {"RunFinished", "RunFailed", "RunStopped"}
+
+
+@dataclass
+class Checked:
+    """What the checks of a log found and counted."""
+
+    findings: Findings = field(default_factory=Findings)
+    # Epoch records, and outputs, that belong to no epoch that counts.
+    dropped: int = 0
+    loose: int = 0
+    sorts: dict[str, int] = field(default_factory=dict)
+
+
+def checked(log: Logbook, journals: Journals) -> tuple[Checked, list[Epoch]]:
+    """Every check of the log alone."""
+    found = Checked()
+    findings = found.findings
+    epochs, dropped = epochs_of(log)
+    found.dropped = len(dropped)
+    findings.expect(bool(epochs), findings.lost, "there is no epoch")
+    for record in dropped:
+        # It has to be another leader's for a number that is taken; a break in the chain would leave everything after it out.
+        number = record.event["epoch"]
+        words = f"{record} of epoch {number} does not follow on the chain, which ends at {len(epochs)}"
+        findings.expect(number < len(epochs), findings.diverged, words)
+    check_ranges(log, epochs, findings)
+    found.loose = check_outputs(log, epochs, findings)
+    check_hashes(epochs, findings)
+    check_ids(epochs, findings)
+    found.sorts = check_producers(log, epochs, journals, findings)
+    check_placements(epochs, findings)
+    return found, epochs
 
 
 def check_ranges(log: Logbook, epochs: list[Epoch], findings: Findings) -> None:
@@ -121,7 +156,7 @@ def check_ids(epochs: list[Epoch], findings: Findings) -> None:
                 findings.expect(before not in (None, stored.value), findings.lost, f"{words} is listed as a conflict with what was not counted")
 
 
-def check_producers(log: Logbook, epochs: list[Epoch], journals: dict[str, dict[int, Sent]], findings: Findings) -> dict[str, int]:
+def check_producers(log: Logbook, epochs: list[Epoch], journals: Journals, findings: Findings) -> dict[str, int]:
     """What producers were told is written is there, as they said it, and came to what it should. How much of each sort."""
     offsets = {(topic, stored.partition, stored.offset): stored for (topic, _), records in log.inputs.items() for stored in records}
     reasons = {stored.place: epoch.skipped.get(stored.place) for epoch in epochs for stored in epoch.inputs}

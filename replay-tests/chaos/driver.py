@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -32,18 +33,23 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--rate", type=float, default=20.0)
     parser.add_argument("--faults", choices=sorted(LANES), default="all")
-    parser.add_argument("--no-registry", action="store_true")
+    parser.add_argument("--registry", action=argparse.BooleanOptionalAction, default=None)
     parser.add_argument("--json-only", action="store_true")
     parser.add_argument("--keep", action="store_true")
     parser.add_argument("--dir", type=Path)
     return parser.parse_args()
 
 
+def with_registry(options: argparse.Namespace) -> bool:
+    """Whether the registry is a part: as asked for, otherwise where its start does not take half of the machine for a minute."""
+    return (os.cpu_count() or 1) >= 4 if options.registry is None else options.registry
+
+
 def make_faults(world: World, options: argparse.Namespace) -> None:
     """Runs the lanes side by side for the time that was asked for, and looks after what ended by itself."""
     stop = threading.Event()
     lanes = [lane(world, options.seed, stop) for lane in LANES[options.faults]]
-    threads = [threading.Thread(target=lane.run, name=lane.name) for lane in lanes]
+    threads = [threading.Thread(target=lane.run, name=lane.name, daemon=True) for lane in lanes]
     for thread in threads:
         thread.start()
     end = time.monotonic() + options.minutes * 60
@@ -115,7 +121,15 @@ def main() -> None:
         print(f"error: {run} is not empty\n  detail: a run begins in a directory of its own\n  hint: name another with --dir", file=sys.stderr)
         sys.exit(2)
     run = run.resolve()
-    world = World(run, os.environ["SOLYX_BIN"], options.seed, options.rate, not options.no_registry)
+    # A terminal or a test that gives up must not leave brokers behind.
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda got, _: sys.exit(128 + got))
+    if options.json_only:
+        sys.stderr = (run / "said.log").open("w", buffering=1)
+    # A copy: a build meanwhile must not change what is tested.
+    binary = run / "solyx"
+    shutil.copy(os.environ["SOLYX_BIN"], binary)
+    world = World(run, str(binary), options.seed, options.rate, with_registry(options))
     code = 3
     try:
         code = play(world, options)
@@ -126,12 +140,15 @@ def main() -> None:
             world.down()
         except (EnvironmentFailed, subprocess.TimeoutExpired) as error:
             world.say(f"!! the brokers may still run: {error}")
+        binary.unlink()
     if code == 0 and not options.keep and options.dir is None:
         shutil.rmtree(run, ignore_errors=True)
     else:
         world.say(f"what it left is in {run}")
     if code != 0:
         world.say(f"again with: ops/chaos --minutes {options.minutes:g} --seed {options.seed} --rate {options.rate:g} --faults {options.faults}")
+        if options.json_only:
+            print((run / "said.log").read_text(), file=sys.__stderr__, end="")
     sys.exit(code)
 
 

@@ -27,9 +27,9 @@ def now_us() -> int:
 
 
 def _published() -> dict[str, int]:
-    """Prices and carbon occur when they are published."""
+    """Prices and carbon occur when they are published. The time is the revision too, so that two producers do not give the same."""
     at = now_us()
-    return {"occurred_us": at, "published_us": at}
+    return {"occurred_us": at, "published_us": at, "revision": at}
 
 
 class Events:
@@ -90,7 +90,7 @@ class Events:
                 "replicas_min": gang[0], "replicas_max": gang[0], "gpus": gang[1], "gpu_milli_each": 1000, "cpu_milli": 1000,
                 "memory_mib": 4096, "exclusive_node": False,
             },
-            "models": [{"model": "H100", "speed_milli": 1000}], "expected_work_us": rng.randrange(1_000_000, 4_000_000),
+            "models": [{"model": "H100", "speed_milli": 1000}], "expected_work_us": rng.randrange(800_000, 3_000_000),
             "preemptible": True, "attestation_required": False, "hold": False,
         }
         return self._event(what, "jobs", job, "JobRequested", fields, event_id, job=job)
@@ -125,7 +125,7 @@ class Events:
         (begin, end), zone = self._hour(), self.rng.choice(ZONES)
         fields = {
             "zone": zone, "from_us": begin, "to_us": end, "price_micros_per_mwh": self.rng.randrange(20_000_000, 200_000_000),
-            "currency": "USD", "kind": "REAL_TIME", "revision": self.number, **_published(),
+            "currency": "USD", "kind": "REAL_TIME", **_published(),
         }
         return self._event("energy", "energy", zone, "EnergyPriced", fields)
 
@@ -133,7 +133,7 @@ class Events:
         (begin, end), zone = self._hour(), self.rng.choice(ZONES)
         fields = {
             "zone": zone, "from_us": begin, "to_us": end, "mg_per_kwh": self.rng.randrange(50_000, 600_000), "status": "ACTUAL",
-            "signal": "AVERAGE", "method": "LOCATION", "revision": self.number, **_published(),
+            "signal": "AVERAGE", "method": "LOCATION", **_published(),
         }
         return self._event("carbon", "energy", zone, "CarbonReported", fields)
 

@@ -189,6 +189,8 @@ class BrokersLane(Lane):
     def restart_all(self) -> None:
         self.note("a rolling restart of the brokers")
         for node in "123":
+            if self.stop.is_set():
+                return
             self.world.kafka("stop-broker", node)
             self.world.kafka("start-broker", node)
 

@@ -29,6 +29,8 @@ class Part:
     env: dict[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
     wanted: bool = False
+    # A fault under way when all is taken down must not start it again.
+    over: bool = False
     kills: int = 0
     # What it said last, each time that it ended by itself.
     ended: list[str] = field(default_factory=list)
@@ -37,6 +39,8 @@ class Part:
     def start(self, **env: str) -> None:
         """Starts it, with these variables beside the environment."""
         with self.lock:
+            if self.over:
+                return
             self.log.parent.mkdir(parents=True, exist_ok=True)
             self.process = subprocess.Popen(
                 self.argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={**os.environ, **self.env, **env},
@@ -70,7 +74,7 @@ class Part:
     def end(self) -> None:
         """Ends it without counting a kill: nothing depends on how it ends any more."""
         with self.lock:
-            self.wanted = False
+            self.wanted, self.over = False, True
             if self.process is not None and self.process.poll() is None:
                 self.process.kill()
                 self.process.wait()

@@ -3,6 +3,6 @@
 
 pub mod archive;
 pub mod embedded;
-pub mod kafka;
 mod heads;
+pub mod kafka;
 pub mod mirror;

@@ -163,7 +163,7 @@ impl SchemaIds {
     }
 
     /// Puts the lock file's id into a framed value that has the registry's id of a schema of ours; anything else stays as it is.
-    pub fn from_wire(&self, value: &mut [u8]) -> Result<(), LogError> {
+    pub fn to_ours(&self, value: &mut [u8]) -> Result<(), LogError> {
         if let Some(id) = framing_id(value)
             && let Some(lock_id) = self.from_registry(id)?
         {

@@ -71,10 +71,7 @@ impl<'l> Engine<'l> {
     }
 
     /// Of a follower that has read to the end after its producer fenced.
-    pub(crate) fn of(
-        follower: FollowedTo<'l>,
-        producer: Box<dyn Producer>,
-    ) -> Result<Self, RuntimeError> {
+    pub(crate) fn of(follower: FollowedTo<'l>, producer: Box<dyn Producer>) -> Result<Self, RuntimeError> {
         let FollowedTo { log, kernel, ids, snapshots, frontier, highest_term } = follower;
         let intake = Intake::new(log, &frontier.inputs)?;
         warn_of_partitions(log, &kernel);

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use solyx_schemas::codec::Codec;
-use solyx_schemas::epochs::{EpochReader, ReadError};
+use solyx_schemas::epochs::EpochReader;
 use solyx_schemas::events::plans::CursorAdvanced;
 use solyx_schemas::log::{Log, LogError, LogErrorKind, Producer, Record};
 use solyx_schemas::topics::TopicName;
@@ -39,7 +39,8 @@ pub fn execute(
 ) -> Result<Progress, RuntimeError> {
     let producer = log.producer(&producer_name(executor.name().as_str()))?;
     let cursors = Cursors::history(log, executor.name().as_str())?;
-    let mut execution = Execution { log, executor, producer, reader: EpochReader::new(log), handed_on: 0, done: Progress::default() };
+    let mut execution =
+        Execution { log, executor, producer, reader: EpochReader::new(log), handed_on: 0, done: Progress::default() };
     execution.catch_up(&cursors)?;
     let mut told = Instant::now();
     while !stop.load(Ordering::Relaxed) {
@@ -123,15 +124,5 @@ impl Execution<'_, '_> {
         }
         self.producer.append(batch)?;
         Ok(())
-    }
-}
-
-/// Whether an executor may go on after an error, from the log.
-pub fn may_go_on(error: &RuntimeError) -> bool {
-    match error {
-        RuntimeError::Log(error) | RuntimeError::Read(ReadError::Log(error)) => {
-            matches!(error.kind, LogErrorKind::Retry | LogErrorKind::Restart)
-        }
-        _ => false,
     }
 }

@@ -74,7 +74,13 @@ impl Intake {
             let Some(slot) = self.slot_of(record.topic, record.partition) else { continue };
             let ordinal = slot.position + slot.ahead.len() as u64;
             let append_time_us = ack.append_time_us;
-            slot.ahead.push_back(StoredRecord { ordinal, offset: ordinal as i64, append_time_us, record, wire_id: None });
+            slot.ahead.push_back(StoredRecord {
+                ordinal,
+                offset: ordinal as i64,
+                append_time_us,
+                record,
+                wire_id: None,
+            });
         }
     }
 

@@ -10,14 +10,11 @@ use solyx_runtime::{Progress, execute, live::system_clock_us};
 use solyx_schemas::units::rfc3339;
 
 use super::run::{executor_name, failure};
-use crate::failure::{Exit, Outcome};
+use crate::failure::{Exit, Outcome, patiently};
 use crate::{output, progress, signals, world};
 
 /// Time that it may take to stop once told.
 const SHUTDOWN: Duration = Duration::from_secs(10);
-/// Pauses before a log that failed is tried again: the first, and the longest that it grows to.
-const PAUSE_MIN: Duration = Duration::from_millis(200);
-const PAUSE_MAX: Duration = Duration::from_secs(10);
 
 /// Carry out decisions in real time, in a world made of scripts, and report what real executors would. One of a name
 /// works at a time; the same command goes on where it stopped.
@@ -35,30 +32,20 @@ pub struct Execute {
 /// Runs it.
 pub fn run(command: &Execute, json: bool) -> Outcome {
     let stop = signals::stop_within(SHUTDOWN)?;
-    let log = world::writer(&command.log, true)?;
+    let log = patiently(&stop, || world::writer(&command.log, true))?;
     let bar = progress::spinner("reports:", json);
     let mut tell = |p: &Progress| {
         bar.set_position(p.events);
         bar.set_message(format!("{}: {} running, reports:", rfc3339(p.now), p.live_runs));
     };
-    let mut pause = PAUSE_MIN;
-    let done = loop {
+    let done = patiently(&stop, || {
         let name = match &command.executor {
             Some(name) => name.as_str().into(),
             None => executor_name(&*log)?,
         };
         let mut executor = SimulatedExecutor::from_log(name, &*log)?;
-        let began = std::time::Instant::now();
-        match execute::execute(&*log, &mut executor, system_clock_us, &stop, &mut tell) {
-            Ok(done) => break done,
-            Err(error) if execute::may_go_on(&error) && !stop.load(std::sync::atomic::Ordering::Relaxed) => {
-                tracing::warn!(%error, pause_ms = pause.as_millis() as u64, "the executor begins again from the log");
-                std::thread::sleep(pause);
-                pause = if began.elapsed() > PAUSE_MAX { PAUSE_MIN } else { (pause * 2).min(PAUSE_MAX) };
-            }
-            Err(error) => return Err(failure(error)),
-        }
-    };
+        execute::execute(&*log, &mut executor, system_clock_us, &stop, &mut tell).map_err(failure)
+    })?;
     bar.finish_and_clear();
     if json {
         output::json(&json!({"epochs": done.followed, "reports": done.events, "live_runs": done.live_runs}));

@@ -103,7 +103,12 @@ fn keep<F: Fold + Default>(
         match follow::<F>(dir, view, stop, told) {
             Ok(()) => return Ok(()),
             Err(failure) if failure.exit == Exit::Environment => {
-                tracing::warn!(view, what = failure.what, detail = failure.detail, "the view is read on from where it is kept");
+                tracing::warn!(
+                    view,
+                    what = failure.what,
+                    detail = failure.detail,
+                    "the view is read on from where it is kept"
+                );
                 pause = if began.elapsed() > PAUSE_MAX { PAUSE_MIN } else { (pause * 2).min(PAUSE_MAX) };
                 let end = Instant::now() + pause;
                 while Instant::now() < end && !stop.load(Ordering::Relaxed) {
@@ -127,12 +132,16 @@ fn follow<F: Fold + Default>(
     let mut store = up_to_date::<F>(&dir.join("views").join(view), &*log, false)?;
     let source = LogEpochs::at(&*log, &store.position().frontier).map_err(|e| unreadable_history(&*e))?;
     let mut source = source.ok_or_else(|| {
-        Failure::environment("the log changed under the view", "it does not hold what the view stands on", "start again")
+        Failure::environment(
+            "the log changed under the view",
+            "it does not hold what the view stands on",
+            "start again",
+        )
     })?;
     while !stop.load(Ordering::Relaxed) {
-        store
-            .catch_up(&mut source)
-            .map_err(|e| Failure::environment(format!("the {view} view cannot be kept"), e, "solyx view … --rebuild"))?;
+        store.catch_up(&mut source).map_err(|e| {
+            Failure::environment(format!("the {view} view cannot be kept"), e, "solyx view … --rebuild")
+        })?;
         let next_epoch = store.position().next_epoch;
         // Nobody listens once the command ends.
         let _ = told.send(Told { view, next_epoch });

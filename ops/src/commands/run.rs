@@ -8,13 +8,14 @@ use serde_json::json;
 use solyx_connectors::executor::SimulatedExecutor;
 use solyx_connectors::log::kafka::{self, KafkaElection};
 use solyx_runtime::{Ending, EngineOptions, Lockstep, Progress, RunEnd, RunOptions, RuntimeError, VirtualOptions};
+use solyx_schemas::epochs::ReadError;
 use solyx_schemas::events::Event;
 use solyx_schemas::ids::{CellId, SourceId};
 use solyx_schemas::log::Log;
 use solyx_schemas::topics::{Topic, TopicName};
 use solyx_schemas::units::{TimeUs, parse_time, rfc3339};
 
-use crate::failure::{Exit, Failure, Outcome};
+use crate::failure::{Exit, Failure, Outcome, patiently};
 use crate::{output, progress, signals, world};
 
 /// Time that it may take to stop once told.
@@ -55,10 +56,10 @@ pub struct Run {
 pub fn run(command: &Run, json: bool) -> Outcome {
     let begun = std::time::Instant::now();
     let stop = signals::stop_within(SHUTDOWN)?;
-    let log = world::writer(&command.log, !command.in_virtual_time)?;
+    let log = patiently(&stop, || world::writer(&command.log, !command.in_virtual_time))?;
     let cell = match &command.cell {
         Some(cell) => cell.clone(),
-        None => world::cell_of(&*log)?.ok_or_else(|| {
+        None => patiently(&stop, || world::cell_of(&*log))?.ok_or_else(|| {
             Failure::usage(
                 "the log declares no cell",
                 "no CellDeclared in topic policy",
@@ -80,28 +81,31 @@ pub fn run(command: &Run, json: bool) -> Outcome {
     let mut engine = EngineOptions::new(cell.clone(), Some(command.log.clone()));
     engine.snapshot_every_epochs = command.snapshot_every;
     let end = if command.in_virtual_time {
-        let mut executor = SimulatedExecutor::from_log(executor_name(&*log)?, &*log)?;
         let mut options = VirtualOptions::new(engine);
         options.until_idle = command.until_idle;
         options.until = command.until;
-        let executor: &mut dyn Lockstep = &mut executor;
-        solyx_runtime::run_virtual(&*log, Some(executor), &options, &stop, &mut tell)
+        // What was cut goes on from the log as if it had not been.
+        patiently(&stop, || {
+            let mut executor = SimulatedExecutor::from_log(executor_name(&*log)?, &*log)?;
+            let executor: &mut dyn Lockstep = &mut executor;
+            solyx_runtime::run_virtual(&*log, Some(executor), &options, &stop, &mut tell).map_err(failure)
+        })
     } else {
         let mut options = RunOptions::new(cell, Some(command.log.clone()));
         options.engine = engine;
         options.shutdown = SHUTDOWN;
         match world::cluster(&command.log)? {
-            None => solyx_runtime::run(&*log, &options, &stop, &mut tell),
+            None => solyx_runtime::run(&*log, &options, &stop, &mut tell).map_err(failure),
             Some(cluster) => {
-                kafka::verify(&cluster)?;
+                patiently(&stop, || Ok(kafka::verify(&cluster)?))?;
                 let instance = command.instance.clone().unwrap_or_else(instance_name);
-                let election = KafkaElection::begin(&cluster, &instance)?;
-                solyx_runtime::run_elected(&*log, &options, &election, &stop, &mut tell)
+                let election = patiently(&stop, || Ok(KafkaElection::begin(&cluster, &instance)?))?;
+                solyx_runtime::run_elected(&*log, &options, &election, &stop, &mut tell).map_err(failure)
             }
         }
     };
     bar.finish_and_clear();
-    report(&end.map_err(failure)?, begun.elapsed(), json);
+    report(&end?, begun.elapsed(), json);
     Ok(Exit::Good)
 }
 
@@ -154,7 +158,7 @@ fn report(end: &RunEnd, elapsed: Duration, json: bool) {
 /// What of the runtime's errors somebody else has to mend.
 pub fn failure(error: RuntimeError) -> Failure {
     match error {
-        RuntimeError::Log(e) => e.into(),
+        RuntimeError::Log(e) | RuntimeError::Read(ReadError::Log(e)) => e.into(),
         RuntimeError::Diverged(_) => {
             Failure::finding("the engine stopped", error, "solyx audit shows the first difference")
         }

@@ -20,8 +20,10 @@ const POLL: Duration = Duration::from_millis(200);
 
 /// Show the records of a topic, decoded, one a line; what does not decode shows why.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  solyx tail decisions --log world --last 20\n  solyx tail jobs --log world --follow\n  \
-                        solyx tail staged.energy --log world --json")]
+#[command(
+    after_help = "Examples:\n  solyx tail decisions --log world --last 20\n  solyx tail jobs --log world --follow\n  \
+                        solyx tail staged.energy --log world --json"
+)]
 pub struct Tail {
     /// The topic without prefix.
     #[arg(value_parser = |name: &str| TopicName::parse(name).ok_or("expected a topic as in jobs, decisions or staged.energy; `solyx events list` has them"))]
@@ -53,7 +55,11 @@ pub fn run(command: &Tail, json: bool) -> Outcome {
         Some(partition) if partition < log.partitions(topic) => partition..partition + 1,
         Some(partition) => {
             let detail = format!("found {partition}, expected less than {}", log.partitions(topic));
-            return Err(Failure::usage(format!("topic {} has no such partition", topic.name()), detail, "leave it out"));
+            return Err(Failure::usage(
+                format!("topic {} has no such partition", topic.name()),
+                detail,
+                "leave it out",
+            ));
         }
     };
     let mut positions = Vec::new();

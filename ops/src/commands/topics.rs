@@ -15,8 +15,10 @@ use crate::{output, world};
 
 /// Create the topics of a cell on Apache Kafka, or say what differs. Nothing that is there is ever changed or deleted.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  ops/kafka up --dir cluster\n  solyx topics apply --kafka cluster/kafka.toml --log world\n  \
-                        solyx topics diff --log world --json\n\nExit code 1 says that something differs.")]
+#[command(
+    after_help = "Examples:\n  ops/kafka up --dir cluster\n  solyx topics apply --kafka cluster/kafka.toml --log world\n  \
+                        solyx topics diff --log world --json\n\nExit code 1 says that something differs."
+)]
 pub struct Topics {
     #[command(subcommand)]
     action: Action,
@@ -92,7 +94,9 @@ fn keep(file: &Path, dir: &Path) -> Result<(), Failure> {
     let kept = dir.join(world::KAFKA);
     let copied = std::fs::create_dir_all(dir).and_then(|()| std::fs::read(file));
     copied
-        .and_then(|text| if std::fs::read(&kept).is_ok_and(|old| old == text) { Ok(()) } else { std::fs::write(&kept, text) })
+        .and_then(
+            |text| if std::fs::read(&kept).is_ok_and(|old| old == text) { Ok(()) } else { std::fs::write(&kept, text) },
+        )
         .map_err(|e| Failure::environment(format!("cannot write {}", kept.display()), e, "check the path and the disk"))
 }
 

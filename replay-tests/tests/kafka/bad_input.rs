@@ -15,8 +15,11 @@ use crate::worlds::{audited, bytes, publish, run};
 
 /// Writes what a producer that knows nothing of us writes.
 fn write(config: &KafkaConfig, topic: &str, partition: i32, key: &[u8], value: Option<&[u8]>) {
-    let producer: BaseProducer =
-        ClientConfig::new().set("bootstrap.servers", &config.bootstrap).set("message.max.bytes", "20000000").create().unwrap();
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", &config.bootstrap)
+        .set("message.max.bytes", "20000000")
+        .create()
+        .unwrap();
     let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic).partition(partition).key(key);
     record.payload = value;
     producer.send(record).map_err(|(error, _)| error).unwrap();

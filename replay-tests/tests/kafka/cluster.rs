@@ -37,7 +37,8 @@ fn script() -> PathBuf {
 impl Cluster {
     fn start() -> Self {
         let dir = tempfile::Builder::new().prefix("solyx-kafka-").tempdir().unwrap().keep();
-        let stop = format!("cat > /dev/null; {} down --wipe --dir {} > /dev/null 2>&1", script().display(), dir.display());
+        let stop =
+            format!("cat > /dev/null; {} down --wipe --dir {} > /dev/null 2>&1", script().display(), dir.display());
         // In a session of its own, so that Ctrl-C on the tests leaves it alive to do its work.
         let guard = Command::new("setsid").args(["sh", "-c", &stop]).stdin(Stdio::piped()).spawn().unwrap();
         let up = Command::new(script()).args(["up", "--brokers", "1", "--through", "test", "--dir"]).arg(&dir).output();

@@ -20,7 +20,7 @@ struct OtherIds;
 const SHIFT: u32 = 0x5358_0000 - 40;
 
 impl FrameIds for OtherIds {
-    fn from_wire(&self, value: &mut [u8]) -> Result<(), LogError> {
+    fn to_ours(&self, value: &mut [u8]) -> Result<(), LogError> {
         exchange(value, |id| (40..400).contains(&id).then_some(id + SHIFT).filter(|id| is_ours(*id)))
     }
 
@@ -47,7 +47,8 @@ fn a_run_copied_to_kafka_to_an_archive_and_back_has_the_same_chain_head() {
     publish(&origin, 40);
     // What nobody can read is part of the history too: it is listed, hashed and copied as it is.
     let mut garbage = origin.producer("somebody").unwrap();
-    let known_id = frame_id(&origin.read(Topic::Policy.into(), 0, 0, solyx_schemas::log::SCAN_LIMIT).unwrap()[0].record.value);
+    let known_id =
+        frame_id(&origin.read(Topic::Policy.into(), 0, 0, solyx_schemas::log::SCAN_LIMIT).unwrap()[0].record.value);
     let mut broken = vec![0];
     broken.extend(known_id.unwrap().to_be_bytes());
     broken.extend([0xff; 9]);

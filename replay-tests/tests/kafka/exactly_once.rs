@@ -140,7 +140,9 @@ fn a_run_whose_broker_dies_and_comes_back_ends_as_one_that_nobody_disturbed() {
                 let log = solyx_connectors::log::kafka::KafkaLog::open(
                     solyx_connectors::log::kafka::KafkaOptions::new(cell.direct.clone(), None).unwrap(),
                 );
-                let outcome = log.map_err(|e| e.to_string()).and_then(|log| run(&*log, Some(dir.path())).map_err(|e| e.to_string()));
+                let outcome = log
+                    .map_err(|e| e.to_string())
+                    .and_then(|log| run(&*log, Some(dir.path())).map_err(|e| e.to_string()));
                 match outcome {
                     Ok(end) => return (end, attempts),
                     Err(error) => println!("attempt {attempts}: {error}"),

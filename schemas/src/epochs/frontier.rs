@@ -78,7 +78,8 @@ impl Frontier {
     pub fn is_in(&self, log: &dyn Log) -> Result<bool, LogError> {
         let there = |(topic, partition, _): &(Topic, u32, u64)| *partition < log.partitions((*topic).into());
         let all = self.inputs.iter().chain(self.outputs.iter()).filter(there);
-        let lasts: Vec<_> = all.map(|(topic, partition, next)| (topic.into(), partition, next.saturating_sub(1))).collect();
+        let lasts: Vec<_> =
+            all.map(|(topic, partition, next)| (topic.into(), partition, next.saturating_sub(1))).collect();
         log.about_to_read(&lasts)?;
         for (topic, partition, ordinal) in self.inputs.iter().chain(self.outputs.iter()) {
             let Some(last) = ordinal.checked_sub(1) else { continue };

@@ -231,7 +231,8 @@ impl<'a> EpochReader<'a> {
             return Ok(());
         }
         let outputs = self.outputs.iter().map(|((topic, partition), queue)| (*topic, *partition, queue.next_read()));
-        let all = Topic::INPUTS.into_iter().flat_map(|topic| (0..self.log.partitions(topic.into())).map(move |p| (topic, p)));
+        let all =
+            Topic::INPUTS.into_iter().flat_map(|topic| (0..self.log.partitions(topic.into())).map(move |p| (topic, p)));
         let inputs = all.map(|(topic, p)| (topic, p, self.inputs.get(&(topic, p)).map_or(0, |queue| queue.next)));
         let soon: Vec<(TopicName, u32, u64)> =
             outputs.chain(inputs).map(|(topic, partition, next)| (topic.into(), partition, next)).collect();

@@ -1,7 +1,7 @@
 //! What every client of ours has in common: its log lines and errors go to ours, tokens are fetched anew.
 
 use std::sync::Mutex;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rdkafka::ClientContext;
 use rdkafka::client::OAuthToken;
@@ -16,6 +16,9 @@ use crate::log::heads::{locked, wall_clock_us};
 
 /// How long a bearer token from a file is taken to hold; the file is read again after that.
 const TOKEN_LIFETIME_MS: i64 = 60_000;
+
+/// How long what was said of one broker stands before what is said of all.
+const WORDS_HOLD: Duration = Duration::from_secs(5);
 
 /// The context of a client.
 pub(super) struct Context {
@@ -55,15 +58,10 @@ impl ClientContext for Context {
     const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        // Each of these reaches us as an error as well, where it is handled.
+        // Whatever matters here reaches us as an error as well, and is told where it is handled.
         match level {
-            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
-                tracing::error!(facility, message, "the Kafka client");
-            }
-            RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning | RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => {
-                tracing::info!(facility, message, "the Kafka client");
-            }
             RDKafkaLogLevel::Debug => tracing::debug!(facility, message, "the Kafka client"),
+            _ => tracing::info!(facility, message, "the Kafka client"),
         }
     }
 
@@ -73,8 +71,18 @@ impl ClientContext for Context {
             return;
         }
         tracing::info!(%error, reason, "the Kafka client");
-        let (at, code) = (Instant::now(), error.rdkafka_error_code());
-        *locked(&self.trouble) = Some(Trouble { at, code, reason: reason.to_owned() });
+        let (at, mut code) = (Instant::now(), error.rdkafka_error_code());
+        // A side that does not trust the other's certificate hangs up, which looks like a broken connection but for the words.
+        if reason.contains("SSL alert") || reason.contains("certificate verify failed") {
+            code = Some(Code::SSL);
+        }
+        let mut trouble = locked(&self.trouble);
+        // That all brokers are down says less than what was said of one of them just before.
+        let says_less = matches!(code, Some(Code::AllBrokersDown));
+        if says_less && trouble.as_ref().is_some_and(|before| before.at.elapsed() < WORDS_HOLD) {
+            return;
+        }
+        *trouble = Some(Trouble { at, code, reason: reason.to_owned() });
     }
 
     fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {

@@ -152,7 +152,10 @@ impl KafkaConfig {
         }
         if !(1..=self.replication).contains(&self.min_insync_replicas) {
             let found = self.min_insync_replicas;
-            return Err(format!("min_insync_replicas: found {found}, expected 1 to replication ({})", self.replication));
+            return Err(format!(
+                "min_insync_replicas: found {found}, expected 1 to replication ({})",
+                self.replication
+            ));
         }
         if !(1_000..=900_000).contains(&self.transaction_timeout_ms) {
             return Err(format!(
@@ -182,7 +185,9 @@ impl KafkaConfig {
             .set("socket.nagle.disable", "true")
             .set("reconnect.backoff.ms", "50")
             .set("reconnect.backoff.max.ms", "1000")
-            .set("topic.metadata.refresh.interval.ms", "30000");
+            // A question whose answer is lost is not asked again before this.
+            .set("socket.timeout.ms", "6000")
+            .set("topic.metadata.refresh.interval.ms", "10000");
         self.security.apply(&mut client)?;
         Ok(client)
     }

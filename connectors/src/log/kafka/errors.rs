@@ -16,9 +16,12 @@ pub(super) fn log_error(doing: &str, error: &KafkaError) -> LogError {
     }
     match error.rdkafka_error_code() {
         Some(code) => sorted(kind_of(code), doing, code, error),
-        None => {
-            LogError::new(LogErrorKind::Stop, format!("{doing} failed"), error, "check the cluster's configuration file")
-        }
+        None => LogError::new(
+            LogErrorKind::Stop,
+            format!("{doing} failed"),
+            error,
+            "check the cluster's configuration file",
+        ),
     }
 }
 
@@ -98,7 +101,9 @@ fn hint_of(code: Code) -> &'static str {
         | Code::TimedOutQueue => "see that the brokers run and can be reached at the addresses they advertise",
         Code::Resolve => "check the names in `bootstrap` and those that the brokers advertise",
         Code::Authentication => "check user, mechanism and password, and the validity of the certificates",
-        Code::SSL => "check ca_file and the validity of both sides' certificates; a listener without TLS needs protocol = \"PLAINTEXT\"",
+        Code::SSL => {
+            "check ca_file and the validity of both sides' certificates; a listener without TLS needs protocol = \"PLAINTEXT\""
+        }
         Code::TopicAuthorizationFailed
         | Code::GroupAuthorizationFailed
         | Code::ClusterAuthorizationFailed

@@ -12,7 +12,7 @@ use crate::registry::{Registry, SchemaIds};
 /// Rewrites the framing id of a value at the border of the log. Inside, ids are those of the lock file.
 pub trait FrameIds: Send + Sync {
     /// From the wire's id to ours. A value whose id means nothing to us stays as it is.
-    fn from_wire(&self, value: &mut [u8]) -> Result<(), LogError>;
+    fn to_ours(&self, value: &mut [u8]) -> Result<(), LogError>;
 
     /// From our id to the wire's. A value whose id is none of ours stays as it is.
     fn to_wire(&self, value: &mut [u8]) -> Result<(), LogError>;
@@ -27,7 +27,7 @@ pub trait FrameIds: Send + Sync {
 pub struct LockIds;
 
 impl FrameIds for LockIds {
-    fn from_wire(&self, _: &mut [u8]) -> Result<(), LogError> {
+    fn to_ours(&self, _: &mut [u8]) -> Result<(), LogError> {
         Ok(())
     }
 
@@ -41,12 +41,12 @@ impl FrameIds for LockIds {
 }
 
 impl FrameIds for SchemaIds {
-    fn from_wire(&self, value: &mut [u8]) -> Result<(), LogError> {
+    fn to_ours(&self, value: &mut [u8]) -> Result<(), LogError> {
         // An id of the lock file is none of the registry's.
         if frame_id(value).is_some_and(|id| Codec::global().writer_schema(id).is_some()) {
             return Ok(());
         }
-        Self::from_wire(self, value)
+        Self::to_ours(self, value)
     }
 
     fn to_wire(&self, value: &mut [u8]) -> Result<(), LogError> {

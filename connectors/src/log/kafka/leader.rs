@@ -140,9 +140,8 @@ impl Fold {
 
     /// The instance that is to lead next: the one asked for, otherwise the standby that has come furthest.
     fn successor(&self, but: &str) -> Option<String> {
-        let alive = |(name, seen): &(&String, &Seen)| {
-            *name != but && self.now_ms - seen.at_ms < LEASE.as_millis() as i64
-        };
+        let alive =
+            |(name, seen): &(&String, &Seen)| *name != but && self.now_ms - seen.at_ms < LEASE.as_millis() as i64;
         if let Some(Some(to)) = &self.transfer
             && self.seen.iter().filter(alive).any(|(name, _)| name == to)
         {
@@ -178,9 +177,8 @@ impl Talk {
     fn begin(config: &KafkaConfig) -> Result<Self, LogError> {
         let topic = format!("{}.{LEADER_TOPIC}", config.prefix);
         let consumer = super::consumer(config, false)?;
-        let (low, end) = consumer
-            .fetch_watermarks(&topic, 0, ANSWER_MAX)
-            .map_err(|e| log_error(&format!("reading {topic}"), &e))?;
+        let (low, end) =
+            consumer.fetch_watermarks(&topic, 0, ANSWER_MAX).map_err(|e| log_error(&format!("reading {topic}"), &e))?;
         let mut list = TopicPartitionList::new();
         let from = Offset::Offset((end - HISTORY).max(low));
         list.add_partition_offset(&topic, 0, from)
@@ -397,7 +395,8 @@ pub fn instances(config: &KafkaConfig) -> Result<Vec<Instance>, LogError> {
 pub fn transfer(config: &KafkaConfig, to: Option<&str>, wait: Duration) -> Result<(String, i64), LogError> {
     let mut talk = Talk::begin(config)?;
     talk.listen(LEASE / 2)?;
-    let refused = |detail: String, hint: &str| LogError::new(LogErrorKind::Stop, "the lead is not handed over", detail, hint);
+    let refused =
+        |detail: String, hint: &str| LogError::new(LogErrorKind::Stop, "the lead is not handed over", detail, hint);
     let Some(before) = talk.fold.leader.clone() else {
         return Err(refused("nobody leads".to_owned(), "start an engine, or wait until one has taken the lead"));
     };

@@ -125,9 +125,7 @@ fn consumer(config: &KafkaConfig, check_crcs: bool) -> Result<BaseConsumer<Conte
         .set("queued.min.messages", "20000")
         .set("queued.max.messages.kbytes", "8192")
         .set("fetch.message.max.bytes", "4194304");
-    client
-        .create_with_context(Context::new(config.security.clone()))
-        .map_err(|e| log_error("making a consumer", &e))
+    client.create_with_context(Context::new(config.security.clone())).map_err(|e| log_error("making a consumer", &e))
 }
 
 impl Inner {

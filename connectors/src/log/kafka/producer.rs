@@ -28,6 +28,8 @@ use crate::log::heads::{declined, locked, wall_clock_us};
 pub(super) const REQUEST_BYTES_MAX: usize = VALUE_LEN_MAX + (1 << 20);
 /// How long the coordinator may take to end what a fenced producer began, before it is tried again.
 const FENCE_STEP: Duration = Duration::from_secs(5);
+/// How long the record that others failed with is waited for.
+const CAUSE_MAX: Duration = Duration::from_millis(500);
 /// How long fencing may take in all.
 const FENCE_MAX: Duration = Duration::from_secs(60);
 
@@ -165,7 +167,7 @@ impl KafkaProducer {
         }
         let begun = self.open.as_ref().map_or(0, |open| open.sent.len());
         let mut ack = Ack { append_time_us: wall_clock_us(), written: self.expect(batch) };
-        self.send(batch, begun)?;
+        self.send(batch, begun).map_err(|error| self.cause(error))?;
         let known = ack.written.iter().all(|written| written.first.is_some());
         if self.grouping == Grouping::Many && known && self.open.as_ref().is_some_and(|open| !open.is_full()) {
             return if accept(&ack) { Ok(ack) } else { self.take_back().and_then(|()| Err(declined())) };
@@ -270,7 +272,8 @@ impl KafkaProducer {
             })?;
             let (offset, append_ms) = result.map_err(|code| {
                 let doing = format!("writing to {}", self.inner.name(sent[place].topic));
-                self.producer.context().context.refused(&doing).unwrap_or_else(|| code_error(&doing, code))
+                let error = code_error(&doing, code);
+                if is_consequence(code) { self.cause(error) } else { error }
             })?;
             delivered.offsets[place] = offset;
             if place + 1 == sent.len() {
@@ -280,12 +283,26 @@ impl KafkaProducer {
         Ok(delivered)
     }
 
+    /// What one failed for, when all records of a transaction fail: it alone says why.
+    fn cause(&self, error: LogError) -> LogError {
+        let deadline = Instant::now() + CAUSE_MAX;
+        let sent = self.open.as_ref().map_or(&[][..], |open| &open.sent);
+        while let Ok(delivery) = self.deliveries.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            if let (Err(code), Some(sent)) = (delivery.result, sent.get(delivery.place))
+                && !is_consequence(code)
+            {
+                return code_error(&format!("writing to {}", self.inner.name(sent.topic)), code);
+            }
+        }
+        self.producer.context().context.refused(&error.what).unwrap_or(error)
+    }
+
     /// The first of these records that is not where it was to be.
     fn misplaced(&self, delivered: &Delivered, places: Range<usize>) -> Option<LogError> {
         let sent = &self.open.as_ref()?.sent;
-        let place = places.into_iter().find(|place| {
-            sent[*place].expected.is_some_and(|expected| expected != delivered.offsets[*place])
-        })?;
+        let place = places
+            .into_iter()
+            .find(|place| sent[*place].expected.is_some_and(|expected| expected != delivered.offsets[*place]))?;
         let (topic, partition) = (self.inner.name(sent[place].topic), sent[place].partition);
         let detail = format!(
             "{topic} {partition}: offset {}, expected {}",
@@ -374,6 +391,11 @@ impl Open {
     }
 }
 
+/// Whether a record failed only because its transaction had failed.
+fn is_consequence(code: RDKafkaErrorCode) -> bool {
+    matches!(code, RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight | RDKafkaErrorCode::State)
+}
+
 /// Takes the name over.
 fn fence(producer: &ThreadedProducer<Deliveries>, doing: &str) -> Result<(), LogError> {
     let begun = Instant::now();
@@ -416,11 +438,19 @@ fn check(record: &Record, partitions: u32, prefix: &str) -> Result<(), LogError>
     let name = topic_name(prefix, record.topic);
     if record.partition >= partitions {
         let detail = format!("it has {partitions}, counted from 0");
-        return refused(format!("topic {name} has no partition {}", record.partition), detail, "`solyx topics diff` says more");
+        return refused(
+            format!("topic {name} has no partition {}", record.partition),
+            detail,
+            "`solyx topics diff` says more",
+        );
     }
     if record.value.len() > VALUE_LEN_MAX {
         let detail = format!("its value has {} bytes", record.value.len());
-        return refused(format!("a record for topic {name} is too large"), detail, &format!("the largest has {VALUE_LEN_MAX}"));
+        return refused(
+            format!("a record for topic {name} is too large"),
+            detail,
+            &format!("the largest has {VALUE_LEN_MAX}"),
+        );
     }
     Ok(())
 }

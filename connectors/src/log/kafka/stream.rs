@@ -28,6 +28,8 @@ use super::ids::FrameIds;
 const HELD: ReadLimit = ReadLimit { records: 8_192, bytes: 8 << 20 };
 /// How far ahead it is quicker to read over records than to go to another place.
 const READ_OVER_MAX: u64 = 20_000;
+/// How long a broker may take to say where a topic is.
+const METADATA_MAX: Duration = Duration::from_secs(2);
 /// How long a broker may take to answer before the reader is told to try again.
 pub(super) const ANSWER_MAX: Duration = Duration::from_secs(10);
 
@@ -158,7 +160,7 @@ impl Stream {
                 break;
             }
             let before = frame_id(&stored.record.value);
-            match shared.ids.from_wire(&mut stored.record.value) {
+            match shared.ids.to_ours(&mut stored.record.value) {
                 Err(error) if taken.is_empty() => return Err(error),
                 Err(_) => break,
                 Ok(()) => {
@@ -282,7 +284,12 @@ impl Stream {
 
     /// The topic is not the one that the book is of.
     fn begin_anew(&mut self, shared: &Shared, why: &str) -> Result<(), LogError> {
-        tracing::warn!(topic = self.name, partition = self.partition, why, "the topic is another one; it is counted anew");
+        tracing::warn!(
+            topic = self.name,
+            partition = self.partition,
+            why,
+            "the topic is another one; it is counted anew"
+        );
         self.book.clear();
         self.begin(shared, None)
     }
@@ -300,6 +307,9 @@ impl Stream {
                         return Err(error);
                     }
                     std::thread::sleep(Duration::from_millis(100));
+                    // A client that has lost a broker knows nothing of a topic until it has heard of it again.
+                    let heard = shared.asker.fetch_metadata(Some(&self.name), METADATA_MAX);
+                    drop(heard.map_err(|error| tracing::debug!(%error, topic = self.name, "not heard of")));
                 }
             }
         };
@@ -405,18 +415,10 @@ impl Stream {
     }
 }
 
-fn stored_record(
-    message: &BorrowedMessage<'_>,
-    topic: TopicName,
-    partition: u32,
-    ordinal: u64,
-) -> StoredRecord {
+fn stored_record(message: &BorrowedMessage<'_>, topic: TopicName, partition: u32, ordinal: u64) -> StoredRecord {
     let value = message.payload().unwrap_or_default().to_vec();
     let headers = message.headers().map_or_else(Vec::new, |headers| {
-        headers
-            .iter()
-            .map(|header| (header.key.to_owned(), header.value.unwrap_or_default().to_vec()))
-            .collect()
+        headers.iter().map(|header| (header.key.to_owned(), header.value.unwrap_or_default().to_vec())).collect()
     });
     let record = Record { topic, partition, key: message.key().unwrap_or_default().to_vec(), value, headers };
     let append_time_us = message.timestamp().to_millis().unwrap_or(0) * 1_000;

@@ -3,7 +3,7 @@
 //! Topics that are missing are created; one that is there is never changed or deleted.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -21,6 +21,8 @@ use super::topic_name;
 use crate::log::heads::topic_names;
 
 const ADMIN_MAX: Duration = Duration::from_secs(30);
+/// How long one attempt to hear of the topics may take: a refusal is told after it.
+const METADATA_STEP: Duration = Duration::from_secs(2);
 /// How long the client's words on why nobody answers are waited for.
 const WORDS_MAX: Duration = Duration::from_millis(500);
 /// How long brokers may take to agree on new topics.
@@ -93,22 +95,32 @@ pub(super) fn existing(
     timeout: Duration,
 ) -> Result<Existing, LogError> {
     let doing = "asking the brokers for their topics";
-    let begun = std::time::Instant::now();
-    let metadata = consumer.fetch_metadata(None, timeout).map_err(|e| {
+    let begun = Instant::now();
+    let context = consumer.context();
+    let metadata = loop {
+        let error = match consumer.fetch_metadata(None, METADATA_STEP.min(timeout)) {
+            Ok(metadata) => break metadata,
+            Err(error) => error,
+        };
         // The client's own words, which come a moment later, say why the brokers do not answer.
-        let context = consumer.context();
-        let heard = std::time::Instant::now();
+        let heard = Instant::now();
         while context.trouble_since(begun).is_none() && heard.elapsed() < WORDS_MAX {
             let _ = consumer.poll(Duration::from_millis(20));
         }
-        let mut error = context.refused(doing).unwrap_or_else(|| log_error(doing, &e));
-        if let Some(said) = context.trouble_since(begun) {
-            error.detail = said;
+        if let Some(refused) = context.refused(doing) {
+            return Err(refused);
         }
-        error
-    })?;
+        if begun.elapsed() >= timeout {
+            let mut error = log_error(doing, &error);
+            if let Some(said) = context.trouble_since(begun) {
+                error.detail = said;
+            }
+            return Err(error);
+        }
+    };
     let ours = metadata.topics().iter().filter(|topic| {
-        topic.name().strip_prefix(config.prefix.as_str()).is_some_and(|rest| rest.starts_with('.')) && topic.error().is_none()
+        topic.name().strip_prefix(config.prefix.as_str()).is_some_and(|rest| rest.starts_with('.'))
+            && topic.error().is_none()
     });
     let topics = ours.map(|topic| {
         let replicas = topic.partitions().iter().map(|p| p.replicas().len()).min().unwrap_or(0);
@@ -131,7 +143,7 @@ pub(super) fn check(config: &KafkaConfig, found: &Existing) -> Result<(), LogErr
         LogErrorKind::Stop,
         "topics of this cell are missing",
         missing.join(", "),
-        "`solyx topics apply` creates them; one that was deleted comes back from an archive",
+        "`solyx topics apply` creates them, one that was deleted comes back from an archive; or this user may not see them and needs Describe",
     ))
 }
 
@@ -176,7 +188,7 @@ pub fn apply(config: &KafkaConfig, partitions: &BTreeMap<Topic, u32>) -> Result<
     let created = session.create(&missing)?;
     let present = all(config, partitions).len() - created.len();
     // Every broker knows a new topic's settings a little later, too.
-    let begun = std::time::Instant::now();
+    let begun = Instant::now();
     let differences = loop {
         let differences = session.diff(partitions)?;
         let of_new = differences.iter().any(|d| created.contains(&d.topic));
@@ -244,7 +256,7 @@ impl<'c> Session<'c> {
 
     /// Every broker knows a new topic a little later.
     fn wait_for(&self, topics: &[Wanted]) -> Result<(), LogError> {
-        let begun = std::time::Instant::now();
+        let begun = Instant::now();
         loop {
             let found = self.existing()?;
             if topics.iter().all(|topic| found.topics.contains_key(&topic.name)) {

@@ -5,6 +5,7 @@
 
 mod decoding;
 mod history;
+mod kafka;
 mod machine;
 mod measure;
 mod packing;
@@ -45,6 +46,24 @@ struct Options {
     /// Jobs that wait while memory is measured.
     #[arg(long, default_value_t = 100_000)]
     queued: u32,
+    /// Measure on this cluster instead: the kafka.toml of a running one. `ops/bench kafka` starts one.
+    #[arg(long, value_name = "FILE")]
+    kafka: Option<PathBuf>,
+    /// On a cluster: nodes of the fleet.
+    #[arg(long, default_value_t = 10_000)]
+    nodes: u32,
+    /// On a cluster: jobs a second.
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..))]
+    rate: u32,
+    /// On a cluster: seconds of that rate.
+    #[arg(long, default_value_t = 300)]
+    seconds: u64,
+    /// On a cluster: events of the throughput's topic.
+    #[arg(long, default_value_t = 200_000)]
+    events: u32,
+    /// On a cluster: jobs alive at a restart.
+    #[arg(long, default_value_t = 1_000_000)]
+    live: u32,
     /// Measure memory only, in this process, and print the numbers: what the benchmark runs in a process of its own.
     #[arg(long, hide = true)]
     only_queued: bool,
@@ -66,6 +85,13 @@ fn main() -> ExitCode {
 fn run(options: &Options) -> anyhow::Result<()> {
     let begun = Instant::now();
     let say = |what: &str| eprintln!("{:>4} s  {what}", begun.elapsed().as_secs());
+    if let Some(cluster) = &options.kafka {
+        let Options { nodes, rate, seconds, events, live, .. } = *options;
+        let measures = kafka::measure(&kafka::Options { cluster, nodes, rate, seconds, events, live }, &say)?;
+        let report = Report::new(None, measures, begun.elapsed());
+        println!("{}", if options.json { report.json()? } else { report.text() });
+        return Ok(());
+    }
     say("generating a world and running it in virtual time");
     let history = History::make(options.seed, options.jobs)?;
     let mut measures: Vec<Measure> = Vec::new();
@@ -79,7 +105,7 @@ fn run(options: &Options) -> anyhow::Result<()> {
     measures.extend(replay::measure(&history, options.runs)?);
     say("memory of queued jobs");
     measures.extend(queued::measure(options.seed, options.queued)?);
-    let report = Report::new(&history, measures, begun.elapsed());
+    let report = Report::new(Some(&history), measures, begun.elapsed());
     println!("{}", if options.json { report.json()? } else { report.text() });
     Ok(())
 }

@@ -26,17 +26,19 @@ struct World {
 pub struct Report {
     solyx: &'static str,
     machine: Machine,
-    world: World,
+    /// Absent where each measure makes its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    world: Option<World>,
     measures: Vec<Measure>,
     elapsed_s: u64,
 }
 
 impl Report {
-    pub fn new(history: &History, measures: Vec<Measure>, elapsed: Duration) -> Self {
+    pub fn new(history: Option<&History>, measures: Vec<Measure>, elapsed: Duration) -> Self {
         Self {
             solyx: env!("CARGO_PKG_VERSION"),
             machine: Machine::here(),
-            world: World::of(history),
+            world: history.map(World::of),
             measures,
             elapsed_s: elapsed.as_secs(),
         }
@@ -50,16 +52,16 @@ impl Report {
     /// A table, then what each line was measured on.
     pub fn text(&self) -> String {
         let Machine { cpu, cores, memory_mib, system, build } = &self.machine;
-        let World { seed, jobs, nodes, days, epochs, input_records, records, input_bytes } = &self.world;
-        let mut lines = vec![
-            format!("solyx {} on {cpu}, {cores} cores, {memory_mib} MiB, {system}; {build}", self.solyx),
-            format!(
+        let mut lines =
+            vec![format!("solyx {} on {cpu}, {cores} cores, {memory_mib} MiB, {system}; {build}", self.solyx)];
+        if let Some(World { seed, jobs, nodes, days, epochs, input_records, records, input_bytes }) = &self.world {
+            lines.push(format!(
                 "generated world, seed {seed}: {jobs} jobs, {nodes} nodes, {days} days; {epochs} epochs, {input_records} inputs \
                  ({} KiB), {records} records in all",
                 input_bytes >> 10
-            ),
-            String::new(),
-        ];
+            ));
+        }
+        lines.push(String::new());
         let head = ["", "median", "spread", "unit", "yardstick", "ratio", "of ratio"].map(str::to_owned);
         let mut rows = vec![head.to_vec()];
         for measure in &self.measures {
