@@ -185,8 +185,8 @@ pub trait Log: Send + Sync {
 
 /// A writer.
 pub trait Producer: Send {
-    /// The fencing term of its outputs, when the highest in the log is this one: 0 on a log whose lock fences, one more
-    /// where a term tells writers apart.
+    /// The fencing term of its outputs, when the highest in the log is this one: 0 on a log whose lock fences; where a term
+    /// tells writers apart one more, or more than that, so that no earlier producer of this process had the same.
     fn term_after(&self, highest: i64) -> i64;
 
     /// Appends all records or none, over any topics. `accept` sees the acknowledgement before the commit and may decline.

@@ -220,7 +220,7 @@ struct MemoryProducer {
 
 impl Producer for MemoryProducer {
     fn term_after(&self, highest: i64) -> i64 {
-        if self.terms { highest + 1 } else { 0 }
+        if self.terms { self.generation.max(highest + 1) } else { 0 }
     }
 
     fn append_if(&mut self, batch: &[Record], accept: &mut dyn FnMut(&Ack) -> bool) -> Result<Ack, LogError> {

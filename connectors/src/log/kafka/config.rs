@@ -12,6 +12,9 @@ use solyx_schemas::log::{LogError, LogErrorKind};
 
 use crate::registry::RegistryConfig;
 
+/// A question whose answer is lost is not asked again before this.
+pub(super) const SOCKET_TIMEOUT_MS: u32 = 6_000;
+
 /// A cluster and what is ours on it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -185,8 +188,7 @@ impl KafkaConfig {
             .set("socket.nagle.disable", "true")
             .set("reconnect.backoff.ms", "50")
             .set("reconnect.backoff.max.ms", "1000")
-            // A question whose answer is lost is not asked again before this.
-            .set("socket.timeout.ms", "6000")
+            .set("socket.timeout.ms", SOCKET_TIMEOUT_MS.to_string())
             .set("topic.metadata.refresh.interval.ms", "10000");
         self.security.apply(&mut client)?;
         Ok(client)

@@ -98,7 +98,9 @@ fn hint_of(code: Code) -> &'static str {
         | Code::OperationTimedOut
         | Code::RequestTimedOut
         | Code::MessageTimedOut
-        | Code::TimedOutQueue => "see that the brokers run and can be reached at the addresses they advertise",
+        | Code::TimedOutQueue => {
+            "see that the brokers run and can be reached at the addresses they advertise; one with TLS or passwords hangs up on a client without ([security])"
+        }
         Code::Resolve => "check the names in `bootstrap` and those that the brokers advertise",
         Code::Authentication => "check user, mechanism and password, and the validity of the certificates",
         Code::SSL => {

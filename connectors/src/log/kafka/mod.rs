@@ -16,6 +16,7 @@ mod stream;
 mod topics;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -75,6 +76,8 @@ pub struct KafkaLog {
 struct Inner {
     config: KafkaConfig,
     grouping: Grouping,
+    /// The last term that a producer of this handle was given.
+    last_term: AtomicI64,
     slots: Slots,
     shared: Shared,
     streams: Vec<Mutex<Stream>>,
@@ -98,7 +101,9 @@ impl KafkaLog {
             .collect();
         let asker = self::consumer(&config, false)?;
         let shared = Shared { consumer: Arc::new(consumer), asker, bell: Arc::new(Bell::default()), ids };
-        Ok(Arc::new(Self { inner: Arc::new(Inner { config, grouping, slots, shared, streams }) }))
+        Ok(Arc::new(Self {
+            inner: Arc::new(Inner { config, grouping, last_term: AtomicI64::new(0), slots, shared, streams }),
+        }))
     }
 }
 

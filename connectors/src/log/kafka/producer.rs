@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,7 @@ use solyx_schemas::log::{Ack, LogError, LogErrorKind, Producer, Record, Written}
 use solyx_schemas::topics::TopicName;
 
 use super::client::Context;
+use super::config::SOCKET_TIMEOUT_MS;
 use super::errors::{code_error, log_error, timed_out};
 use super::{Inner, topic_name};
 use crate::log::heads::{declined, locked, wall_clock_us};
@@ -141,6 +143,8 @@ impl KafkaProducer {
         client
             .set("transactional.id", &id)
             .set("transaction.timeout.ms", timeout_ms.to_string())
+            // The client takes no longer time for a question than for a transaction.
+            .set("socket.timeout.ms", timeout_ms.min(SOCKET_TIMEOUT_MS).to_string())
             .set("message.timeout.ms", (timeout_ms * 9 / 10).to_string())
             .set("enable.idempotence", "true")
             .set("acks", "all")
@@ -167,7 +171,7 @@ impl KafkaProducer {
         }
         let begun = self.open.as_ref().map_or(0, |open| open.sent.len());
         let mut ack = Ack { append_time_us: wall_clock_us(), written: self.expect(batch) };
-        self.send(batch, begun).map_err(|error| self.cause(error))?;
+        self.send(batch, begun)?;
         let known = ack.written.iter().all(|written| written.first.is_some());
         if self.grouping == Grouping::Many && known && self.open.as_ref().is_some_and(|open| !open.is_full()) {
             return if accept(&ack) { Ok(ack) } else { self.take_back().and_then(|()| Err(declined())) };
@@ -248,7 +252,9 @@ impl KafkaProducer {
             while let Err((error, unsent)) = self.producer.send(message) {
                 let full = error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull);
                 if !full || Instant::now() > deadline {
-                    return Err(log_error(&format!("writing to {name}"), &error));
+                    let failed = error.rdkafka_error_code().is_some_and(is_consequence);
+                    let error = log_error(&format!("writing to {name}"), &error);
+                    return Err(if failed { self.cause(error) } else { error });
                 }
                 std::thread::sleep(Duration::from_millis(1));
                 message = unsent;
@@ -294,7 +300,15 @@ impl KafkaProducer {
                 return code_error(&format!("writing to {}", self.inner.name(sent.topic)), code);
             }
         }
-        self.producer.context().context.refused(&error.what).unwrap_or(error)
+        // A transaction that has failed cannot be committed; asked to, the client says why it failed.
+        match self.producer.commit_transaction(CAUSE_MAX) {
+            Err(KafkaError::Transaction(inner)) if !is_consequence(inner.code()) => {
+                let mut cause = code_error(&error.what.replace(" failed", ""), inner.code());
+                cause.detail = inner.to_string();
+                cause
+            }
+            _ => self.producer.context().context.refused(&error.what).unwrap_or(error),
+        }
     }
 
     /// The first of these records that is not where it was to be.
@@ -457,7 +471,12 @@ fn check(record: &Record, partitions: u32, prefix: &str) -> Result<(), LogError>
 
 impl Producer for KafkaProducer {
     fn term_after(&self, highest: i64) -> i64 {
-        highest + 1
+        let next = |last: i64| Some(last.max(highest) + 1);
+        // What an earlier producer of this process wrote may have come to nothing, and its term with it.
+        self.inner
+            .last_term
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, next)
+            .map_or(highest + 1, |last| last.max(highest) + 1)
     }
 
     fn append_if(&mut self, batch: &[Record], accept: &mut dyn FnMut(&Ack) -> bool) -> Result<Ack, LogError> {
