@@ -66,6 +66,8 @@ fn a_commit_of_unknown_outcome_is_found_out_from_the_log() {
         assert_eq!(error.kind, LogErrorKind::Restart, "{error}");
         let again = producer.append(batch(9)).unwrap_err();
         assert_eq!(again.kind, LogErrorKind::Restart, "the producer is of no more use: {again}");
+        // As long as it is there its client goes on asking for the commit, and might yet be heard.
+        drop(producer);
         cluster.forwarder.heal();
         drop(log.producer("engine-x").unwrap());
         let there = batches_in(&*log);
