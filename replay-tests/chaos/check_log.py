@@ -192,6 +192,11 @@ def check_placements(epochs: list[Epoch], findings: Findings) -> None:
     open_runs: dict[str, Stored] = {}
     shares: dict[tuple[str, int], int] = defaultdict(int)
     runs: set[str] = set()
+    # A run that was told to stop with its job is given up without a word when its node is fenced or its lease has passed.
+    stopping: set[str] = set()
+    fenced: dict[str, int] = {}
+    leases: dict[str, int] = {}
+    run_lease_us = 0
 
     def give(placed: Stored, sign: int) -> None:
         for part in placed.event["nodes"]:
@@ -204,14 +209,31 @@ def check_placements(epochs: list[Epoch], findings: Findings) -> None:
         if job in open_runs and open_runs[job].event["run"] == run:
             give(open_runs.pop(job), -1)
 
+    def given_up(placed: Stored, now_us: int) -> bool:
+        lease_until = max(placed.event["now_us"] + run_lease_us, leases.get(placed.event["run"], 0))
+        return lease_until <= now_us or any(fenced.get(part["node"], -1) >= placed.event["epoch"] for part in placed.event["nodes"])
+
     for epoch in epochs:
         for stored in epoch.inputs:
-            if stored.kind in RUN_ENDS and stored.place not in epoch.skipped:
+            if stored.place in epoch.skipped:
+                continue
+            if stored.kind in RUN_ENDS:
                 ended(stored.event["job"], stored.event["run"])
+            elif stored.kind == "RunLeaseRenewed":
+                leases[stored.event["run"]] = max(leases.get(stored.event["run"], 0), stored.event["lease_until_us"])
+            elif stored.kind == "NodeStateChanged" and stored.event["state"] == "FENCED":
+                fenced[stored.event["node"]] = epoch.number
+            elif stored.kind == "SchedulingPolicySet":
+                run_lease_us = stored.event["run_lease_us"]
+        now_us = epoch.record.event["now_us"]
+        for job in [job for job in stopping if job in open_runs and given_up(open_runs[job], now_us)]:
+            ended(job, open_runs[job].event["run"])
         for stored in epoch.outputs:
             event = stored.event
             if stored.kind == "JobRequeued":
                 ended(event["job"], event["run"])
+            elif stored.kind == "JobCancelled":
+                stopping.add(event["job"])
             elif stored.kind == "JobPlaced":
                 words = f"epoch {epoch.number} places {event['job']} as {event['run']}"
                 findings.expect(event["job"] not in open_runs, findings.doubled, f"{words} while an earlier run has not ended")
