@@ -68,25 +68,27 @@ const CHECKPOINT_EPOCHS: i64 = 10_000;
 
 /// Runs it.
 pub fn run(command: &View, json: bool) -> Outcome {
-    let log = command.source.open()?;
+    // A view as it is kept needs no log, and so is there while the log is away.
+    let log = if command.kept { None } else { Some(command.source.open()?) };
+    let log = log.as_deref();
     let view = match (command.view, &command.invoice) {
         (Which::Billing, Some(tenant)) => {
-            show(command, &*log, "billing", |fold: &Billing| invoice(fold, tenant, command.month, json))?
+            show(command, log, "billing", |fold: &Billing| invoice(fold, tenant, command.month, json))?
         }
         (_, Some(_)) => {
             return Err(Failure::usage("only the billing view has invoices", "found --invoice", "solyx view billing"));
         }
         (Which::Billing, None) => {
-            show(command, &*log, "billing", |fold: &Billing| written(&fold.view(), json, shown::billing::text))?
+            show(command, log, "billing", |fold: &Billing| written(&fold.view(), json, shown::billing::text))?
         }
         (Which::Dcim, None) => {
-            show(command, &*log, "dcim", |fold: &Dcim| written(&fold.view(), json, shown::dcim::text))?
+            show(command, log, "dcim", |fold: &Dcim| written(&fold.view(), json, shown::dcim::text))?
         }
         (Which::Failover, None) => {
-            show(command, &*log, "failover", |fold: &Failover| written(&fold.view(), json, shown::failover::text))?
+            show(command, log, "failover", |fold: &Failover| written(&fold.view(), json, shown::failover::text))?
         }
         (Which::Jobs, None) => {
-            show(command, &*log, "jobs", |fold: &Jobs| written(&fold.view(), json, shown::jobs::text))?
+            show(command, log, "jobs", |fold: &Jobs| written(&fold.view(), json, shown::jobs::text))?
         }
     };
     output::line(view);
@@ -120,14 +122,16 @@ fn invoice(billing: &Billing, tenant: &TenantId, month: Option<Month>, json: boo
 
 fn show<F: Fold + Default>(
     command: &View,
-    log: &dyn Log,
+    log: Option<&dyn Log>,
     name: &str,
     view: impl Fn(&F) -> Result<String, Failure>,
 ) -> Result<String, Failure> {
-    if let (true, Some(dir)) = (command.kept, &command.source.log) {
-        return view(&ViewStore::<F>::read(&dir.join("views").join(name)).map_err(failure)?.fold);
-    }
     let directory = command.source.log.as_ref().map(|dir| dir.join("views").join(name));
+    let (log, directory) = match (log, directory) {
+        (None, Some(directory)) => return view(&ViewStore::<F>::read(&directory).map_err(failure)?.fold),
+        (None, None) => return Err(Failure::usage("no world is named", "expected --log beside --kept", "see --help")),
+        (Some(log), directory) => (log, directory),
+    };
     let Some(directory) = directory else {
         let mut folded = Folded::<F>::empty();
         folded.fold_up_to(&mut start(log)?, command.as_of).map_err(failure)?;
