@@ -1,8 +1,8 @@
 //! How a command ends: exit codes, and errors in three parts.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
 
+use solyx_runtime::Backoff;
 use solyx_schemas::log::{LogError, LogErrorKind};
 
 /// The exit code of a command.
@@ -79,23 +79,15 @@ impl From<LogError> for Failure {
     }
 }
 
-/// Pauses before what failed in passing is tried again: the first, and the longest that it grows to.
-const PAUSE_MIN: Duration = Duration::from_millis(200);
-const PAUSE_MAX: Duration = Duration::from_secs(10);
-
 /// Does it again while it fails in passing, after growing pauses, until it is told to stop.
 pub fn patiently<T>(stop: &AtomicBool, mut attempt: impl FnMut() -> Result<T, Failure>) -> Result<T, Failure> {
-    let mut pause = PAUSE_MIN;
+    let mut backoff = Backoff::new(stop);
     loop {
         match attempt() {
             Err(failure) if failure.passing && !stop.load(Ordering::Relaxed) => {
-                let pause_ms = pause.as_millis() as u64;
+                let pause_ms = backoff.pause_ms();
                 tracing::warn!(what = failure.what, detail = failure.detail, pause_ms, "it is tried again");
-                let end = Instant::now() + pause;
-                while Instant::now() < end && !stop.load(Ordering::Relaxed) {
-                    std::thread::sleep(Duration::from_millis(50));
-                }
-                pause = (pause * 2).min(PAUSE_MAX);
+                backoff.sleep();
             }
             done => return done,
         }

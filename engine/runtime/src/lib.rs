@@ -4,6 +4,7 @@
 //! else follows from the log. Nothing here knows which log it is.
 
 pub mod audit;
+pub mod backoff;
 pub mod compare;
 pub mod election;
 pub mod engine;
@@ -24,6 +25,7 @@ mod snapshots;
 mod staged;
 
 pub use crate::audit::{AuditOptions, AuditReport, audit};
+pub use crate::backoff::Backoff;
 pub use crate::compare::Difference;
 pub use crate::election::{Election, Standing};
 pub use crate::engine::{Engine, EngineOptions};

@@ -12,6 +12,7 @@ use solyx_schemas::ids::CellId;
 use solyx_schemas::log::{Log, LogErrorKind};
 use solyx_schemas::units::DurationUs;
 
+use crate::backoff::Backoff;
 use crate::election::{Election, Standing};
 use crate::engine::{Engine, EngineOptions, producer_name};
 use crate::error::RuntimeError;
@@ -26,9 +27,6 @@ const STANDBY_POLL: Duration = Duration::from_millis(20);
 const STANDBY_EPOCHS: u64 = 256;
 /// Time between two reports of progress.
 const PROGRESS_PAUSE: Duration = Duration::from_millis(500);
-/// Pauses before a log that failed is tried again: the first, and the longest that it grows to.
-const PAUSE_MIN: Duration = Duration::from_millis(200);
-const PAUSE_MAX: Duration = Duration::from_secs(10);
 /// For how long an engine whose clock runs ahead does not stand for the lead.
 const CLOCK_PAUSE: Duration = Duration::from_secs(30);
 
@@ -91,7 +89,7 @@ struct Live<'r> {
 
 impl<'r> Live<'r> {
     fn run(mut self) -> Result<RunEnd, RuntimeError> {
-        let mut pause = PAUSE_MIN;
+        let mut backoff = Backoff::new(self.stop);
         loop {
             let before = self.done.epochs + self.done.followed;
             let error = match self.attempt() {
@@ -102,11 +100,10 @@ impl<'r> Live<'r> {
                 return Err(error);
             }
             if self.done.epochs + self.done.followed > before {
-                pause = PAUSE_MIN;
+                backoff.reset();
             }
-            tracing::warn!(%error, pause_ms = pause.as_millis() as u64, "the engine begins again from the log");
-            self.sleep(pause);
-            pause = (pause * 2).min(PAUSE_MAX);
+            tracing::warn!(%error, pause_ms = backoff.pause_ms(), "the engine begins again from the log");
+            backoff.sleep();
         }
     }
 
@@ -182,13 +179,6 @@ impl<'r> Live<'r> {
 
     fn stands(&self) -> Standing {
         self.election.map_or(Standing::Leads, Election::standing)
-    }
-
-    fn sleep(&self, pause: Duration) {
-        let end = Instant::now() + pause;
-        while !self.is_stopped() && Instant::now() < end {
-            std::thread::sleep(STANDBY_POLL);
-        }
     }
 
     /// Follows until it is to lead or to stop.

@@ -12,6 +12,7 @@ use solyx_projections::dcim::Dcim;
 use solyx_projections::failover::Failover;
 use solyx_projections::fold::Fold;
 use solyx_projections::jobs::Jobs;
+use solyx_runtime::Backoff;
 
 use super::view::{Which, up_to_date};
 use crate::failure::{Exit, Failure, Outcome};
@@ -22,9 +23,8 @@ use crate::{output, progress, signals, world};
 const SHUTDOWN: Duration = Duration::from_secs(10);
 /// Longest wait for the next epoch.
 const POLL: Duration = Duration::from_millis(100);
-/// Pauses before a log that failed is tried again: the first, and the longest that it grows to.
-const PAUSE_MIN: Duration = Duration::from_millis(500);
-const PAUSE_MAX: Duration = Duration::from_secs(10);
+/// One that went on for so long before it failed is tried again at once.
+const WENT_WELL: Duration = Duration::from_secs(10);
 
 /// Keep views up to date until told to stop. Any number of instances may do so, each in a directory of its own: each reads
 /// everything, and `solyx view --kept` reads beside it.
@@ -97,7 +97,7 @@ fn keep<F: Fold + Default>(
     stop: &AtomicBool,
     told: &mpsc::Sender<Told>,
 ) -> Result<(), Failure> {
-    let mut pause = PAUSE_MIN;
+    let mut backoff = Backoff::new(stop);
     while !stop.load(Ordering::Relaxed) {
         let began = Instant::now();
         match follow::<F>(dir, view, stop, told) {
@@ -109,11 +109,10 @@ fn keep<F: Fold + Default>(
                     detail = failure.detail,
                     "the view is read on from where it is kept"
                 );
-                pause = if began.elapsed() > PAUSE_MAX { PAUSE_MIN } else { (pause * 2).min(PAUSE_MAX) };
-                let end = Instant::now() + pause;
-                while Instant::now() < end && !stop.load(Ordering::Relaxed) {
-                    std::thread::sleep(POLL);
+                if began.elapsed() > WENT_WELL {
+                    backoff.reset();
                 }
+                backoff.sleep();
             }
             Err(failure) => return Err(failure),
         }

@@ -3,26 +3,31 @@
 //! After an error in a transaction the producer is of no more use, since whether the transaction came through is not known: a
 //! new one is begun, which waits until the old one's is decided, and the log is read to see what was committed.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod delivery;
+mod group;
+mod ordinals;
+
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
-use rdkafka::client::OAuthToken;
-use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
-use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
-use rdkafka::{ClientContext, Message};
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{BaseRecord, Producer as _, ThreadedProducer};
 use solyx_schemas::codec::{Codec, VALUE_LEN_MAX};
 use solyx_schemas::log::{Ack, LogError, LogErrorKind, Producer, Record, Written};
-use solyx_schemas::topics::TopicName;
 
+pub use self::group::Grouping;
+
+use self::delivery::{Deliveries, Delivery, is_consequence};
+use self::group::Open;
+use self::ordinals::{Extent, Place, Tails};
 use super::client::Context;
 use super::config::SOCKET_TIMEOUT_MS;
-use super::errors::{code_error, log_error, timed_out};
+use super::errors::{code_error, log_error};
 use super::{Inner, topic_name};
 use crate::log::heads::{declined, locked, wall_clock_us};
 
@@ -30,89 +35,13 @@ use crate::log::heads::{declined, locked, wall_clock_us};
 pub(super) const REQUEST_BYTES_MAX: usize = VALUE_LEN_MAX + (1 << 20);
 /// How long the coordinator may take to end what a fenced producer began, before it is tried again.
 const FENCE_STEP: Duration = Duration::from_secs(5);
+/// How long the client may take to count what it has told us of, and how often that is looked at.
+const SETTLE_MAX: Duration = Duration::from_millis(20);
+const SETTLE_STEP: Duration = Duration::from_micros(50);
 /// How long the record that others failed with is waited for.
 const CAUSE_MAX: Duration = Duration::from_millis(500);
 /// How long fencing may take in all.
 const FENCE_MAX: Duration = Duration::from_secs(60);
-
-/// What became of one record.
-struct Delivery {
-    place: usize,
-    result: Result<(i64, i64), RDKafkaErrorCode>,
-}
-
-/// A context that passes deliveries on.
-struct Deliveries {
-    context: Context,
-    sender: Sender<Delivery>,
-}
-
-impl ClientContext for Deliveries {
-    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
-
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        self.context.log(level, facility, message);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        self.context.error(error, reason);
-    }
-
-    fn generate_oauth_token(&self, config: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
-        self.context.generate_oauth_token(config)
-    }
-}
-
-impl ProducerContext for Deliveries {
-    type DeliveryOpaque = usize;
-
-    fn delivery(&self, result: &DeliveryResult<'_>, place: usize) {
-        let result = match result {
-            Ok(message) => Ok((message.offset(), message.timestamp().to_millis().unwrap_or(0))),
-            Err((error, _)) => Err(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail)),
-        };
-        // Nobody listens any more once the producer was given up.
-        let _ = self.sender.send(Delivery { place, result });
-    }
-}
-
-/// Where this producer has left a topic-partition: the next record has this ordinal if it gets this offset.
-#[derive(Clone, Copy)]
-struct Tail {
-    ordinal: u64,
-    offset: i64,
-}
-
-/// When transactions end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Grouping {
-    /// With each append.
-    Each,
-    /// With one of many appends: what is not committed yet is lost with the process, as a whole. For writers that nobody waits for
-    /// and that find out from the log how far they came.
-    Many,
-}
-
-/// Appends, records, bytes and time of one transaction of many appends.
-const GROUP_APPENDS: usize = 1_000;
-const GROUP_RECORDS: usize = 20_000;
-const GROUP_BYTES: usize = 16 << 20;
-const GROUP_TIME: Duration = Duration::from_millis(500);
-
-/// A transaction that is open.
-struct Open {
-    since: Instant,
-    appends: usize,
-    bytes: usize,
-    /// What was sent: where to, and the offset that it must get for the ordinals told to be true.
-    sent: Vec<Sent>,
-}
-
-struct Sent {
-    topic: TopicName,
-    partition: u32,
-    expected: Option<i64>,
-}
 
 /// What the broker said of an open transaction's records.
 struct Delivered {
@@ -127,7 +56,7 @@ pub(super) struct KafkaProducer {
     deliveries: Receiver<Delivery>,
     timeout: Duration,
     grouping: Grouping,
-    tails: BTreeMap<(TopicName, u32), Tail>,
+    tails: Tails,
     open: Option<Open>,
     /// Why it is of no more use.
     failed: Option<LogError>,
@@ -153,27 +82,27 @@ impl KafkaProducer {
             .set("message.max.bytes", REQUEST_BYTES_MAX.to_string())
             .set("queue.buffering.max.messages", "200000")
             .set("queue.buffering.max.kbytes", "262144");
-        let (sender, deliveries) = channel();
-        let context = Deliveries { context: Context::new(config.security.clone()), sender };
+        let (context, deliveries) = Deliveries::new(Context::new(config.security.clone()));
         let producer: ThreadedProducer<Deliveries> =
             client.create_with_context(context).map_err(|e| log_error("making a producer", &e))?;
         fence(&producer, &format!("fencing earlier writers of {id}"))?;
         let timeout = Duration::from_millis(timeout_ms.into());
         let grouping = inner.grouping;
-        let tails = BTreeMap::new();
+        let tails = Tails::default();
         Ok(Self { inner, producer, deliveries, timeout, grouping, tails, open: None, failed: None })
     }
 
     fn write(&mut self, batch: &[Record], accept: &mut dyn FnMut(&Ack) -> bool) -> Result<Ack, LogError> {
         if self.open.is_none() {
             self.producer.begin_transaction().map_err(|e| log_error("beginning a transaction", &e))?;
-            self.open = Some(Open { since: Instant::now(), appends: 0, bytes: 0, sent: Vec::new() });
         }
-        let begun = self.open.as_ref().map_or(0, |open| open.sent.len());
-        let mut ack = Ack { append_time_us: wall_clock_us(), written: self.expect(batch) };
-        self.send(batch, begun)?;
+        let open = self.open.get_or_insert_with(Open::new);
+        let begun = open.sent.len();
+        let mut ack = Ack { append_time_us: wall_clock_us(), written: self.tails.expect(batch, open) };
         let known = ack.written.iter().all(|written| written.first.is_some());
-        if self.grouping == Grouping::Many && known && self.open.as_ref().is_some_and(|open| !open.is_full()) {
+        let goes_on = self.grouping == Grouping::Many && known && !open.is_full();
+        self.send(batch, begun)?;
+        if goes_on {
             return if accept(&ack) { Ok(ack) } else { self.take_back().and_then(|()| Err(declined())) };
         }
         let delivered = self.delivered()?;
@@ -185,48 +114,16 @@ impl KafkaProducer {
         if !accept(&Ack { written: unnumbered(&ack.written), ..ack }) {
             return self.take_back().and_then(|()| Err(declined()));
         }
-        let offsets = &delivered.offsets[begun..];
+        let extents = Extent::of(batch, &delivered.offsets[begun..]);
         for written in &mut ack.written {
             let place = (written.topic, written.partition);
-            let tail = self.tails.get(&place).map(|tail| tail.offset - 1);
-            if tail != last_of(batch, offsets, place) {
+            if !extents.get(&place).is_some_and(|extent| self.tails.confirm(place, *extent)) {
                 written.first = None;
-                self.tails.remove(&place);
             }
         }
         self.commit()?;
-        self.count(batch, offsets, &mut ack)?;
+        self.count(&extents, &mut ack)?;
         Ok(ack)
-    }
-
-    /// Notes what is about to be sent; the ordinals, as far as they are known from what was written before.
-    fn expect(&mut self, batch: &[Record]) -> Vec<Written> {
-        let Self { tails, open, .. } = self;
-        let mut counts: BTreeMap<(TopicName, u32), Written> = BTreeMap::new();
-        for record in batch {
-            let place = (record.topic, record.partition);
-            let tail = tails.get_mut(&place);
-            let written = counts.entry(place).or_insert_with(|| Written {
-                topic: record.topic,
-                partition: record.partition,
-                first: tail.as_ref().map(|tail| tail.ordinal),
-                records: 0,
-            });
-            written.records += 1;
-            let expected = tail.map(|tail| {
-                tail.ordinal += 1;
-                tail.offset += 1;
-                tail.offset - 1
-            });
-            if let Some(open) = open {
-                open.bytes += record.size();
-                open.sent.push(Sent { topic: record.topic, partition: record.partition, expected });
-            }
-        }
-        if let Some(open) = open {
-            open.appends += 1;
-        }
-        counts.into_values().collect()
     }
 
     fn send(&self, batch: &[Record], begun: usize) -> Result<(), LogError> {
@@ -269,15 +166,9 @@ impl KafkaProducer {
         let sent = self.open.as_ref().map_or(&[][..], |open| &open.sent);
         let mut delivered = Delivered { offsets: vec![0; sent.len()], append_time_us: 0 };
         for _ in sent {
-            let delivery = self.deliveries.recv_timeout(deadline.saturating_duration_since(Instant::now()));
-            let Delivery { place, result } = delivery.map_err(|error| match error {
-                RecvTimeoutError::Timeout => timed_out(LogErrorKind::Restart, "writing", "no acknowledgement came"),
-                RecvTimeoutError::Disconnected => {
-                    timed_out(LogErrorKind::Restart, "writing", "the client ended by itself")
-                }
-            })?;
+            let Delivery { place, result } = delivery::next(&self.deliveries, deadline)?;
             let (offset, append_ms) = result.map_err(|code| {
-                let doing = format!("writing to {}", self.inner.name(sent[place].topic));
+                let doing = format!("writing to {}", self.inner.name(sent[place].place.0));
                 let error = code_error(&doing, code);
                 if is_consequence(code) { self.cause(error) } else { error }
             })?;
@@ -293,11 +184,11 @@ impl KafkaProducer {
     fn cause(&self, error: LogError) -> LogError {
         let deadline = Instant::now() + CAUSE_MAX;
         let sent = self.open.as_ref().map_or(&[][..], |open| &open.sent);
-        while let Ok(delivery) = self.deliveries.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            if let (Err(code), Some(sent)) = (delivery.result, sent.get(delivery.place))
+        while let Ok(Delivery { place, result }) = delivery::next(&self.deliveries, deadline) {
+            if let (Err(code), Some(sent)) = (result, sent.get(place))
                 && !is_consequence(code)
             {
-                return code_error(&format!("writing to {}", self.inner.name(sent.topic)), code);
+                return code_error(&format!("writing to {}", self.inner.name(sent.place.0)), code);
             }
         }
         // A transaction that has failed cannot be committed; asked to, the client says why it failed.
@@ -317,7 +208,7 @@ impl KafkaProducer {
         let place = places
             .into_iter()
             .find(|place| sent[*place].expected.is_some_and(|expected| expected != delivered.offsets[*place]))?;
-        let (topic, partition) = (self.inner.name(sent[place].topic), sent[place].partition);
+        let (topic, partition) = (self.inner.name(sent[place].place.0), sent[place].place.1);
         let detail = format!(
             "{topic} {partition}: offset {}, expected {}",
             delivered.offsets[place],
@@ -328,23 +219,28 @@ impl KafkaProducer {
     }
 
     fn commit(&mut self) -> Result<(), LogError> {
+        self.settle();
         self.producer.commit_transaction(self.timeout).map_err(|e| log_error("committing a transaction", &e))?;
-        let places: BTreeSet<(TopicName, u32)> =
-            self.open.take().into_iter().flat_map(|open| open.sent).map(|sent| (sent.topic, sent.partition)).collect();
-        for place in places {
-            // After the last record comes the marker that ends the transaction.
-            if let Some(tail) = self.tails.get_mut(&place) {
-                tail.offset += 1;
-            }
+        if let Some(open) = self.open.take() {
+            self.tails.pass_marker(&open);
         }
         Ok(())
+    }
+
+    /// Waits until the client itself has counted the records that it told us of: while it still takes one for under way,
+    /// its commit looks again only after 100 ms.
+    fn settle(&self) {
+        let deadline = Instant::now() + SETTLE_MAX;
+        while self.producer.in_flight_count() > 0 && Instant::now() < deadline {
+            std::thread::sleep(SETTLE_STEP);
+        }
     }
 
     /// Aborts. Offsets were used up: the next records are counted anew.
     fn take_back(&mut self) -> Result<(), LogError> {
         self.producer.abort_transaction(self.timeout).map_err(|e| log_error("taking back a transaction", &e))?;
         let alone = self.open.take().is_some_and(|open| open.appends == 1);
-        self.tails.clear();
+        self.tails.forget();
         if alone {
             return Ok(());
         }
@@ -353,34 +249,25 @@ impl KafkaProducer {
     }
 
     /// The ordinals of what was committed, as far as they can be counted by what this handle has read.
-    fn count(&mut self, batch: &[Record], offsets: &[i64], ack: &mut Ack) -> Result<(), LogError> {
+    fn count(&mut self, extents: &BTreeMap<Place, Extent>, ack: &mut Ack) -> Result<(), LogError> {
         for written in ack.written.iter_mut().filter(|written| written.first.is_none()) {
             let place = (written.topic, written.partition);
-            let Some(last) = last_of(batch, offsets, place) else { continue };
-            let first = last + 1 - written.records.cast_signed();
-            if first_of(batch, offsets, place) != Some(first) {
-                // Somebody else's records stand between these.
+            // Where somebody else's records stand between these, nobody can say which are whose without reading.
+            let Some(extent) = extents.get(&place).filter(|extent| extent.holds_only(written.records)) else {
                 continue;
-            }
+            };
             let mut stream = locked(self.inner.stream(written.topic, written.partition)?);
-            written.first = stream.ordinal_at(&self.inner.shared, first)?;
-            if written.first.is_some() && !written.topic.topic.is_input() {
+            written.first = stream.ordinal_at(&self.inner.shared, extent.first)?;
+            let Some(first) = written.first else { continue };
+            if !written.topic.topic.is_input() {
                 // Only its own writer is asked for the ordinals of outputs from now on.
                 stream.rest(&self.inner.shared);
             }
-            match written.first {
-                Some(ordinal) => {
-                    let tail = Tail { ordinal: ordinal + written.records, offset: last + 2 };
-                    self.tails.insert(place, tail)
-                }
-                None => self.tails.remove(&place),
-            };
+            self.tails.begin_at(place, first + written.records, extent.last);
         }
         Ok(())
     }
-}
 
-impl KafkaProducer {
     /// After any error but a declined append this producer is of no more use, and what to do is to begin anew.
     fn settled<T>(&mut self, outcome: Result<T, LogError>) -> Result<T, LogError> {
         outcome.map_err(|mut error| {
@@ -394,20 +281,6 @@ impl KafkaProducer {
             error
         })
     }
-}
-
-impl Open {
-    fn is_full(&self) -> bool {
-        self.appends >= GROUP_APPENDS
-            || self.sent.len() >= GROUP_RECORDS
-            || self.bytes >= GROUP_BYTES
-            || self.since.elapsed() >= GROUP_TIME
-    }
-}
-
-/// Whether a record failed only because its transaction had failed.
-fn is_consequence(code: RDKafkaErrorCode) -> bool {
-    matches!(code, RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight | RDKafkaErrorCode::State)
 }
 
 /// Takes the name over.
@@ -428,19 +301,6 @@ fn fence(producer: &ThreadedProducer<Deliveries>, doing: &str) -> Result<(), Log
         }
     }
     Ok(())
-}
-
-fn offsets_of(batch: &[Record], offsets: &[i64], place: (TopicName, u32)) -> impl Iterator<Item = i64> {
-    let of_it = batch.iter().zip(offsets).filter(move |(record, _)| (record.topic, record.partition) == place);
-    of_it.map(|(_, offset)| *offset)
-}
-
-fn first_of(batch: &[Record], offsets: &[i64], place: (TopicName, u32)) -> Option<i64> {
-    offsets_of(batch, offsets, place).min()
-}
-
-fn last_of(batch: &[Record], offsets: &[i64], place: (TopicName, u32)) -> Option<i64> {
-    offsets_of(batch, offsets, place).max()
 }
 
 fn unnumbered(written: &[Written]) -> Vec<Written> {
