@@ -154,6 +154,14 @@ proptest! {
     }
 }
 
+/// Histories that broke the law once: several shares put one after the other on GPUs whose power was taken to be free by then.
+#[test]
+fn promises_that_were_broken_once_are_kept() {
+    for seed in [16_645_205_643_632_641_968] {
+        promises_kept(seed);
+    }
+}
+
 #[test]
 fn promises_are_made_in_those_worlds() {
     let made: usize = (0..20).map(promises_kept).sum();

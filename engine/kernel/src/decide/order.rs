@@ -42,7 +42,7 @@ pub fn pass(epoch: &mut Epoch<'_>) {
                     break 'classes;
                 }
             }
-            match try_start(epoch, &job, pass.promise.as_ref()) {
+            match try_start(epoch, &job, pass.promise.as_mut()) {
                 Outcome::Left => {}
                 Outcome::Waits { limit, wants_room } => {
                     // What runs before it on its tenant's quota does not end a promise: it is to end by then.

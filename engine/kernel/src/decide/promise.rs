@@ -135,8 +135,8 @@ fn is_exclusive(epoch: &Epoch<'_>, run: &RunId) -> bool {
 struct Ended {
     /// What is still used of a GPU on which one has ended, thousandths.
     gpu_milli: BTreeMap<(NodeId, i64), i64>,
-    /// Power of GPUs that nothing uses any more, by node.
-    idle_w: BTreeMap<NodeId, i64>,
+    /// Power of GPUs that nothing uses any more, by node and GPU.
+    idle_w: BTreeMap<NodeId, BTreeMap<i64, i64>>,
     quota: BTreeMap<QuotaKey, i64>,
 }
 
@@ -162,7 +162,7 @@ impl Ended {
                 let left = self.gpu_milli.entry((replica.node.clone(), gpu.index)).or_insert(now);
                 *left -= replica.gpu_milli_each.0;
                 if *left == 0 {
-                    *self.idle_w.entry(replica.node.clone()).or_default() += gpu.max_w.0;
+                    self.idle_w.entry(replica.node.clone()).or_default().insert(gpu.index, gpu.max_w.0);
                 }
             }
         }
@@ -254,7 +254,8 @@ fn fits(
         return None;
     }
     let nodes = nodes_of_gang(fitting, rooms, gang)?;
-    let mut power_w: BTreeMap<NodeId, i64> = ended.idle_w.iter().map(|(node, w)| (node.clone(), -w)).collect();
+    let freed_w = ended.idle_w.iter().map(|(node, gpus)| (node.clone(), -gpus.values().sum::<i64>()));
+    let mut power_w: BTreeMap<NodeId, i64> = freed_w.collect();
     for (node, replicas) in &nodes {
         let report = epoch.state.nodes.get(node).and_then(|row| row.report.as_ref());
         let declared = epoch.state.models.get(model).map_or(0, |model| model.max_w.0);
@@ -266,7 +267,7 @@ fn fits(
         return None;
     }
     let (job, site, nodes) = (gang.job.clone(), pool.site.clone(), nodes.into_keys().collect());
-    Some(Promise { job, start, nodes, site, power_w, quota })
+    Some(Promise { job, start, nodes, site, power_w, idle_w: ended.idle_w.clone(), quota })
 }
 
 /// The nodes of the first domain that has room for the whole gang, with the replicas on each: those with most room first, so

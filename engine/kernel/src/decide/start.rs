@@ -26,13 +26,13 @@ pub enum Outcome {
 }
 
 /// Tries to start a job now.
-pub fn try_start(epoch: &mut Epoch<'_>, id: &JobId, promise: Option<&Promise>) -> Outcome {
+pub fn try_start(epoch: &mut Epoch<'_>, id: &JobId, promise: Option<&mut Promise>) -> Outcome {
     if let Some(late) = hopeless(epoch, id) {
         let detail = format!("its deadline can no longer be kept: {late} µs are missing");
         cancel_job(epoch, id, StopCause::Deadline, detail);
         return Outcome::Left;
     }
-    let found = places(epoch.state, epoch.index, id, promise);
+    let found = places(epoch.state, epoch.index, id, promise.as_deref());
     let Some(best) = found.candidates.first() else {
         return Outcome::Waits { limit: found.binding(), wants_room: found.wants_room() };
     };
@@ -49,6 +49,9 @@ pub fn try_start(epoch: &mut Epoch<'_>, id: &JobId, promise: Option<&Promise>) -
         order_instances(epoch, id, best);
     } else {
         place(epoch, id, best, runner_up, promise.is_some());
+        if let Some(promise) = promise {
+            promise.note(&best.nodes, epoch.now.after(best.duration));
+        }
     }
     Outcome::Left
 }

@@ -108,6 +108,8 @@ pub struct Promise {
     pub site: SiteId,
     /// By how much the committed power of nodes will have changed by then, the gang's own among it, W.
     pub power_w: BTreeMap<NodeId, i64>,
+    /// Power of the GPUs that nothing will use any more by then, which `power_w` has taken off, W by node and GPU.
+    pub idle_w: BTreeMap<NodeId, BTreeMap<i64, i64>>,
     /// The same of the quotas that it counts against, thousandths of GPUs.
     pub quota: BTreeMap<QuotaKey, i64>,
 }
@@ -116,6 +118,23 @@ impl Promise {
     /// The limit by which something that lasts beyond the promised start is kept off.
     pub fn limit(&self) -> Limit {
         Limit { subject: Some(RefId::from(self.job.as_str())), ..limit(LimitKind::Backfill) }
+    }
+
+    /// Takes note of a gang that was just placed: where it lasts beyond the start, its GPUs will not be idle by then.
+    pub fn note(&mut self, nodes: &[NodeGpus], end: TimeUs) {
+        if end <= self.start {
+            return;
+        }
+        for NodeGpus { node, gpus, .. } in nodes {
+            let Some(idle) = self.idle_w.get_mut(node) else { continue };
+            let no_longer: i64 = gpus.iter().filter_map(|gpu| idle.remove(gpu)).sum();
+            *self.power_w.entry(node.clone()).or_default() += no_longer;
+        }
+    }
+
+    /// Whether nothing will use a GPU by then that something uses now.
+    pub(crate) fn leaves_idle(&self, node: &NodeId, gpu: i64) -> bool {
+        self.idle_w.get(node).is_some_and(|idle| idle.contains_key(&gpu))
     }
 
     /// Whether so much more would break a quota within which the gang has to be by then.

@@ -95,7 +95,7 @@ pub fn plan_nodes(
             let nodes = name_gang(names, ask, &gang);
             match site_power.and_then(|power| power.overload_with(&added_power(state, uses, &nodes))) {
                 Some(overload) => refused = Some(overload.limit(&pool.site)),
-                None if takes_promised_power(state, site_power, pool, kept_free, &nodes) => {
+                None if takes_promised_power(state, uses, site_power, pool, kept_free, &nodes) => {
                     refused = kept_free.map(Promise::limit);
                 }
                 None => return Ok(nodes),
@@ -153,10 +153,11 @@ enum Margin {
     Whole,
 }
 
-/// Whether a gang that lasts beyond a promised start would take power that the promise needs. Every GPU of it counts: what
-/// uses one of them now may have ended by then.
+/// Whether a gang that lasts beyond a promised start would take power that the promise needs: with the GPUs that nothing
+/// uses now, and with those that nothing else would use by then.
 fn takes_promised_power(
     state: &State,
+    uses: &BTreeMap<NodeId, NodeUse>,
     power: Option<&SitePower>,
     pool: &PoolDeclared,
     promise: Option<&Promise>,
@@ -165,21 +166,26 @@ fn takes_promised_power(
     let (Some(power), Some(promise)) = (power, promise.filter(|promise| promise.site == pool.site)) else {
         return false;
     };
-    let nothing_in_use = BTreeMap::new();
-    power.overload_later(&promise.power_w, &added_power(state, &nothing_in_use, nodes)).is_some()
+    let in_use = |node: &NodeId, gpu: i64| uses.get(node).is_some_and(|used| used.gpu_milli.contains_key(&gpu));
+    let wakes = |node: &NodeId, gpu: i64| !in_use(node, gpu) || promise.leaves_idle(node, gpu);
+    power.overload_later(&promise.power_w, &power_where(state, nodes, wakes)).is_some()
 }
 
 /// Power that a gang commits beside what is committed: all of each GPU that nothing uses yet, however small the share.
 pub fn added_power(state: &State, uses: &BTreeMap<NodeId, NodeUse>, nodes: &[NodeGpus]) -> BTreeMap<NodeId, i64> {
+    // One that only runs use which are to stop would go idle: for a limit that they stop for, it counts as new.
+    let wakes = |node: &NodeId, gpu: i64| !uses.get(node).is_some_and(|used| stays_in_use(state, used, node, gpu));
+    power_where(state, nodes, wakes)
+}
+
+/// Power of a gang's GPUs, each once, by node.
+fn power_where(state: &State, nodes: &[NodeGpus], counts: impl Fn(&NodeId, i64) -> bool) -> BTreeMap<NodeId, i64> {
     let mut added: BTreeMap<NodeId, i64> = BTreeMap::new();
     let mut woken: BTreeSet<(&NodeId, i64)> = BTreeSet::new();
     for replica in nodes {
         let report = state.nodes.get(&replica.node).and_then(|node| node.report.as_ref());
         for gpu in report.into_iter().flat_map(|report| &report.gpus).filter(|gpu| replica.gpus.contains(&gpu.index)) {
-            // One that only runs use which are to stop would go idle: for a limit that they stop for, it counts as new.
-            let in_use =
-                uses.get(&replica.node).is_some_and(|used| stays_in_use(state, used, &replica.node, gpu.index));
-            if !in_use && woken.insert((&replica.node, gpu.index)) {
+            if counts(&replica.node, gpu.index) && woken.insert((&replica.node, gpu.index)) {
                 *added.entry(replica.node.clone()).or_default() += gpu.max_w.0;
             }
         }
