@@ -15,6 +15,10 @@ use clap::Parser;
 use crate::cli::Cli;
 use crate::failure::Exit;
 
+/// Millions of small rows and ids: the system's allocator takes a third of the time of a restart.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> std::process::ExitCode {
     let cli = Cli::parse();
     tracing_subscriber::fmt()

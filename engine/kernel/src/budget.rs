@@ -9,7 +9,7 @@ use solyx_schemas::units::{GPU_MILLI_US_PER_GPU_HOUR, MoneyMicros, TimeUs};
 
 use crate::index::Index;
 use crate::rating::{Month, units_per_price};
-use crate::rows::{Budget, Job, Spec, limit_of};
+use crate::rows::{Budget, Spec, limit_of};
 use crate::state::State;
 
 /// The period of a budget at an instant: its own, or the calendar month UTC.
@@ -53,8 +53,7 @@ pub fn expected_price(state: &State, index: &Index, spec: &Spec) -> Option<Sum> 
 }
 
 /// The limit that keeps a waiting job out because a hard budget has run out.
-pub fn parking(state: &State, job: &Job, spec: &Spec) -> Option<Limit> {
-    let _ = job;
+pub fn parking(state: &State, spec: &Spec) -> Option<Limit> {
     budgets_of(state, spec).into_iter().find_map(|(id, budget)| {
         let used = budget.used_micros();
         let gone = budget.is_hard() && used >= budget.set.amount.micros.0;

@@ -9,7 +9,7 @@ use solyx_schemas::events::jobs::DependencyCondition;
 use solyx_schemas::events::policy::{ScopeKind, ScopeState};
 use solyx_schemas::ids::{JobId, RefId, TenantId};
 
-use crate::rows::{Arrival, Phase, Spec, limit};
+use crate::rows::{Arrival, Job, Phase, Spec, limit};
 use crate::state::State;
 
 /// What a job asks for beside its length and name, as a number.
@@ -66,10 +66,14 @@ impl Queue {
     pub fn place(&mut self, state: &State, id: &JobId) {
         self.take_out(id);
         let (Some(job), Some(spec)) = (state.jobs.get(id), state.specs.get(id)) else { return };
-        if job.phase != Phase::Waiting {
-            return;
+        if job.phase == Phase::Waiting {
+            self.enter(state, id, job, spec);
         }
-        if let Some(limit) = parking(state, id, spec) {
+    }
+
+    /// Puts a waiting job in that stands nowhere yet.
+    pub fn enter(&mut self, state: &State, id: &JobId, job: &Job, spec: &Spec) {
+        if let Some(limit) = parking(state, job, spec) {
             self.notices.insert(id.clone());
             self.standing.insert(id.clone(), Standing::Parked(limit));
             return;
@@ -168,8 +172,7 @@ impl Queue {
 }
 
 /// What keeps a waiting job out of the line, if anything does.
-pub fn parking(state: &State, id: &JobId, spec: &Spec) -> Option<Limit> {
-    let job = state.jobs.get(id)?;
+pub fn parking(state: &State, job: &Job, spec: &Spec) -> Option<Limit> {
     let undeclared = |subject: &str| Limit { subject: Some(RefId::from(subject)), ..limit(LimitKind::Undeclared) };
     if job.hold {
         return Some(limit(LimitKind::Hold));
@@ -186,11 +189,13 @@ pub fn parking(state: &State, id: &JobId, spec: &Spec) -> Option<Limit> {
     if let Some(dataset) = spec.datasets.iter().find(|dataset| !state.datasets.contains(*dataset)) {
         return Some(undeclared(&format!("dataset:{dataset}")));
     }
-    let queue = spec.project.as_ref().map(|project| (ScopeKind::Queue, format!("{}/{project}", spec.tenant)));
-    let scopes = [Some((ScopeKind::Tenant, spec.tenant.to_string())), queue];
-    for (kind, scope) in scopes.into_iter().flatten() {
-        if state.scope(kind, &scope) != ScopeState::Open {
-            return Some(Limit { subject: Some(RefId::from(scope)), ..limit(LimitKind::Cordon) });
+    if !state.scopes.is_empty() {
+        let queue = spec.project.as_ref().map(|project| (ScopeKind::Queue, format!("{}/{project}", spec.tenant)));
+        let scopes = [Some((ScopeKind::Tenant, spec.tenant.to_string())), queue];
+        for (kind, scope) in scopes.into_iter().flatten() {
+            if state.scope(kind, &scope) != ScopeState::Open {
+                return Some(Limit { subject: Some(RefId::from(scope)), ..limit(LimitKind::Cordon) });
+            }
         }
     }
     for dependency in &spec.depends_on {
@@ -216,5 +221,5 @@ pub fn parking(state: &State, id: &JobId, spec: &Spec) -> Option<Limit> {
             });
         }
     }
-    crate::budget::parking(state, job, spec)
+    crate::budget::parking(state, spec)
 }

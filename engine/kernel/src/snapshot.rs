@@ -8,15 +8,15 @@ use crate::Kernel;
 use crate::digest::SetHash;
 use crate::index::Index;
 use crate::judge::KNOWN_FEATURES;
-use crate::state::State;
+use crate::state::{SPECS, State};
 use crate::table::Entry;
 
 /// Format of snapshots that this build writes and reads.
 pub const SNAPSHOT_FORMAT: u32 = 1;
 
-/// The state at an epoch boundary.
+/// The state at an epoch boundary. `B` is what holds the bytes of its entries.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Snapshot {
+pub struct Snapshot<B = Vec<u8>> {
     /// Format of this snapshot.
     pub format: u32,
     /// The cell.
@@ -30,7 +30,7 @@ pub struct Snapshot {
     /// Features in force.
     pub features: Vec<FeatureId>,
     /// Canonical entries, in order of table and key.
-    pub entries: Vec<Entry>,
+    pub entries: Vec<Entry<B>>,
 }
 
 /// Why a snapshot is of no use.
@@ -80,19 +80,14 @@ impl Kernel {
     }
 
     /// The kernel of a snapshot, after its digest was computed again.
-    pub fn restore(snapshot: Snapshot) -> Result<Self, RestoreError> {
+    pub fn restore<B: AsRef<[u8]> + Sync>(snapshot: Snapshot<B>) -> Result<Self, RestoreError> {
         if snapshot.format != SNAPSHOT_FORMAT {
             return Err(RestoreError::Format { found: snapshot.format });
         }
         if let Some(feature) = snapshot.features.iter().find(|f| !KNOWN_FEATURES.contains(&f.as_str())) {
             return Err(RestoreError::Feature(feature.clone()));
         }
-        let mut state = State::default();
-        let mut digest = SetHash::default();
-        for entry in &snapshot.entries {
-            state.load(entry).map_err(RestoreError::Entry)?;
-            digest.add(entry.table, &entry.key, &entry.value);
-        }
+        let (state, digest) = load(&snapshot.entries).map_err(RestoreError::Entry)?;
         let derived = digest.digest();
         if derived != snapshot.state_digest {
             let recorded = snapshot.state_digest;
@@ -109,4 +104,32 @@ impl Kernel {
             overcommitments: Vec::new(),
         })
     }
+}
+
+/// The state of entries and their digest. What jobs ask for is most of it, and the digest the rest of the work: each is done on a
+/// thread of its own.
+fn load<B: AsRef<[u8]> + Sync>(entries: &[Entry<B>]) -> Result<(State, SetHash), String> {
+    let specs =
+        entries.partition_point(|entry| entry.table < SPECS)..entries.partition_point(|entry| entry.table <= SPECS);
+    let (before, after) = (&entries[..specs.start], &entries[specs.end..]);
+    std::thread::scope(|scope| {
+        let digest = scope.spawn(|| {
+            let mut digest = SetHash::default();
+            for entry in entries {
+                digest.add(entry.table, entry.key.as_ref(), entry.value.as_ref());
+            }
+            digest
+        });
+        let specs = scope.spawn(|| state_of(&entries[specs]));
+        let mut state = state_of(before.iter().chain(after))?;
+        let died = |_| "a thread died".to_owned();
+        state.specs = specs.join().map_err(died)??.specs;
+        Ok((state, digest.join().map_err(died)?))
+    })
+}
+
+fn state_of<'e, B: AsRef<[u8]> + 'e>(entries: impl IntoIterator<Item = &'e Entry<B>>) -> Result<State, String> {
+    let mut state = State::default();
+    entries.into_iter().try_for_each(|entry| state.load(entry))?;
+    Ok(state)
 }

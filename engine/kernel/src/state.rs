@@ -48,7 +48,7 @@ macro_rules! state {
             }
 
             /// Puts a canonical entry back; an error names the table.
-            pub fn load(&mut self, entry: &Entry) -> Result<(), String> {
+            pub fn load<B: AsRef<[u8]>>(&mut self, entry: &Entry<B>) -> Result<(), String> {
                 match entry.table {
                     $( $number => self.$name.load(entry).map_err(|e| format!("table {}: {e}", stringify!($name))), )*
                     other => Err(format!("table {other} does not exist")),
@@ -57,6 +57,9 @@ macro_rules! state {
         }
     };
 }
+
+/// Number of the table of what jobs ask for.
+pub const SPECS: u8 = 28;
 
 /// Key of an energy or carbon series: zone and kind, as text that sorts.
 pub type SeriesKey = (ZoneId, Name);

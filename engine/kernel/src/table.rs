@@ -6,15 +6,15 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::digest::SetHash;
 
-/// A canonical entry of the state: table, key by name, value.
+/// A canonical entry of the state: table, key by name, value. `B` is what holds the bytes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
-pub struct Entry {
+pub struct Entry<B = Vec<u8>> {
     /// Number of the table.
     pub table: u8,
     /// Key.
-    pub key: Vec<u8>,
+    pub key: B,
     /// Value.
-    pub value: Vec<u8>,
+    pub value: B,
 }
 
 /// A row that changed, as its canonical entry.
@@ -170,9 +170,9 @@ impl<K: Ord + Clone + Serialize + DeserializeOwned, V: Serialize + DeserializeOw
     }
 
     /// Puts a canonical entry back.
-    pub fn load(&mut self, entry: &Entry) -> Result<(), postcard::Error> {
-        let key = postcard::from_bytes(&entry.key)?;
-        let value = postcard::from_bytes(&entry.value)?;
+    pub fn load<B: AsRef<[u8]>>(&mut self, entry: &Entry<B>) -> Result<(), postcard::Error> {
+        let key = postcard::from_bytes(entry.key.as_ref())?;
+        let value = postcard::from_bytes(entry.value.as_ref())?;
         self.rows.insert(key, value);
         Ok(())
     }

@@ -129,6 +129,7 @@ impl<'l> Engine<'l> {
             other => other,
         })?;
         self.note(&ack, &derived)?;
+        self.snapshots.count(derived.inputs.len() + derived.closed.outputs.len());
         Ok(derived.into_batch())
     }
 

@@ -121,7 +121,11 @@ impl<'l> Follower<'l> {
             true => raw.inputs.iter().map(|input| input.stored.record.value.clone()).collect(),
             false => Vec::new(),
         };
+        let derived = raw.record.epoch >= self.kernel.next_epoch();
         let batch = caught_up(&mut self.kernel, &mut self.ids, self.log, raw)?;
+        if derived {
+            self.snapshots.count(batch.inputs.len() + batch.outputs.len());
+        }
         for (input, value) in batch.inputs.iter().zip(&values) {
             if let (Some(decoded), None) = (&input.decoded, input.skipped) {
                 self.ids.take(&Claim::of(decoded, value));

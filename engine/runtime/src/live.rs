@@ -153,9 +153,7 @@ impl<'r> Live<'r> {
             );
             let mut engine = self.lead(engine)?;
             engine.sync()?;
-            if let Some(election) = self.election {
-                election.resign();
-            }
+            self.resign();
             if self.is_stopped() {
                 return self.end(&mut engine);
             }
@@ -179,6 +177,12 @@ impl<'r> Live<'r> {
 
     fn stands(&self) -> Standing {
         self.election.map_or(Standing::Leads, Election::standing)
+    }
+
+    fn resign(&self) {
+        if let Some(election) = self.election {
+            election.resign();
+        }
     }
 
     /// Follows until it is to lead or to stop.
@@ -205,11 +209,14 @@ impl<'r> Live<'r> {
                 };
                 (self.progress)(&self.done);
             }
-            // One that is still far behind would keep everybody waiting.
+            match self.stands() {
+                // One that is still far behind would keep everybody waiting.
+                Standing::Leads if followed < STANDBY_EPOCHS => return Ok(()),
+                // Asked for the lead before it has begun to lead: it gives it on at once.
+                Standing::HandsOver => self.resign(),
+                Standing::Leads | Standing::Follows => {}
+            }
             if followed < STANDBY_EPOCHS {
-                if self.stands() == Standing::Leads {
-                    return Ok(());
-                }
                 follower.wait(Instant::now() + STANDBY_POLL)?;
             }
         }

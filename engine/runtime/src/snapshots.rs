@@ -21,13 +21,16 @@ const MAGIC: &[u8; 8] = b"SOLYXSN1";
 /// Snapshots kept.
 const KEPT: usize = 2;
 /// Time between snapshots is at least so many times what the last one took.
-const COST_SHARE: u32 = 20;
+const COST_SHARE: u32 = 100;
+/// Records of epochs between two snapshots, however few epochs they make: a restart derives them again, in a second or two.
+const RECORDS: u64 = 50_000;
 
 /// The snapshots of one engine.
 pub struct Snapshots {
     dir: Option<PathBuf>,
     every_epochs: i64,
     last_epoch: i64,
+    records: u64,
     last_end: Instant,
     last_cost: Duration,
 }
@@ -35,7 +38,7 @@ pub struct Snapshots {
 impl Snapshots {
     /// Snapshots in a directory, or none at all.
     pub fn new(dir: Option<PathBuf>, every_epochs: i64) -> Self {
-        Self { dir, every_epochs, last_epoch: 0, last_end: Instant::now(), last_cost: Duration::ZERO }
+        Self { dir, every_epochs, last_epoch: 0, records: 0, last_end: Instant::now(), last_cost: Duration::ZERO }
     }
 
     /// The newest good snapshot's kernel and frontier, or those of the beginning.
@@ -55,11 +58,15 @@ impl Snapshots {
         Ok((Kernel::new(cell.clone()), Frontier::default()))
     }
 
+    /// Counts the records of an epoch that the last snapshot does not hold.
+    pub fn count(&mut self, records: usize) {
+        self.records += records as u64;
+    }
+
     /// Whether the next one is due.
     pub fn is_due(&self, next_epoch: i64) -> bool {
-        self.dir.is_some()
-            && next_epoch - self.last_epoch >= self.every_epochs
-            && self.last_end.elapsed() >= self.last_cost * COST_SHARE
+        let grown = next_epoch - self.last_epoch >= self.every_epochs || self.records >= RECORDS;
+        self.dir.is_some() && grown && self.last_end.elapsed() >= self.last_cost * COST_SHARE
     }
 
     /// Whether there is something newer than the last one.
@@ -81,6 +88,7 @@ impl Snapshots {
             fs::remove_file(old).map_err(|error| RuntimeError::file(old, &error))?;
         }
         self.last_epoch = frontier.next_epoch;
+        self.records = 0;
         self.last_end = Instant::now();
         self.last_cost = begun.elapsed();
         Ok(())
@@ -121,7 +129,8 @@ fn read(file: &Path, log: &dyn Log, cell: &CellId) -> Result<(Kernel, Frontier),
     if blake3::hash(body).as_bytes() != hash {
         return Err("its bytes are damaged".to_owned());
     }
-    let (frontier, snapshot): (Frontier, Snapshot) = postcard::from_bytes(body).map_err(|error| error.to_string())?;
+    let (frontier, snapshot): (Frontier, Snapshot<&[u8]>) =
+        postcard::from_bytes(body).map_err(|error| error.to_string())?;
     if !frontier.is_in(log).map_err(|error| error.to_string())? {
         return Err("it is not of this log's history".to_owned());
     }

@@ -47,7 +47,7 @@ pub struct Run {
     /// Name of this engine among those of its cell on Apache Kafka; by default host and process.
     #[arg(long, value_name = "NAME", conflicts_with = "in_virtual_time")]
     instance: Option<String>,
-    /// Epochs between snapshots.
+    /// Epochs between snapshots; 50,000 records in fewer epochs ask for one as well.
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(i64).range(1..))]
     snapshot_every: i64,
 }

@@ -217,10 +217,15 @@ impl Index {
             }
         }
         index.set_all_timers(state);
-        let waiting: Vec<JobId> =
-            state.jobs.iter().filter(|(_, job)| job.phase == Phase::Waiting).map(|(id, _)| id.clone()).collect();
-        for id in waiting {
-            index.queue.place(state, &id);
+        // Jobs and what they ask for are both in the order of their ids.
+        let mut specs = state.specs.iter().peekable();
+        for (id, job) in state.jobs.iter() {
+            while specs.next_if(|(of, _)| *of < id).is_some() {}
+            if let Some((_, spec)) = specs.next_if(|(of, _)| *of == id)
+                && job.phase == Phase::Waiting
+            {
+                index.queue.enter(state, id, job, spec);
+            }
         }
         index
     }

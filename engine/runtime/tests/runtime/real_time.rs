@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use solyx_runtime::live::system_clock_us;
-use solyx_runtime::{AuditOptions, RunEnd, RunOptions, RuntimeError, audit, run};
+use solyx_runtime::{AuditOptions, Election, RunEnd, RunOptions, RuntimeError, Standing, audit, run, run_elected};
 use solyx_schemas::epochs::EpochReader;
 use solyx_schemas::events::Event;
 use solyx_schemas::events::jobs::JobRequested;
@@ -132,4 +132,39 @@ fn a_clock_that_runs_ahead_of_the_logs_stops_the_engine_before_it_writes() {
     let ended = beside(&log, || std::thread::sleep(Duration::from_millis(300)));
     assert!(matches!(ended, Err(RuntimeError::ClockAhead { .. })), "{ended:?}");
     assert_eq!(jobs_counted(&log), 0);
+}
+
+/// An election in which the lead is asked back before it was taken up, and given again once it was resigned.
+#[derive(Default)]
+struct AskedBack {
+    resigned: AtomicBool,
+}
+
+impl Election for AskedBack {
+    fn standing(&self) -> Standing {
+        if self.resigned.load(Ordering::Relaxed) { Standing::Leads } else { Standing::HandsOver }
+    }
+
+    fn progressed(&self, _: i64) {}
+
+    fn resign(&self) {
+        self.resigned.store(true, Ordering::Relaxed);
+    }
+
+    fn abstain(&self, _: Duration) {}
+}
+
+#[test]
+fn a_lead_that_is_asked_back_before_it_is_taken_up_is_resigned() {
+    let log = MemoryLog::new();
+    let (stop, election) = (AtomicBool::new(false), AskedBack::default());
+    let options = RunOptions::new(cell(), None);
+    std::thread::scope(|scope| {
+        let run = || run_elected(&log, &options, &election, &stop, &mut |_| {}).unwrap();
+        let engine = scope.spawn(run);
+        send(&log, 0, 3);
+        wait_for(&log, 3);
+        stop.store(true, Ordering::Relaxed);
+        assert_eq!(engine.join().unwrap().progress.events, 3);
+    });
 }

@@ -24,6 +24,10 @@ use history::History;
 use measure::Measure;
 use report::Report;
 
+/// The one that the binary runs with.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Measure decoding, applying, deciding, views, memory and audits against named yardsticks.
 #[derive(Debug, Parser)]
 #[command(name = "bench", version, max_term_width = 110)]
