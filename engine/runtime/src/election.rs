@@ -21,10 +21,12 @@ pub trait Election: Send + Sync {
     /// What to do now; asked between epochs.
     fn standing(&self) -> Standing;
 
-    /// Tells the others how far this instance has come, and that it is at work.
-    fn progressed(&self, next_epoch: i64);
+    /// Tells the others how far this instance has come, and that it is at work. Only one that has caught up with the log
+    /// stands for the lead.
+    fn progressed(&self, next_epoch: i64, caught_up: bool);
 
-    /// Gives the lead up, to whom it was asked for or to the standby that has come furthest.
+    /// Gives the lead up, to whom it was asked for or to the standby that has come furthest, and does not stand for it again
+    /// before it says that it has caught up.
     fn resign(&self);
 
     /// Does not stand for the lead for a while.

@@ -99,6 +99,8 @@ impl<'r> Live<'r> {
             if self.is_stopped() || !self.may_go_on(&error) {
                 return Err(error);
             }
+            // A standby that is warm goes on sooner than this one, which has to read what it missed.
+            self.resign();
             if self.done.epochs + self.done.followed > before {
                 backoff.reset();
             }
@@ -194,7 +196,7 @@ impl<'r> Live<'r> {
             let kernel = follower.kernel();
             self.done.followed += followed;
             if let Some(election) = self.election {
-                election.progressed(kernel.next_epoch());
+                election.progressed(kernel.next_epoch(), followed < STANDBY_EPOCHS);
             }
             if told.elapsed() >= PROGRESS_PAUSE {
                 told = Instant::now();
@@ -234,7 +236,7 @@ impl<'r> Live<'r> {
                 (self.progress)(&self.done);
             }
             if let Some(election) = self.election {
-                election.progressed(engine.kernel().next_epoch());
+                election.progressed(engine.kernel().next_epoch(), true);
             }
             if !gather(&mut engine, self.options, self.stop)? {
                 continue;

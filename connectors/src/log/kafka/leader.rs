@@ -245,6 +245,8 @@ struct Shared {
     instance: String,
     state: Mutex<State>,
     next_epoch: AtomicI64,
+    /// Whether it has read to the end: before that it could not lead, and keeps those off that could.
+    caught_up: AtomicBool,
     /// When the engine's loop last said that it is at work, ms since `began`.
     worked_ms: AtomicI64,
     began: Instant,
@@ -265,6 +267,7 @@ impl KafkaElection {
             instance: instance.to_owned(),
             state: Mutex::new(State { standing: Standing::Follows, resign: false, abstain_until: None, failed: None }),
             next_epoch: AtomicI64::new(0),
+            caught_up: AtomicBool::new(false),
             worked_ms: AtomicI64::new(0),
             began: Instant::now(),
             stop: AtomicBool::new(false),
@@ -298,13 +301,15 @@ impl Election for KafkaElection {
         locked(&self.shared.state).standing
     }
 
-    fn progressed(&self, next_epoch: i64) {
+    fn progressed(&self, next_epoch: i64, caught_up: bool) {
+        self.shared.caught_up.store(caught_up, Ordering::Relaxed);
         self.shared.next_epoch.store(next_epoch, Ordering::Relaxed);
         let worked = self.shared.began.elapsed().as_millis() as i64;
         self.shared.worked_ms.store(worked, Ordering::Relaxed);
     }
 
     fn resign(&self) {
+        self.shared.caught_up.store(false, Ordering::Relaxed);
         let mut state = locked(&self.shared.state);
         state.resign = true;
         state.standing = Standing::Follows;
@@ -367,8 +372,9 @@ fn take_part(mut talk: Talk, shared: &Shared) {
             _ => talk.leader_heard.elapsed() >= LEASE + rank(&talk.fold, me) && began.elapsed() >= LEASE,
         };
         let alone = talk.fold.leader.is_none() && talk.fold.reserved.is_none();
+        let stands = works && !abstains && shared.caught_up.load(Ordering::Relaxed);
         let waited = claimed.is_none_or(|claimed| claimed.elapsed() >= CLAIM_PAUSE);
-        if works && !abstains && waited && (free || alone && began.elapsed() >= SIGN_PAUSE + rank(&talk.fold, me)) {
+        if stands && waited && (free || alone && began.elapsed() >= SIGN_PAUSE + rank(&talk.fold, me)) {
             claimed = Some(Instant::now());
             talk.say(&Saying::Claim { instance: me.clone() });
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use solyx_schemas::events::nodes::NodeState;
 use solyx_schemas::ids::*;
 
-use super::{Amounts, Index, QuotaKey};
+use super::{Amounts, Index, NodeUse, QuotaKey};
 use crate::packing::{GpuSlot, NO_DOMAIN, NodeHandle, NodeSpec};
 use crate::power::SitePower;
 use crate::rows::*;
@@ -180,7 +180,8 @@ impl Index {
         if node.gone || released || node.state != NodeState::Ready {
             return None;
         }
-        let used = self.uses.get(id).cloned().unwrap_or_default();
+        let nothing = NodeUse::default();
+        let used = self.uses.get(id).unwrap_or(&nothing);
         let model = report.gpus.first().map_or(&declared.gpu_model, |gpu| &gpu.model);
         let gpu_count = report.gpus.iter().map(|gpu| gpu.index + 1).max().unwrap_or(0);
         let slot = |index: i64| {
@@ -190,10 +191,9 @@ impl Index {
                 usable: present && !node.avoided_gpus.contains(&index),
             }
         };
-        let exclusive = used.runs.iter().any(|run| {
-            let job = state.runs.get(run).map(|run| &run.job);
-            job.and_then(|job| state.specs.get(job)).is_some_and(|spec| spec.gang.exclusive_node)
-        });
+        // A run that has a node to itself is alone on it.
+        let alone = used.runs.first().filter(|_| used.runs.len() == 1).and_then(|run| state.runs.get(run));
+        let exclusive = alone.and_then(|run| state.specs.get(&run.job)).is_some_and(|spec| spec.gang.exclusive_node);
         Some(NodeSpec {
             name: std::sync::Arc::from(id.as_str()),
             pool: self.pools.of(&report.pool),

@@ -145,7 +145,7 @@ impl Election for AskedBack {
         if self.resigned.load(Ordering::Relaxed) { Standing::Leads } else { Standing::HandsOver }
     }
 
-    fn progressed(&self, _: i64) {}
+    fn progressed(&self, _: i64, _: bool) {}
 
     fn resign(&self) {
         self.resigned.store(true, Ordering::Relaxed);
