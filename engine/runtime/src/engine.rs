@@ -204,12 +204,23 @@ pub fn producer_name(cell: &CellId) -> String {
     format!("engine-{cell}")
 }
 
-/// Producers take a topic's partitions from `CellDeclared`; where the log has others, keys go astray.
+/// Producers take a topic's partitions from `CellDeclared`, or those it has by default; where the log has others, keys go astray.
+/// That is no reason to stop: the engine takes every partition there is, and only an engine that runs takes in a new declaration.
 fn warn_of_partitions(log: &dyn Log, kernel: &Kernel) {
-    for (name, declared) in &kernel.state().meta().partitions {
-        let has = Topic::parse(name.as_str()).map_or(0, |topic| log.partitions(topic.into()));
-        if i64::from(has) != *declared {
-            tracing::warn!(topic = %name, has, declared, "the log has other partitions than the cell declares; declare those it has");
+    let declared = &kernel.state().meta().partitions;
+    for topic in Topic::ALL {
+        let has = log.partitions(topic.into());
+        let own = declared.iter().find(|(name, _)| name.as_str() == topic.name()).map(|(_, count)| *count);
+        let expected = own.unwrap_or(topic.default_partitions().into());
+        if i64::from(has) != expected {
+            let by = if own.is_some() { "the cell's declaration" } else { "default" };
+            tracing::warn!(
+                topic = topic.name(),
+                has,
+                expected,
+                by,
+                "producers expect other partitions than the log has; declare those it has"
+            );
         }
     }
 }

@@ -15,6 +15,8 @@ use solyx_schemas::units::{TimeUs, rfc3339};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::{output, signals, world};
 
+/// Characters of a text that are shown on a line.
+const TEXT_MAX: usize = 160;
 const SHUTDOWN: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(200);
 
@@ -105,7 +107,20 @@ fn show(stored: &StoredRecord, json: bool) {
     let at = rfc3339(TimeUs(stored.append_time_us));
     let place = format!("{} {}/{}", at, record.partition, stored.ordinal);
     match event {
-        Ok(event) => output::line(format!("{place} {key} {event}")),
+        Ok(event) => output::line(format!("{place} {key} {}", shortened(event))),
         Err(problem) => output::line(format!("{place} {key} does not decode: {problem}")),
+    }
+}
+
+/// With texts that nobody reads to their end cut off, as the bytes of what was quarantined; `--json` has them whole.
+fn shortened(event: Value) -> Value {
+    match event {
+        Value::String(text) if text.len() > TEXT_MAX => {
+            let cut: String = text.chars().take(TEXT_MAX).collect();
+            Value::String(format!("{cut}… ({} bytes)", output::grouped(text.len() as i64)))
+        }
+        Value::Array(values) => values.into_iter().map(shortened).collect(),
+        Value::Object(fields) => fields.into_iter().map(|(name, value)| (name, shortened(value))).collect(),
+        other => other,
     }
 }
