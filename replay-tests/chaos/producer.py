@@ -56,7 +56,9 @@ class Writer:
 
     def _send(self, sent: journal.Sent) -> None:
         def told(error: KafkaError | None, message: Message) -> None:
-            if error is not None:
+            # A request failed and a later one came through: the client takes the earlier one's records for written, without an
+            # offset. The brokers refuse the gap only where they know the producer, so that is no acknowledgement.
+            if error is not None or message.offset() is None or message.offset() < 0:
                 self.again.append(sent.number)
             else:
                 self.journal.acknowledged(sent.number, message.partition(), message.offset())

@@ -79,9 +79,10 @@ def publish(connection, registry, jobs, arguments):
     producer = Producer(connection.kafka | settings)
     topic, errors = connection.topic("jobs"), []
 
-    def delivered(error, _message):
-        if error:
-            errors.append(error)
+    def delivered(error, message):
+        # Without an offset the client only infers that the record is there.
+        if error or message.offset() is None or message.offset() < 0:
+            errors.append(error or "a record was acknowledged without an offset")
 
     for job in jobs:
         event = job_request(job, time.time_ns() // 1000, arguments)

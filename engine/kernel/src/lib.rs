@@ -22,6 +22,7 @@ pub mod whatif;
 
 mod apply;
 mod budget;
+mod cut;
 mod decide;
 mod index;
 mod judge;
@@ -41,7 +42,8 @@ pub use crate::epoch::{
 };
 use crate::index::Index;
 pub use crate::judge::KNOWN_FEATURES;
-pub use crate::snapshot::{RestoreError, Snapshot};
+pub use crate::snapshot::{RestoreError, Snapshot, SnapshotHead};
+pub use crate::table::Entry;
 use crate::state::State;
 
 /// The kernel of one cell at an epoch boundary, or inside an open epoch.

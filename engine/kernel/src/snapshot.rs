@@ -33,6 +33,26 @@ pub struct Snapshot<B = Vec<u8>> {
     pub entries: Vec<Entry<B>>,
 }
 
+/// What stands before the entries of a snapshot that is made piece by piece. With so many entries after it, it is serialized
+/// as the [`Snapshot`] would be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SnapshotHead {
+    /// Format of this snapshot.
+    pub format: u32,
+    /// The cell.
+    pub cell: CellId,
+    /// The next epoch.
+    pub next_epoch: i64,
+    /// Chain hash of the last epoch record.
+    pub chain_head: Hash32,
+    /// State digest of that record.
+    pub state_digest: Hash32,
+    /// Features in force.
+    pub features: Vec<FeatureId>,
+    /// Number of entries.
+    pub entries: usize,
+}
+
 /// Why a snapshot is of no use.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RestoreError {
@@ -67,15 +87,34 @@ pub enum RestoreError {
 impl Kernel {
     /// The state as a snapshot; only at an epoch boundary.
     pub fn snapshot(&self) -> Snapshot {
+        let SnapshotHead { format, cell, next_epoch, chain_head, state_digest, features, .. } = self.head(0);
+        let entries = self.state.entries();
+        Snapshot { format, cell, next_epoch, chain_head, state_digest, features, entries }
+    }
+
+    /// Begins a snapshot of the state at this epoch boundary, which [`Kernel::next_entries`] hands out while epochs go on. One that
+    /// was begun before is given up.
+    pub fn begin_snapshot(&mut self) -> SnapshotHead {
+        let entries = self.state.begin_cut();
+        self.head(entries)
+    }
+
+    /// The next entries of the snapshot that was begun, of about so many bytes; none once all are handed out.
+    pub fn next_entries(&mut self, bytes_max: usize) -> Vec<Entry> {
+        assert!(!self.arrivals_open, "entries are handed out at an epoch boundary");
+        self.state.advance_cut(bytes_max)
+    }
+
+    fn head(&self, entries: usize) -> SnapshotHead {
         assert!(!self.arrivals_open, "a snapshot is taken at an epoch boundary");
-        Snapshot {
+        SnapshotHead {
             format: SNAPSHOT_FORMAT,
             cell: self.cell.clone(),
             next_epoch: self.next_epoch(),
             chain_head: self.chain_head,
             state_digest: self.digest.digest(),
             features: self.features(),
-            entries: self.state.entries(),
+            entries,
         }
     }
 

@@ -35,6 +35,27 @@ macro_rules! state {
                 entries
             }
 
+            /// Keeps everything as it is now for [`State::advance_cut`]; how many entries that are.
+            pub fn begin_cut(&mut self) -> usize {
+                let mut entries = 0;
+                $(
+                    self.$name.begin_cut();
+                    entries += self.$name.len();
+                )*
+                entries
+            }
+
+            /// The next entries of the cut, in order of table and key, of about so many bytes; none when it is done.
+            pub fn advance_cut(&mut self, mut bytes_max: usize) -> Vec<Entry> {
+                let mut entries = Vec::new();
+                $(
+                    if !self.$name.advance_cut($number, &mut bytes_max, &mut entries) {
+                        return entries;
+                    }
+                )*
+                entries
+            }
+
             /// What changed since the last call, in order of table and key; for those who keep no digest.
             pub fn take_changes(&mut self) -> Vec<Changed> {
                 let mut changes = Vec::new();

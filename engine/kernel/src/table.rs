@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Serialize, de::DeserializeOwned};
 
+use crate::cut::Cut;
 use crate::digest::SetHash;
 
 /// A canonical entry of the state: table, key by name, value. `B` is what holds the bytes.
@@ -33,11 +34,12 @@ pub struct Changed {
 pub struct Table<K, V> {
     rows: BTreeMap<K, V>,
     before: BTreeMap<K, Option<Vec<u8>>>,
+    cut: Option<Cut<K>>,
 }
 
 impl<K, V> Default for Table<K, V> {
     fn default() -> Self {
-        Self { rows: BTreeMap::new(), before: BTreeMap::new() }
+        Self { rows: BTreeMap::new(), before: BTreeMap::new(), cut: None }
     }
 }
 
@@ -86,6 +88,9 @@ impl<K: Ord + Clone + Serialize + DeserializeOwned, V: Serialize + DeserializeOw
     fn remember(&mut self, key: &K) {
         if !self.before.contains_key(key) {
             let old = self.rows.get(key).map(bytes);
+            if let Some(cut) = &mut self.cut {
+                cut.note(key, old.as_ref());
+            }
             self.before.insert(key.clone(), old);
         }
     }
@@ -161,12 +166,34 @@ impl<K: Ord + Clone + Serialize + DeserializeOwned, V: Serialize + DeserializeOw
         V: Clone,
     {
         let kept = self.rows.iter().filter(|(key, row)| keep(key, row));
-        Self { rows: kept.map(|(key, row)| (key.clone(), row.clone())).collect(), before: BTreeMap::new() }
+        Self { rows: kept.map(|(key, row)| (key.clone(), row.clone())).collect(), ..Self::default() }
     }
 
     /// The rows as canonical entries, in order of their keys.
     pub fn entries(&self, table: u8, out: &mut Vec<Entry>) {
         out.extend(self.rows.iter().map(|(key, value)| Entry { table, key: bytes(key), value: bytes(value) }));
+    }
+
+    /// Keeps the rows as they are now for [`Table::advance_cut`], in place of an earlier cut. Nothing may have changed since the last
+    /// digest.
+    pub fn begin_cut(&mut self) {
+        debug_assert!(self.before.is_empty(), "a cut is made where nothing is half changed");
+        self.cut = Some(Cut::new());
+    }
+
+    /// Hands out the next rows of the cut until so many bytes are handed out; whether the cut is done, if there was one.
+    pub fn advance_cut(&mut self, table: u8, bytes_max: &mut usize, out: &mut Vec<Entry>) -> bool {
+        let Some(cut) = &mut self.cut else { return true };
+        let done = cut.advance(&self.rows, bytes, |key, value| {
+            let key = bytes(key);
+            *bytes_max = bytes_max.saturating_sub(key.len() + value.len());
+            out.push(Entry { table, key, value });
+            *bytes_max > 0
+        });
+        if done {
+            self.cut = None;
+        }
+        done
     }
 
     /// Puts a canonical entry back.

@@ -9,7 +9,7 @@ use common::history::{Executor, Luck, frame};
 use common::ledger::Ledger;
 use common::*;
 use proptest::prelude::*;
-use solyx_kernel::Kernel;
+use solyx_kernel::{Entry, Kernel};
 use solyx_schemas::ids::RunId;
 use solyx_schemas::units::*;
 
@@ -85,6 +85,39 @@ fn restored_goes_on(seed: u64) {
     }
 }
 
+/// A snapshot that is handed out in pieces of random size while epochs go on is that of its instant.
+fn pieces_are_of_one_instant(seed: u64) {
+    let mut luck = Luck(seed);
+    let (mut world, mut executor) = (world(), Executor::default());
+    let mut at_once = world.kernel.snapshot();
+    let mut pieces: Option<Vec<Entry>> = None;
+    let mut whole = 0;
+    let mut events = frame(&mut luck);
+    for epoch in 0..EPOCHS {
+        let closed = world.close(events);
+        if pieces.is_none() || luck.chance(5) {
+            at_once = world.kernel.snapshot();
+            let head = world.kernel.begin_snapshot();
+            assert_eq!(head.entries, at_once.entries.len());
+            assert_eq!((head.state_digest, head.next_epoch), (at_once.state_digest, at_once.next_epoch));
+            pieces = Some(Vec::new());
+        }
+        let piece = world.kernel.next_entries(luck.below(12_000) as usize);
+        if let Some(taken) = &mut pieces {
+            taken.extend(piece.iter().cloned());
+            if piece.is_empty() {
+                assert_eq!(*taken, at_once.entries, "after epoch {epoch}");
+                pieces = None;
+                whole += 1;
+            }
+        }
+        executor.sees(&mut luck, world.now, &closed.outputs);
+        pass_time(&mut world, &mut luck);
+        events = executor.says(&mut luck, world.now);
+    }
+    assert!(whole > 0, "no snapshot was handed out in whole");
+}
+
 fn cases(default: u32) -> ProptestConfig {
     ProptestConfig { cases: default, failure_persistence: None, max_shrink_iters: 0, ..ProptestConfig::default() }
 }
@@ -95,6 +128,11 @@ proptest! {
     #[test]
     fn no_decision_creates_or_increases_an_overcommitment_in_any_order_of_events(seed: u64) {
         live_by_epoch(seed);
+    }
+
+    #[test]
+    fn a_snapshot_in_pieces_is_that_of_its_instant(seed: u64) {
+        pieces_are_of_one_instant(seed);
     }
 
     #[test]

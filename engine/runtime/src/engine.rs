@@ -167,7 +167,7 @@ impl<'l> Engine<'l> {
         }
     }
 
-    /// Makes what was appended durable; then the index may be written, and a snapshot when one is due.
+    /// Makes what was appended durable; then the index may be written, and a snapshot begun when one is due.
     pub(crate) fn sync(&mut self) -> Result<(), RuntimeError> {
         self.producer.sync()?;
         let due = self.snapshots.is_due(self.kernel.next_epoch());
@@ -175,15 +175,20 @@ impl<'l> Engine<'l> {
             let frontier = self.frontier();
             self.ids.flush(&frontier)?;
             if due {
-                self.snapshots.write(&self.kernel, &frontier)?;
+                self.snapshots.begin(&mut self.kernel, &frontier);
             }
         }
         Ok(())
     }
 
-    /// Whether the index should be written, which needs a durable log.
+    /// Whether the index should be written or a snapshot begun, which needs a durable log.
     pub(crate) fn wants_sync(&self) -> bool {
         self.ids.is_full() || self.snapshots.is_due(self.kernel.next_epoch())
+    }
+
+    /// Goes on for a moment with a snapshot that was begun.
+    pub(crate) fn go_on(&mut self) {
+        self.snapshots.go_on(&mut self.kernel);
     }
 
     /// Leaves everything durable, with a snapshot when the deadline leaves time for it.
@@ -193,7 +198,8 @@ impl<'l> Engine<'l> {
         self.ids.flush(&frontier)?;
         let in_time = deadline.is_none_or(|deadline| Instant::now() < deadline);
         if in_time && self.snapshots.is_behind(frontier.next_epoch) {
-            self.snapshots.write(&self.kernel, &frontier)?;
+            self.snapshots.begin(&mut self.kernel, &frontier);
+            self.snapshots.complete(&mut self.kernel);
         }
         Ok(())
     }

@@ -105,13 +105,15 @@ impl<'l> Follower<'l> {
         Engine::of(FollowedTo { log, kernel, ids, snapshots, frontier, highest_term }, producer)
     }
 
-    /// Keeps a snapshot when one is due, so that a standby restarts as fast as it takes over.
+    /// Keeps a snapshot when one is due, so that a standby restarts as fast as it takes over; goes on for a moment with one that
+    /// was begun.
     pub fn keep(&mut self) -> Result<(), RuntimeError> {
         let frontier = self.reader.frontier();
         if frontier.next_epoch == self.kernel.next_epoch() && self.snapshots.is_due(frontier.next_epoch) {
             self.ids.flush(&frontier)?;
-            self.snapshots.write(&self.kernel, &frontier)?;
+            self.snapshots.begin(&mut self.kernel, &frontier);
         }
+        self.snapshots.go_on(&mut self.kernel);
         Ok(())
     }
 

@@ -13,8 +13,8 @@ use solyx_schemas::log::Log;
 use crate::error::RuntimeError;
 use crate::filter::Filter;
 
-/// Entries held in memory before they are written.
-const OVERLAY_MAX: usize = 1 << 16;
+/// Entries held in memory before they are written: more would keep an epoch waiting for longer.
+const OVERLAY_MAX: usize = 1 << 14;
 /// Memory for blocks and filters of the index.
 const CACHE_BYTES: usize = 64 << 20;
 /// Size of a part of a filter or index.

@@ -238,6 +238,7 @@ impl<'r> Live<'r> {
             if let Some(election) = self.election {
                 election.progressed(engine.kernel().next_epoch(), true);
             }
+            engine.go_on();
             if !gather(&mut engine, self.options, self.stop)? {
                 continue;
             }

@@ -296,6 +296,7 @@ impl<'a, 'l> VirtualRun<'a, 'l> {
             self.since_sync = 0;
             self.engine.sync()?;
         }
+        self.engine.go_on();
         Ok(())
     }
 }

@@ -125,6 +125,32 @@ fn ordinals_count_records_across_the_gaps_of_aborted_transactions() {
     assert_eq!(log.readable(topic, 1, 6).unwrap(), 6);
 }
 
+/// A writer knows where it stands before the markers of its commit are everywhere, and may read from there.
+#[test]
+fn who_reads_from_beyond_the_end_is_given_nothing_of_before() {
+    let (cluster, _turn) = cluster();
+    let cell = cluster.cell();
+    let (log, reader) = (cell.log(), cell.log());
+    let batches: u64 = 300;
+    let from = 2 * batches;
+    let first = std::thread::scope(|scope| {
+        let reading = scope.spawn(|| {
+            loop {
+                let read = reader.read(Topic::Jobs.into(), 0, from, ReadLimit { records: 10, bytes: 1_000 }).unwrap();
+                if let Some(first) = read.first() {
+                    return first.ordinal;
+                }
+            }
+        });
+        let mut producer = log.producer("engine-x").unwrap();
+        for n in 0..=batches {
+            producer.append(batch(n as u8)).unwrap();
+        }
+        reading.join().unwrap()
+    });
+    assert_eq!(first, from);
+}
+
 #[test]
 fn a_run_whose_broker_dies_and_comes_back_ends_as_one_that_nobody_disturbed() {
     let (cluster, _turn) = cluster();

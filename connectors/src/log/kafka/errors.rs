@@ -46,9 +46,19 @@ fn kind_of(code: Code) -> LogErrorKind {
         | Code::ProducerFenced
         | Code::InvalidProducerIdMapping
         | Code::UnknownProducerId => LogErrorKind::Fenced,
-        Code::Fatal | Code::InvalidTransactionalState | Code::ConcurrentTransactions | Code::State => {
-            LogErrorKind::Restart
-        }
+        // The client and the brokers no longer agree on what was written: a new producer does.
+        Code::Fatal
+        | Code::Fail
+        | Code::InvalidTransactionalState
+        | Code::ConcurrentTransactions
+        | Code::TransactionCoordinatorFenced
+        | Code::OutOfOrderSequenceNumber
+        | Code::DuplicateSequenceNumber
+        | Code::GaplessGuarantee
+        | Code::Inconsistent
+        | Code::State => LogErrorKind::Restart,
+        // A broker that is being killed says so of what it was doing.
+        Code::Unknown => LogErrorKind::Retry,
         // A broker that has just come back does not know its topics yet. One that was deleted stays unknown, and is waited
         // for and shown; at the start it is named.
         Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition => LogErrorKind::Retry,

@@ -192,7 +192,7 @@ impl Log for KafkaLog {
     fn readable(&self, topic: TopicName, partition: u32, from: u64) -> Result<u64, LogError> {
         let mut stream = locked(self.inner.stream(topic, partition)?);
         stream.go_to(&self.inner.shared, from)?;
-        stream.fill(&self.inner.shared)
+        stream.fill(&self.inner.shared, from)
     }
 
     fn look_up(&self) -> Result<(), LogError> {
@@ -214,7 +214,7 @@ impl Log for KafkaLog {
     ) -> Result<Vec<StoredRecord>, LogError> {
         let mut stream = locked(self.inner.stream(topic, partition)?);
         stream.go_to(&self.inner.shared, from)?;
-        stream.fill(&self.inner.shared)?;
+        stream.fill(&self.inner.shared, from)?;
         stream.take(&self.inner.shared, limit)
     }
 

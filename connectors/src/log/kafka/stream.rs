@@ -91,9 +91,7 @@ impl Stream {
         if self.queue.is_some() {
             let first = self.held.front().map_or(self.next, |stored| stored.ordinal);
             if (first..=self.next).contains(&from) {
-                while self.held.front().is_some_and(|stored| stored.ordinal < from) {
-                    self.pop();
-                }
+                self.drop_before(from);
                 return Ok(());
             }
             if from > self.next && from - self.next <= READ_OVER_MAX {
@@ -133,11 +131,18 @@ impl Stream {
         Ok(self.next)
     }
 
-    /// Takes what has come, and waits for more while nothing is held and it is known that there is something. The ordinal up
-    /// to which records are held.
-    pub fn fill(&mut self, shared: &Shared) -> Result<u64, LogError> {
-        while self.pump(shared, self.held.is_empty())? {}
-        Ok(self.next)
+    /// Takes what has come from an ordinal on, and waits for more while nothing is held and it is known that there is something.
+    /// The ordinal up to which records are held.
+    ///
+    /// A reader may stand beyond the end that it sees: a commit is over before its markers are everywhere, and its writer knows
+    /// where it stands. What shows then of records before is not for that reader.
+    pub fn fill(&mut self, shared: &Shared, from: u64) -> Result<u64, LogError> {
+        loop {
+            self.drop_before(from);
+            if !self.pump(shared, self.held.is_empty())? {
+                return Ok(self.next);
+            }
+        }
     }
 
     /// Takes what has come, without waiting and without giving up what is held: whoever waits beyond it may still read it.
@@ -236,6 +241,12 @@ impl Stream {
         Some(stored)
     }
 
+    fn drop_before(&mut self, ordinal: u64) {
+        while self.held.front().is_some_and(|stored| stored.ordinal < ordinal) {
+            self.pop();
+        }
+    }
+
     fn is_full(&self) -> bool {
         self.held.len() >= HELD.records || self.held_bytes >= HELD.bytes
     }
@@ -326,9 +337,7 @@ impl Stream {
 
     fn read_over(&mut self, shared: &Shared, from: u64) -> Result<(), LogError> {
         loop {
-            while self.held.front().is_some_and(|stored| stored.ordinal < from) {
-                self.pop();
-            }
+            self.drop_before(from);
             if self.next >= from || !self.pump(shared, true)? {
                 return Ok(());
             }

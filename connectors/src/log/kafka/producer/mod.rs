@@ -172,12 +172,22 @@ impl KafkaProducer {
                 let error = code_error(&doing, code);
                 if is_consequence(code) { self.cause(error) } else { error }
             })?;
+            if offset < 0 {
+                return Err(self.unsaid(sent[place].place));
+            }
             delivered.offsets[place] = offset;
             if place + 1 == sent.len() {
                 delivered.append_time_us = append_ms * 1_000;
             }
         }
         Ok(delivered)
+    }
+
+    /// A request failed and a later one came through: the client then takes the earlier one's records for written, without
+    /// offsets. The brokers refuse a gap only where they know the producer, so that may be wrong.
+    fn unsaid(&self, (topic, partition): Place) -> LogError {
+        let detail = format!("no broker said where a record of {} {partition} stands", self.inner.name(topic));
+        LogError::new(LogErrorKind::Restart, "an append may lack a record", detail, "read to the end and go on")
     }
 
     /// What one failed for, when all records of a transaction fail: it alone says why.

@@ -1,8 +1,10 @@
 //! Snapshots on disk: the kernel's canonical entries and the frontier they belong to. A cache: one that is damaged, or is not of
 //! this log's history, is left aside with a warning, and the log is read from further back.
 
-use std::fs::{self, File};
-use std::io::Write;
+mod writing;
+
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -15,15 +17,27 @@ use solyx_schemas::ids::CellId;
 use solyx_schemas::log::{Log, LogError, ReadLimit};
 use solyx_schemas::topics::{Topic, TopicName};
 
+use self::writing::{Progress, Writing};
 use crate::error::RuntimeError;
 
 const MAGIC: &[u8; 8] = b"SOLYXSN1";
+/// Extension of a snapshot.
+const WHOLE: &str = "snapshot";
+/// Extension of one that is being written.
+const UNFINISHED: &str = "unfinished";
 /// Snapshots kept.
 const KEPT: usize = 2;
-/// Time between snapshots is at least so many times what the last one took.
-const COST_SHARE: u32 = 100;
+/// Time between snapshots is at least so many times what the last one took from its kernel.
+const COST_SHARE: u32 = 50;
 /// Records of epochs between two snapshots, however few epochs they make: a restart derives them again, in a second or two.
 const RECORDS: u64 = 50_000;
+/// While one is written, one part in so many of the kernel's time goes to it, within bounds: less than the shortest would take it
+/// too long, and more than the longest would keep an epoch waiting.
+const TIME_SHARE: u32 = 16;
+const SLICE_MIN: Duration = Duration::from_millis(1);
+const SLICE_MAX: Duration = Duration::from_millis(20);
+/// Time after one that could not be written.
+const FAILED_PAUSE: Duration = Duration::from_secs(60);
 
 /// The snapshots of one engine.
 pub struct Snapshots {
@@ -31,19 +45,22 @@ pub struct Snapshots {
     every_epochs: i64,
     last_epoch: i64,
     records: u64,
-    last_end: Instant,
-    last_cost: Duration,
+    not_before: Instant,
+    writing: Option<Writing>,
+    last_slice: Instant,
 }
 
 impl Snapshots {
     /// Snapshots in a directory, or none at all.
     pub fn new(dir: Option<PathBuf>, every_epochs: i64) -> Self {
-        Self { dir, every_epochs, last_epoch: 0, records: 0, last_end: Instant::now(), last_cost: Duration::ZERO }
+        let now = Instant::now();
+        Self { dir, every_epochs, last_epoch: 0, records: 0, not_before: now, writing: None, last_slice: now }
     }
 
     /// The newest good snapshot's kernel and frontier, or those of the beginning.
     pub fn load(&mut self, log: &dyn Log, cell: &CellId) -> Result<(Kernel, Frontier), RuntimeError> {
-        let mut files = self.dir.as_deref().map(files).transpose()?.unwrap_or_default();
+        let found = self.dir.as_deref().map(|dir| files(dir, WHOLE).map_err(|error| RuntimeError::file(dir, &error)));
+        let mut files = found.transpose()?.unwrap_or_default();
         while let Some(file) = files.pop() {
             match read(&file, log, cell) {
                 Ok((kernel, frontier)) => {
@@ -66,7 +83,7 @@ impl Snapshots {
     /// Whether the next one is due.
     pub fn is_due(&self, next_epoch: i64) -> bool {
         let grown = next_epoch - self.last_epoch >= self.every_epochs || self.records >= RECORDS;
-        self.dir.is_some() && grown && self.last_end.elapsed() >= self.last_cost * COST_SHARE
+        self.dir.is_some() && self.writing.is_none() && grown && Instant::now() >= self.not_before
     }
 
     /// Whether there is something newer than the last one.
@@ -74,49 +91,72 @@ impl Snapshots {
         self.dir.is_some() && next_epoch > self.last_epoch
     }
 
-    /// Writes one beside the others, then takes away the oldest. The log must be durable up to there.
-    pub fn write(&mut self, kernel: &Kernel, frontier: &Frontier) -> Result<(), RuntimeError> {
-        let Some(dir) = &self.dir else { return Ok(()) };
-        let begun = Instant::now();
-        let body = postcard::to_stdvec(&(frontier, kernel.snapshot()))
-            .map_err(|error| RuntimeError::File { what: dir.display().to_string(), detail: error.to_string() })?;
-        fs::create_dir_all(dir).map_err(|error| RuntimeError::file(dir, &error))?;
-        let file = dir.join(format!("{:020}.snapshot", frontier.next_epoch));
-        let unfinished = file.with_extension("unfinished");
-        write_whole(&unfinished, &file, &body).map_err(|error| RuntimeError::file(&file, &error))?;
-        for old in files(dir)?.iter().rev().skip(KEPT) {
-            fs::remove_file(old).map_err(|error| RuntimeError::file(old, &error))?;
+    /// Begins one of the state as it is; [`Snapshots::go_on`] writes it. The log must be durable up to there. One that is being
+    /// written is given up.
+    pub fn begin(&mut self, kernel: &mut Kernel, frontier: &Frontier) {
+        let Some(dir) = &self.dir else { return };
+        self.writing = None;
+        let file = dir.join(format!("{:020}.{WHOLE}", frontier.next_epoch));
+        match fs::create_dir_all(dir).and_then(|()| Writing::begin(file, kernel, frontier)) {
+            Ok(writing) => {
+                self.writing = Some(writing);
+                self.records = 0;
+                self.last_slice = Instant::now();
+            }
+            Err(error) => self.failed(&error),
         }
-        self.last_epoch = frontier.next_epoch;
-        self.records = 0;
-        self.last_end = Instant::now();
-        self.last_cost = begun.elapsed();
-        Ok(())
+    }
+
+    /// Writes on at the one that was begun, for a moment.
+    pub fn go_on(&mut self, kernel: &mut Kernel) {
+        let slice = (self.last_slice.elapsed() / TIME_SHARE).clamp(SLICE_MIN, SLICE_MAX);
+        self.advance(kernel, Some(slice));
+        self.last_slice = Instant::now();
+    }
+
+    /// Writes the one that was begun to its end.
+    pub fn complete(&mut self, kernel: &mut Kernel) {
+        self.advance(kernel, None);
+    }
+
+    fn advance(&mut self, kernel: &mut Kernel, time: Option<Duration>) {
+        let Some(writing) = &mut self.writing else { return };
+        let outcome = match writing.advance(kernel, time) {
+            Ok(Progress::Underway) => return,
+            Ok(Progress::Done) => self.dir.as_deref().map_or(Ok(()), tidy),
+            Err(error) => Err(error),
+        };
+        self.last_epoch = writing.next_epoch;
+        self.not_before = Instant::now() + writing.spent * COST_SHARE;
+        tracing::debug!(next_epoch = self.last_epoch, spent_ms = writing.spent.as_millis() as u64, "a snapshot is written");
+        self.writing = None;
+        if let Err(error) = outcome {
+            self.failed(&error);
+        }
+    }
+
+    /// Without it only a restart takes longer.
+    fn failed(&mut self, error: &io::Error) {
+        let dir = self.dir.as_deref().unwrap_or(Path::new(""));
+        tracing::warn!(dir = %dir.display(), %error, "a snapshot could not be written; a restart will read more of the log");
+        self.not_before = Instant::now() + FAILED_PAUSE;
     }
 }
 
-fn write_whole(unfinished: &Path, file: &Path, body: &[u8]) -> std::io::Result<()> {
-    let mut out = File::create(unfinished)?;
-    out.write_all(MAGIC)?;
-    out.write_all(blake3::hash(body).as_bytes())?;
-    out.write_all(body)?;
-    out.sync_all()?;
-    fs::rename(unfinished, file)?;
-    match file.parent() {
-        Some(dir) => File::open(dir)?.sync_all(),
-        None => Ok(()),
-    }
+/// Takes away all but the newest, and what was never finished.
+fn tidy(dir: &Path) -> io::Result<()> {
+    let superseded = files(dir, WHOLE)?.into_iter().rev().skip(KEPT);
+    superseded.chain(files(dir, UNFINISHED)?).try_for_each(fs::remove_file)
 }
 
-/// Files of snapshots, the oldest first.
-fn files(dir: &Path) -> Result<Vec<PathBuf>, RuntimeError> {
+/// Files of an extension, the oldest first.
+fn files(dir: &Path, extension: &str) -> io::Result<Vec<PathBuf>> {
     if !dir.exists() {
         return Ok(Vec::new());
     }
-    let entries = fs::read_dir(dir).map_err(|error| RuntimeError::file(dir, &error))?;
-    let mut files: Vec<PathBuf> = entries
+    let mut files: Vec<PathBuf> = fs::read_dir(dir)?
         .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.extension().is_some_and(|extension| extension == "snapshot"))
+        .filter(|path| path.extension().is_some_and(|found| found == extension))
         .collect();
     files.sort();
     Ok(files)
