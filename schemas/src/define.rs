@@ -71,9 +71,9 @@ macro_rules! quantities {
 macro_rules! ids {
     ($( $(#[doc = $doc:literal])* $name:ident $example:literal; )*) => {$(
         $(#[doc = $doc])*
-        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+        #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
         #[serde(transparent)]
-        pub struct $name(std::sync::Arc<str>);
+        pub struct $name(smol_str::SmolStr);
 
         impl $name {
             /// The id as text.
@@ -82,21 +82,15 @@ macro_rules! ids {
             }
         }
 
-        impl Default for $name {
-            fn default() -> Self {
-                Self(std::sync::Arc::from(""))
-            }
-        }
-
         impl From<&str> for $name {
             fn from(text: &str) -> Self {
-                Self(std::sync::Arc::from(text))
+                Self(smol_str::SmolStr::from(text))
             }
         }
 
         impl From<String> for $name {
             fn from(text: String) -> Self {
-                Self(std::sync::Arc::from(text))
+                Self(smol_str::SmolStr::from(text))
             }
         }
 

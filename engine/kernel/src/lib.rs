@@ -43,8 +43,8 @@ pub use crate::epoch::{
 use crate::index::Index;
 pub use crate::judge::KNOWN_FEATURES;
 pub use crate::snapshot::{RestoreError, Snapshot, SnapshotHead};
-pub use crate::table::Entry;
 use crate::state::State;
+pub use crate::table::Entry;
 
 /// The kernel of one cell at an epoch boundary, or inside an open epoch.
 #[derive(Clone)]

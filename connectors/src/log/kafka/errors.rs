@@ -14,7 +14,13 @@ pub(super) fn log_error(doing: &str, error: &KafkaError) -> LogError {
         };
         return sorted(kind, doing, inner.code(), error);
     }
-    match error.rdkafka_error_code() {
+    let code = match error {
+        KafkaError::AdminOp(code) => Some(*code),
+        // Where to read from is settled within the client; what it says is only that it did not come to it.
+        KafkaError::Seek(_) | KafkaError::Canceled => Some(Code::OperationTimedOut),
+        other => other.rdkafka_error_code(),
+    };
+    match code {
         Some(code) => sorted(kind_of(code), doing, code, error),
         None => LogError::new(
             LogErrorKind::Stop,
@@ -138,5 +144,30 @@ fn hint_of(code: Code) -> &'static str {
         Code::UnsupportedVersion | Code::UnsupportedFeature => "the brokers must be Apache Kafka 3.0 or later",
         Code::BadMessage => "a record's checksum is wrong: replace the disk, and restore from a replica or an archive",
         _ => "the broker's own log says more",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_passes_by_itself_ends_no_engine_whichever_call_met_it() {
+        let away = [Code::OperationTimedOut, Code::BrokerTransportFailure, Code::NotCoordinator, Code::Unknown];
+        for code in away {
+            let met = [
+                KafkaError::AdminOp(code),
+                KafkaError::Global(code),
+                KafkaError::MetadataFetch(code),
+                KafkaError::MessageConsumption(code),
+                KafkaError::MessageProduction(code),
+            ];
+            for error in met {
+                assert_eq!(log_error("asking", &error).kind, LogErrorKind::Retry, "{error:?}");
+            }
+        }
+        assert_eq!(log_error("seeking", &KafkaError::Seek("timed out".to_owned())).kind, LogErrorKind::Retry);
+        let wrong = KafkaError::AdminOp(Code::ClusterAuthorizationFailed);
+        assert_eq!(log_error("asking", &wrong).kind, LogErrorKind::Stop);
     }
 }

@@ -195,7 +195,7 @@ impl Index {
         let alone = used.runs.first().filter(|_| used.runs.len() == 1).and_then(|run| state.runs.get(run));
         let exclusive = alone.and_then(|run| state.specs.get(&run.job)).is_some_and(|spec| spec.gang.exclusive_node);
         Some(NodeSpec {
-            name: std::sync::Arc::from(id.as_str()),
+            name: id.clone(),
             pool: self.pools.of(&report.pool),
             model: self.models.of(model),
             domain: report

@@ -1,8 +1,8 @@
 //! Node choice: for one replica, and for gangs all or nothing.
 
+use solyx_schemas::ids::NodeId;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use super::inventory::Inventory;
 use super::node::{Ask, Choice, NodeHandle, Rule};
@@ -35,7 +35,7 @@ impl<'a> Scope<'a> {
         named.chain(pools.into_iter().flatten())
     }
 
-    fn first<'c>(&self, class: &'c Class) -> Option<(&'c Arc<str>, NodeHandle)> {
+    fn first<'c>(&self, class: &'c Class) -> Option<(&'c NodeId, NodeHandle)> {
         let accepts = |node| self.accepts.is_none_or(|accepts| accepts(node));
         class.nodes.iter().find(|(_, node)| accepts(*node)).map(|(name, node)| (name, *node))
     }
@@ -46,7 +46,7 @@ impl Inventory {
     pub fn choose(&mut self, rule: Rule, ask: &Ask, scope: Scope<'_>) -> Option<Choice> {
         let Self { states, shelves, scorer, memory, .. } = self;
         let scores = memory.scores(rule, ask, states.capacity());
-        let mut best: Option<(i64, u64, &Arc<str>, NodeHandle)> = None;
+        let mut best: Option<(i64, u64, &NodeId, NodeHandle)> = None;
         for (id, class) in scope.shelves(shelves).flat_map(|shelf| &shelf.classes) {
             let Some(score) = scores.get(*id, class.generation, || scorer.score(rule, ask, states.get(*id))) else {
                 continue;
@@ -118,7 +118,7 @@ impl Inventory {
         pool: u32,
         accepts: Option<&dyn Fn(NodeHandle) -> bool>,
     ) -> Option<u32> {
-        let mut best: Option<(i64, &Arc<str>, u32)> = None;
+        let mut best: Option<(i64, &NodeId, u32)> = None;
         for (_, domain) in self.domains.range((pool, 0)..=(pool, u32::MAX)) {
             let areas = [Area::Domain(*domain)];
             let scope = Scope { areas: Some(&areas), accepts };

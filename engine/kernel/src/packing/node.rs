@@ -1,6 +1,6 @@
 //! What node choice talks about: a node's free amounts, what one replica asks for, and the answer.
 
-use std::sync::Arc;
+use solyx_schemas::ids::NodeId;
 
 /// Thousandths in one GPU.
 pub const GPU_MILLI: i64 = 1000;
@@ -25,7 +25,7 @@ pub struct GpuSlot {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeSpec {
     /// Its name, which decides ties.
-    pub name: Arc<str>,
+    pub name: NodeId,
     /// Pool.
     pub pool: u32,
     /// GPU model.

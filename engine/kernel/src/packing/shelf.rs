@@ -1,7 +1,7 @@
 //! Nodes of one pool or of one fabric domain, by state, and by name within a state.
 
+use solyx_schemas::ids::NodeId;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use super::node::NodeHandle;
 use super::state::StateId;
@@ -23,11 +23,11 @@ pub(super) struct Class {
     /// First eight bytes of the smallest name, to settle most comparisons without following pointers.
     pub prefix: u64,
     /// Nodes by name; never empty.
-    pub nodes: BTreeSet<(Arc<str>, NodeHandle)>,
+    pub nodes: BTreeSet<(NodeId, NodeHandle)>,
 }
 
 impl Class {
-    pub fn first_name(&self) -> &Arc<str> {
+    pub fn first_name(&self) -> &NodeId {
         // A class is dropped with its last node.
         &self.nodes.first().expect("a class has nodes").0
     }
@@ -40,7 +40,7 @@ pub(super) struct Shelf {
 }
 
 impl Shelf {
-    pub fn insert(&mut self, state: StateId, generation: u32, name: &Arc<str>, node: NodeHandle) {
+    pub fn insert(&mut self, state: StateId, generation: u32, name: &NodeId, node: NodeHandle) {
         let class =
             self.classes.entry(state).or_insert_with(|| Class { generation, prefix: u64::MAX, nodes: BTreeSet::new() });
         class.generation = generation;
@@ -49,7 +49,7 @@ impl Shelf {
     }
 
     /// True when nothing is left.
-    pub fn remove(&mut self, state: StateId, name: &Arc<str>, node: NodeHandle) -> bool {
+    pub fn remove(&mut self, state: StateId, name: &NodeId, node: NodeHandle) -> bool {
         if let Some(class) = self.classes.get_mut(&state) {
             class.nodes.remove(&(name.clone(), node));
             match class.nodes.first() {
@@ -64,9 +64,10 @@ impl Shelf {
 }
 
 /// The first eight bytes of a name as a number that orders like the name.
-pub(super) fn prefix(name: &str) -> u64 {
+pub(super) fn prefix(name: &NodeId) -> u64 {
     let mut bytes = [0; 8];
+    let name = name.as_str().as_bytes();
     let taken = name.len().min(8);
-    bytes[..taken].copy_from_slice(&name.as_bytes()[..taken]);
+    bytes[..taken].copy_from_slice(&name[..taken]);
     u64::from_be_bytes(bytes)
 }

@@ -128,7 +128,11 @@ impl Snapshots {
         };
         self.last_epoch = writing.next_epoch;
         self.not_before = Instant::now() + writing.spent * COST_SHARE;
-        tracing::debug!(next_epoch = self.last_epoch, spent_ms = writing.spent.as_millis() as u64, "a snapshot is written");
+        tracing::debug!(
+            next_epoch = self.last_epoch,
+            spent_ms = writing.spent.as_millis() as u64,
+            "a snapshot is written"
+        );
         self.writing = None;
         if let Err(error) = outcome {
             self.failed(&error);
