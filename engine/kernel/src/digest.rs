@@ -83,6 +83,15 @@ mod tests {
         assert_ne!(direct.digest(), detour.digest());
     }
 
+    /// The expected digest was made with other implementations: blake3 for Python and `openssl enc -aes-256-ctr`.
+    #[test]
+    fn the_digest_is_what_other_tools_compute() {
+        let mut set = SetHash::default();
+        set.add(1, b"a", b"1");
+        set.add(2, b"b", b"3");
+        assert_eq!(set.digest().to_string(), "4c7f641cb2817427d9a697cd75a18c53385883f575ac4cc34876c63d9d03a4ff");
+    }
+
     #[test]
     fn bytes_cannot_wander_between_key_and_value() {
         let mut one = SetHash::default();
