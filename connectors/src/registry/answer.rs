@@ -49,21 +49,21 @@ impl Answer {
                 let hint = "check username, password or token of the [registry] table, and what they may do there";
                 error(LogErrorKind::Stop, "the schema registry does not let us", hint)
             }
-            (408 | 425 | 429 | 500..=599, _) => error(
-                LogErrorKind::Retry,
-                "the schema registry cannot answer now",
-                "it is asked again; see its own log",
-            ),
             (422, _) => error(LogErrorKind::Stop, "the schema registry takes this for invalid", "see its own log"),
-            (300..=499, _) => error(LogErrorKind::Stop, "the answer is not a schema registry's", ADDRESS),
+            (300..=499, _) if !LATER.contains(&self.status) => {
+                error(LogErrorKind::Stop, "the answer is not a schema registry's", ADDRESS)
+            }
             _ => error(
                 LogErrorKind::Retry,
                 "the schema registry cannot answer now",
-                "it is asked again; see its own log",
+                "what goes on running asks it again, a single command has to be repeated; see the registry's own log",
             ),
         }
     }
 }
+
+/// Status codes by which a server asks for patience.
+const LATER: [u16; 3] = [408, 425, 429];
 
 const ADDRESS: &str =
     "check the url of the [registry] table: its API may be under a path, as in http://HOST:PORT/apis/ccompat/v7";
@@ -84,7 +84,7 @@ pub(super) fn unanswered(asked: &str, error: &ureq::Error) -> LogError {
             LogErrorKind::Retry,
             "the schema registry is away",
             detail,
-            "it is asked again; start it, or check the url of the [registry] table",
+            "start it, or check the url of the [registry] table; what goes on running asks it again",
         ),
     }
 }

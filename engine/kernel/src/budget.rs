@@ -82,15 +82,14 @@ pub fn refusal(state: &State, spec: &Spec, price: &Sum) -> Option<(Limit, bool)>
 }
 
 /// Holds a price against every budget of the job in its currency.
-pub fn hold(state: &mut State, id: &JobId, price: &Sum) {
-    shift_held(state, id, price.micros.0);
-    if let Some(job) = state.jobs.edit(id) {
+pub fn hold(state: &mut State, spec: &Spec, price: &Sum) {
+    shift_held(state, spec, price.micros.0);
+    if let Some(job) = state.jobs.edit(&spec.job) {
         job.budget_held = Some(price.clone());
     }
 }
 
-fn shift_held(state: &mut State, id: &JobId, micros: i64) {
-    let Some(spec) = state.specs.get(id) else { return };
+fn shift_held(state: &mut State, spec: &Spec, micros: i64) {
     let ids: Vec<RefId> = budgets_of(state, spec).into_iter().map(|(id, _)| id.clone()).collect();
     for budget in ids {
         if let Some(budget) = state.budgets.edit(&budget) {
@@ -103,7 +102,9 @@ fn shift_held(state: &mut State, id: &JobId, micros: i64) {
 pub fn settle_job(state: &mut State, id: &JobId) {
     let held = state.jobs.get(id).and_then(|job| job.budget_held.clone());
     if let Some(held) = held {
-        shift_held(state, id, -held.micros.0);
+        if let Some(spec) = state.spec(id) {
+            shift_held(state, &spec, -held.micros.0);
+        }
         if let Some(job) = state.jobs.edit(id) {
             job.budget_held = None;
         }

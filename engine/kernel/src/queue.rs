@@ -65,9 +65,9 @@ impl Queue {
     /// Puts a job where it belongs, or takes it out if it does not wait.
     pub fn place(&mut self, state: &State, id: &JobId) {
         self.take_out(id);
-        let (Some(job), Some(spec)) = (state.jobs.get(id), state.specs.get(id)) else { return };
+        let (Some(job), Some(spec)) = (state.jobs.get(id), state.spec(id)) else { return };
         if job.phase == Phase::Waiting {
-            self.enter(state, id, job, spec);
+            self.enter(state, id, job, &spec);
         }
     }
 
@@ -210,7 +210,7 @@ pub fn parking(state: &State, job: &Job, spec: &Spec) -> Option<Limit> {
     }
     if let Some(set) = &spec.job_set {
         let members =
-            state.specs.iter().filter(|(_, s)| s.job_set.as_ref().is_some_and(|own| own.set == set.set)).count();
+            state.specs.iter().filter(|(_, s)| s.open().job_set.is_some_and(|own| own.set == set.set)).count();
         if (members as i64) < set.size.0 {
             let subject = Some(RefId::from(set.set.as_str()));
             return Some(Limit {

@@ -218,6 +218,8 @@ pub struct Run {
     pub job: JobId,
     /// The tenant.
     pub tenant: TenantId,
+    /// The project.
+    pub project: Option<ProjectId>,
     /// The pool.
     pub pool: PoolId,
     /// The site.
@@ -226,6 +228,8 @@ pub struct Run {
     pub model: GpuModelId,
     /// Nodes and GPUs; a node once per replica on it.
     pub nodes: Vec<NodeGpus>,
+    /// Whether it has its nodes to itself.
+    pub exclusive_node: bool,
     /// CPU of each replica.
     pub cpu_milli: CpuMilli,
     /// Memory of each replica.

@@ -17,25 +17,14 @@ pub const SNAPSHOT_FORMAT: u32 = 1;
 /// The state at an epoch boundary. `B` is what holds the bytes of its entries.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Snapshot<B = Vec<u8>> {
-    /// Format of this snapshot.
-    pub format: u32,
-    /// The cell.
-    pub cell: CellId,
-    /// The next epoch.
-    pub next_epoch: i64,
-    /// Chain hash of the last epoch record.
-    pub chain_head: Hash32,
-    /// State digest of that record.
-    pub state_digest: Hash32,
-    /// Features in force.
-    pub features: Vec<FeatureId>,
+    /// What the state is of.
+    pub head: SnapshotHead,
     /// Canonical entries, in order of table and key.
     pub entries: Vec<Entry<B>>,
 }
 
-/// What stands before the entries of a snapshot that is made piece by piece. With so many entries after it, it is serialized
-/// as the [`Snapshot`] would be.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// What a snapshot is of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SnapshotHead {
     /// Format of this snapshot.
     pub format: u32,
@@ -49,8 +38,6 @@ pub struct SnapshotHead {
     pub state_digest: Hash32,
     /// Features in force.
     pub features: Vec<FeatureId>,
-    /// Number of entries.
-    pub entries: usize,
 }
 
 /// Why a snapshot is of no use.
@@ -87,16 +74,14 @@ pub enum RestoreError {
 impl Kernel {
     /// The state as a snapshot; only at an epoch boundary.
     pub fn snapshot(&self) -> Snapshot {
-        let SnapshotHead { format, cell, next_epoch, chain_head, state_digest, features, .. } = self.head(0);
-        let entries = self.state.entries();
-        Snapshot { format, cell, next_epoch, chain_head, state_digest, features, entries }
+        Snapshot { head: self.head(), entries: self.state.entries() }
     }
 
-    /// Begins a snapshot of the state at this epoch boundary, which [`Kernel::next_entries`] hands out while epochs go on. One that
-    /// was begun before is given up.
-    pub fn begin_snapshot(&mut self) -> SnapshotHead {
+    /// Begins a snapshot of the state at this epoch boundary, which [`Kernel::next_entries`] hands out while epochs go on: its head
+    /// and the number of its entries. One that was begun before is given up.
+    pub fn begin_snapshot(&mut self) -> (SnapshotHead, usize) {
         let entries = self.state.begin_cut();
-        self.head(entries)
+        (self.head(), entries)
     }
 
     /// The next entries of the snapshot that was begun, of about so many bytes; none once all are handed out.
@@ -105,7 +90,12 @@ impl Kernel {
         self.state.advance_cut(bytes_max)
     }
 
-    fn head(&self, entries: usize) -> SnapshotHead {
+    /// Gives up the snapshot that was begun, so that what changes is no longer kept for it.
+    pub fn give_up_snapshot(&mut self) {
+        self.state.end_cut();
+    }
+
+    fn head(&self) -> SnapshotHead {
         assert!(!self.arrivals_open, "a snapshot is taken at an epoch boundary");
         SnapshotHead {
             format: SNAPSHOT_FORMAT,
@@ -114,40 +104,38 @@ impl Kernel {
             chain_head: self.chain_head,
             state_digest: self.digest.digest(),
             features: self.features(),
-            entries,
         }
     }
 
     /// The kernel of a snapshot, after its digest was computed again.
     pub fn restore<B: AsRef<[u8]> + Sync>(snapshot: Snapshot<B>) -> Result<Self, RestoreError> {
-        if snapshot.format != SNAPSHOT_FORMAT {
-            return Err(RestoreError::Format { found: snapshot.format });
+        let Snapshot { head, entries } = snapshot;
+        if head.format != SNAPSHOT_FORMAT {
+            return Err(RestoreError::Format { found: head.format });
         }
-        if let Some(feature) = snapshot.features.iter().find(|f| !KNOWN_FEATURES.contains(&f.as_str())) {
+        if let Some(feature) = head.features.iter().find(|f| !KNOWN_FEATURES.contains(&f.as_str())) {
             return Err(RestoreError::Feature(feature.clone()));
         }
-        let (state, digest) = load(&snapshot.entries).map_err(RestoreError::Entry)?;
+        let (state, index, digest) = load(&entries).map_err(RestoreError::Entry)?;
         let derived = digest.digest();
-        if derived != snapshot.state_digest {
-            let recorded = snapshot.state_digest;
-            return Err(RestoreError::Digest { next_epoch: snapshot.next_epoch, recorded, derived });
+        if derived != head.state_digest {
+            return Err(RestoreError::Digest { next_epoch: head.next_epoch, recorded: head.state_digest, derived });
         }
-        let index = Index::of(&state);
         Ok(Self {
-            cell: snapshot.cell,
+            cell: head.cell,
             state,
             index,
             digest,
-            chain_head: snapshot.chain_head,
+            chain_head: head.chain_head,
             arrivals_open: false,
             overcommitments: Vec::new(),
         })
     }
 }
 
-/// The state of entries and their digest. What jobs ask for is most of it, and the digest the rest of the work: each is done on a
-/// thread of its own.
-fn load<B: AsRef<[u8]> + Sync>(entries: &[Entry<B>]) -> Result<(State, SetHash), String> {
+/// The state of entries with what is derived from it, and their digest. The digest is half of the work, and what jobs ask for
+/// half of the rest: each is done on a thread of its own.
+fn load<B: AsRef<[u8]> + Sync>(entries: &[Entry<B>]) -> Result<(State, Index, SetHash), String> {
     let specs =
         entries.partition_point(|entry| entry.table < SPECS)..entries.partition_point(|entry| entry.table <= SPECS);
     let (before, after) = (&entries[..specs.start], &entries[specs.end..]);
@@ -159,16 +147,16 @@ fn load<B: AsRef<[u8]> + Sync>(entries: &[Entry<B>]) -> Result<(State, SetHash),
             }
             digest
         });
-        let specs = scope.spawn(|| state_of(&entries[specs]));
-        let mut state = state_of(before.iter().chain(after))?;
+        let specs = scope.spawn(|| {
+            let mut state = State::default();
+            state.load_tables(&entries[specs]).map(|()| state.specs)
+        });
+        let mut state = State::default();
+        state.load_tables(before)?;
+        state.load_tables(after)?;
         let died = |_| "a thread died".to_owned();
-        state.specs = specs.join().map_err(died)??.specs;
-        Ok((state, digest.join().map_err(died)?))
+        state.specs = specs.join().map_err(died)??;
+        let index = Index::of(&state);
+        Ok((state, index, digest.join().map_err(died)?))
     })
-}
-
-fn state_of<'e, B: AsRef<[u8]> + 'e>(entries: impl IntoIterator<Item = &'e Entry<B>>) -> Result<State, String> {
-    let mut state = State::default();
-    entries.into_iter().try_for_each(|entry| state.load(entry))?;
-    Ok(state)
 }

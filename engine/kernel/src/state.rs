@@ -12,7 +12,7 @@ use solyx_schemas::units::*;
 
 use crate::digest::SetHash;
 use crate::rows::*;
-use crate::table::{Changed, Entry, Table};
+use crate::table::{Changed, Entry, Packed, Table};
 
 macro_rules! state {
     ($( $(#[doc = $doc:literal])* $number:literal $name:ident : $key:ty => $value:ty; )*) => {
@@ -56,6 +56,11 @@ macro_rules! state {
                 entries
             }
 
+            /// Gives up the cut.
+            pub fn end_cut(&mut self) {
+                $( self.$name.end_cut(); )*
+            }
+
             /// What changed since the last call, in order of table and key; for those who keep no digest.
             pub fn take_changes(&mut self) -> Vec<Changed> {
                 let mut changes = Vec::new();
@@ -66,6 +71,18 @@ macro_rules! state {
             /// No longer remembers what changed.
             pub fn forget_changes(&mut self) {
                 $( self.$name.forget_changes(); )*
+            }
+
+            /// Puts whole tables back, from entries in order of table and key; an error names the table.
+            pub fn load_tables<B: AsRef<[u8]>>(&mut self, mut entries: &[Entry<B>]) -> Result<(), String> {
+                $(
+                    let (own, rest) = entries.split_at(entries.partition_point(|entry| entry.table <= $number));
+                    if !own.is_empty() {
+                        self.$name.load_all(own).map_err(|e| format!("table {}: {e}", stringify!($name)))?;
+                    }
+                    entries = rest;
+                )*
+                entries.first().map_or(Ok(()), |entry| Err(format!("table {} does not exist", entry.table)))
             }
 
             /// Puts a canonical entry back; an error names the table.
@@ -143,7 +160,7 @@ state! {
     /// Orders for instances not answered in full.
     27 orders: RefId => Order;
     /// What jobs that are not over ask for.
-    28 specs: JobId => Spec;
+    28 specs: JobId => Packed<Spec>;
     /// Jobs.
     29 jobs: JobId => Job;
     /// Runs that hold resources.
@@ -178,6 +195,11 @@ impl State {
     pub fn lineage<'s>(&'s self, tenant: &'s TenantId) -> impl Iterator<Item = &'s TenantId> {
         // What would close a ring is not let in, so that every line has an end.
         std::iter::successors(Some(tenant), |tenant| self.tenants.get(*tenant)?.parent.as_ref())
+    }
+
+    /// What a job asks for.
+    pub fn spec(&self, id: &JobId) -> Option<Spec> {
+        self.specs.get(id).map(|spec| spec.open())
     }
 
     /// Constants of scheduling, with their defaults.

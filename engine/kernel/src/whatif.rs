@@ -139,7 +139,7 @@ impl Follower {
     pub fn rehearsal(&self) -> Rehearsal {
         let mut state = self.kernel.state.clone();
         let needed: BTreeSet<JobId> =
-            state.specs.iter().flat_map(|(_, spec)| spec.depends_on.iter().map(|other| other.job.clone())).collect();
+            state.specs.iter().flat_map(|(_, spec)| spec.open().depends_on).map(|other| other.job).collect();
         state.jobs = state.jobs.filtered(|id, job| !job.is_over() || needed.contains(id));
         state.forget_changes();
         Rehearsal { cell: self.kernel.cell.clone(), state, index: self.kernel.index.clone() }
@@ -202,7 +202,7 @@ impl Rehearsal {
     /// A run that is hit, before it is known what becomes of its job.
     fn hit(&self, id: &RunId, cause: Cause, lost: &Contents, numbers: &mut Index) -> Option<Hit> {
         let run = self.state.runs.get(id)?;
-        let (job, spec) = (self.state.jobs.get(&run.job)?, self.state.specs.get(&run.job)?);
+        let (job, spec) = (self.state.jobs.get(&run.job)?, self.state.spec(&run.job)?);
         let is_lost = |site: &SiteId| lost.sites.contains(site);
         let checkpoint = DatasetId::from(format!("checkpoint:{}", run.job));
         let checkpoint_lost = job.checkpoint_site.as_ref().is_some_and(is_lost)
@@ -229,7 +229,7 @@ impl Rehearsal {
     /// What the rest of a run costs where it is: nothing has to be fetched, and nothing restored.
     fn stays(&self, run: &Run, numbers: &mut Index) -> Option<CostTerms> {
         let pool = self.state.pools.get(&run.pool)?.declared.as_ref()?;
-        let mut spec = self.state.specs.get(&run.job)?.clone();
+        let mut spec = self.state.spec(&run.job)?;
         let mut job = self.state.jobs.get(&run.job)?.clone();
         let now = self.state.now();
         spec.datasets.clear();

@@ -137,7 +137,8 @@ fn reserves(state: &State, domain: &Domain, hits: &[Hit]) -> Vec<ReserveView> {
 /// A hit job against its recovery class. A job without a place has one again when the domain comes back.
 fn hit_view(state: &State, hit: &Hit, back: Option<TimeUs>) -> HitView {
     let now = state.now();
-    let spec = state.specs.get(&hit.job);
+    let spec = state.spec(&hit.job);
+    let spec = spec.as_ref();
     let release = hit.released.since(now);
     let restore = spec.and_then(|spec| spec.restore_us).filter(|_| hit.kept_work.0 > 0).unwrap_or_default();
     // What gives way to an overload goes on only once it has stopped, what is lost as soon as that is known.

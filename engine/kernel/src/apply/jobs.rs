@@ -9,6 +9,7 @@ use crate::epoch::Rejection;
 use crate::index::{Index, Timer};
 use crate::rows::{Arrival, Job, Phase};
 use crate::state::State;
+use crate::table::Packed;
 
 type Folded = Result<(), Rejection>;
 
@@ -29,7 +30,7 @@ pub fn job_requested(state: &mut State, index: &mut Index, position: Position, e
     if not_before_us > now {
         index.set_timer(not_before_us, Timer::Job(e.job.clone()));
     }
-    state.specs.insert(e.job.clone(), e.clone());
+    state.specs.insert(e.job.clone(), Packed::of(e));
     state.jobs.insert(e.job.clone(), job);
     index.requested.insert((arrival, e.job.clone()));
     index.changed = true;
@@ -53,8 +54,7 @@ pub fn job_request_amended(state: &mut State, index: &mut Index, e: &JobRequestA
             e.job
         )));
     }
-    let Some(spec) = state.specs.get(&e.job) else { return living(state, &e.job).map(|_| ()) };
-    let mut amended = spec.clone();
+    let Some(mut amended) = state.spec(&e.job) else { return living(state, &e.job).map(|_| ()) };
     amended.class = e.class.clone().unwrap_or(amended.class);
     amended.deadline_us = e.deadline_us.or(amended.deadline_us);
     amended.budget = e.budget.clone().or(amended.budget);
@@ -63,7 +63,7 @@ pub fn job_request_amended(state: &mut State, index: &mut Index, e: &JobRequestA
     solyx_schemas::events::Event::from(amended.clone())
         .check()
         .map_err(|error| Rejection::rejected(error.to_string()))?;
-    state.specs.insert(e.job.clone(), amended);
+    state.specs.insert(e.job.clone(), Packed::of(&amended));
     index.queue.place(state, &e.job);
     index.changed = true;
     Ok(())

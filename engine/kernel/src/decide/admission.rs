@@ -1,13 +1,12 @@
 //! Admission: whether a job may wait and run at all.
 
 use solyx_schemas::events::decisions::{JobAdmitted, JobRejected, Limit, LimitKind};
-use solyx_schemas::ids::JobId;
 
 use super::Epoch;
 use crate::apply::close_job;
 use crate::budget;
 use crate::place::quota_most;
-use crate::rows::{Phase, limit_of};
+use crate::rows::{Phase, Spec, limit_of};
 
 /// Admits or rejects every job that came in this epoch, in order of arrival.
 pub fn admit(epoch: &mut Epoch<'_>) {
@@ -15,42 +14,42 @@ pub fn admit(epoch: &mut Epoch<'_>) {
         if epoch.state.jobs.get(&id).is_none_or(|job| job.phase != Phase::Requested) {
             continue;
         }
-        match refusal(epoch, &id) {
-            Some((limit, detail)) => reject(epoch, &id, limit, detail),
-            None => accept(epoch, &id),
+        let Some(spec) = epoch.state.spec(&id) else { continue };
+        match refusal(epoch, &spec) {
+            Some((limit, detail)) => reject(epoch, spec, limit, detail),
+            None => accept(epoch, spec),
         }
     }
 }
 
-fn accept(epoch: &mut Epoch<'_>, id: &JobId) {
-    let Some(spec) = epoch.state.specs.get(id) else { return };
-    let tenant = spec.tenant.clone();
-    let price = budget::expected_price(epoch.state, epoch.index, spec);
-    let budgeted = spec.budget.is_some() || !budget::budgets_of(epoch.state, spec).is_empty();
+fn accept(epoch: &mut Epoch<'_>, spec: Spec) {
+    let id = &spec.job;
+    let price = budget::expected_price(epoch.state, epoch.index, &spec);
+    let budgeted = spec.budget.is_some() || !budget::budgets_of(epoch.state, &spec).is_empty();
     let budget_held = price.filter(|_| budgeted);
     if let Some(job) = epoch.state.jobs.edit(id) {
         job.phase = Phase::Waiting;
     }
     if let Some(price) = &budget_held {
-        budget::hold(epoch.state, id, price);
+        budget::hold(epoch.state, &spec, price);
     }
     // One that it waits for may have ended without finishing before it came.
-    if epoch.state.specs.get(id).is_some_and(|spec| !spec.depends_on.is_empty()) {
+    if !spec.depends_on.is_empty() {
         epoch.index.suspect_jobs.insert(id.clone());
     }
-    epoch.say(JobAdmitted { job: id.clone(), tenant, budget_held, ..JobAdmitted::default() });
-    epoch.index.queue.place(epoch.state, id);
+    if let Some(job) = epoch.state.jobs.get(id) {
+        epoch.index.queue.enter(epoch.state, id, job, &spec);
+    }
+    epoch.say(JobAdmitted { job: spec.job, tenant: spec.tenant, budget_held, ..JobAdmitted::default() });
 }
 
-fn reject(epoch: &mut Epoch<'_>, id: &JobId, limit: Limit, detail: String) {
-    let tenant = epoch.state.specs.get(id).map(|spec| spec.tenant.clone()).unwrap_or_default();
-    close_job(epoch.state, epoch.index, id, Phase::Ended);
-    epoch.say(JobRejected { job: id.clone(), tenant, limit, detail, ..JobRejected::default() });
+fn reject(epoch: &mut Epoch<'_>, spec: Spec, limit: Limit, detail: String) {
+    close_job(epoch.state, epoch.index, &spec.job, Phase::Ended);
+    epoch.say(JobRejected { job: spec.job, tenant: spec.tenant, limit, detail, ..JobRejected::default() });
 }
 
 /// What can never be, whatever becomes free: more than the quota, more than the budget, a deadline that has passed.
-fn refusal(epoch: &Epoch<'_>, id: &JobId) -> Option<(Limit, String)> {
-    let spec = epoch.state.specs.get(id)?;
+fn refusal(epoch: &Epoch<'_>, spec: &Spec) -> Option<(Limit, String)> {
     let asked = spec.gang.replicas_min.0 * spec.gang.gpus.0 * spec.gang.gpu_milli_each.0;
     let family = epoch.state.lineage(&spec.tenant).map(|tenant| (tenant.clone(), None, None));
     let own = spec.project.clone().map(|project| (spec.tenant.clone(), Some(project), None));
@@ -67,7 +66,7 @@ fn refusal(epoch: &Epoch<'_>, id: &JobId) -> Option<(Limit, String)> {
     if let Some(deadline) = spec.deadline_us
         && deadline <= epoch.now
     {
-        let limit = limit_of(LimitKind::Deadline, id.as_str(), epoch.now.0, deadline.0, "µs UTC");
+        let limit = limit_of(LimitKind::Deadline, spec.job.as_str(), epoch.now.0, deadline.0, "µs UTC");
         return Some((limit, "the deadline has passed already".to_owned()));
     }
     let price = budget::expected_price(epoch.state, epoch.index, spec)?;

@@ -83,7 +83,7 @@ impl Epoch<'_> {
         if job.told == Some(limit.kind) {
             return;
         }
-        let Some(tenant) = self.state.specs.get(id).map(|spec| spec.tenant.clone()) else { return };
+        let Some(tenant) = self.state.spec(id).map(|spec| spec.tenant.clone()) else { return };
         if let Some(job) = self.state.jobs.edit(id) {
             job.told = Some(limit.kind);
         }

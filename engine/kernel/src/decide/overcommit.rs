@@ -103,7 +103,7 @@ pub fn quotas(epoch: &mut Epoch<'_>) {
 }
 
 fn lower(epoch: &mut Epoch<'_>, key: &QuotaKey, used: i64, most: i64) {
-    let counts = |run: &Run| quota_keys(epoch.state, &run.tenant, epoch.state.specs.get(&run.job), &run.model);
+    let counts = |run: &Run| quota_keys(epoch.state, &run.tenant, run.project.as_ref(), &run.model);
     let under: Vec<(RunId, i64, bool)> = epoch
         .state
         .runs
@@ -196,7 +196,7 @@ fn by_importance(epoch: &Epoch<'_>, mut runs: Vec<RunId>) -> Vec<RunId> {
     let key = |id: &RunId| {
         let run = epoch.state.runs.get(id);
         let class =
-            run.and_then(|run| epoch.state.specs.get(&run.job)).and_then(|spec| epoch.state.classes.get(&spec.class));
+            run.and_then(|run| epoch.state.spec(&run.job)).and_then(|spec| epoch.state.classes.get(&spec.class));
         let value = class.map_or(0, |class| class.value);
         (value, std::cmp::Reverse(run.map_or(TimeUs(0), |run| run.placed_us)), id.clone())
     };

@@ -58,23 +58,23 @@ struct Gang<'a> {
 
 /// The promise for a job: over all owned and reserved pools it could use, the one in which it starts first.
 pub fn earliest_start(epoch: &mut Epoch<'_>, id: &JobId) -> Option<Promise> {
-    let (job, spec) = (epoch.state.jobs.get(id)?, epoch.state.specs.get(id)?);
-    let ask = ask_of(spec, job, epoch.index);
+    let (job, spec) = (epoch.state.jobs.get(id)?, epoch.state.spec(id)?);
+    let ask = ask_of(&spec, job, epoch.index);
     let mut best: Option<Promise> = None;
     for (_, pool) in epoch.state.pools.iter() {
         let Some(declared) = &pool.declared else { continue };
         let standing = matches!(declared.class, CapacityClass::Owned | CapacityClass::Reserved);
-        let model = accepted(spec, declared).map(|(model, _)| model);
-        let Some(model) = model.filter(|_| standing && fixed_limits(epoch.state, spec, declared).is_none()) else {
+        let model = accepted(&spec, declared).map(|(model, _)| model);
+        let Some(model) = model.filter(|_| standing && fixed_limits(epoch.state, &spec, declared).is_none()) else {
             continue;
         };
         let gang = Gang {
             job: id,
             ask: ask.clone(),
             replicas: spec.gang.replicas_min.0,
-            keys: quota_keys(epoch.state, &spec.tenant, Some(spec), model),
+            keys: quota_keys(epoch.state, &spec.tenant, spec.project.as_ref(), model),
         };
-        let mut rooms = rooms_of(epoch, job, spec, declared);
+        let mut rooms = rooms_of(epoch, job, &spec, declared);
         if let Some(promise) = first_fit(epoch, &gang, declared, model, &mut rooms)
             && best.as_ref().is_none_or(|best| promise.start < best.start)
         {
@@ -126,8 +126,7 @@ fn room_of(epoch: &Epoch<'_>, id: &NodeId, level: Option<TopologyLevel>) -> Opti
 }
 
 fn is_exclusive(epoch: &Epoch<'_>, run: &RunId) -> bool {
-    let spec = epoch.state.runs.get(run).and_then(|run| epoch.state.specs.get(&run.job));
-    spec.is_some_and(|spec| spec.gang.exclusive_node)
+    epoch.state.runs.get(run).is_some_and(|run| run.exclusive_node)
 }
 
 /// What runs that have ended by then no longer take.
@@ -143,9 +142,8 @@ struct Ended {
 impl Ended {
     /// Takes in a run; says whether the gang has something of it.
     fn take(&mut self, epoch: &Epoch<'_>, run: &Run, gang: &Gang<'_>, pool: &PoolDeclared) -> bool {
-        let spec = epoch.state.specs.get(&run.job);
         let mut helps = false;
-        for key in quota_keys(epoch.state, &run.tenant, spec, &run.model) {
+        for key in quota_keys(epoch.state, &run.tenant, run.project.as_ref(), &run.model) {
             if gang.keys.contains(&key) {
                 *self.quota.entry(key).or_default() += run.gpu_milli.0;
                 helps |= run.gpu_milli.0 > 0;
@@ -193,7 +191,7 @@ fn first_fit(
         let end = if end > epoch.now { end } else { TimeUs(epoch.now.0 + OVERDUE_US) };
         // What was let end before has to have ended too: one that was told to stop stands here by its expected end.
         start = start.max(end);
-        let released = release(epoch, run, rooms, &gang.ask, &mut fitting);
+        let released = release(run, rooms, &gang.ask, &mut fitting);
         if (ended.take(epoch, run, gang, pool) || released)
             && let Some(promise) = fits(epoch, gang, pool, model, rooms, &fitting, &ended, start)
         {
@@ -203,14 +201,7 @@ fn first_fit(
     None
 }
 
-fn release(
-    epoch: &Epoch<'_>,
-    run: &Run,
-    rooms: &mut BTreeMap<&NodeId, Room>,
-    ask: &Ask,
-    fitting: &mut BTreeMap<String, i64>,
-) -> bool {
-    let exclusive = epoch.state.specs.get(&run.job).is_some_and(|spec| spec.gang.exclusive_node);
+fn release(run: &Run, rooms: &mut BTreeMap<&NodeId, Room>, ask: &Ask, fitting: &mut BTreeMap<String, i64>) -> bool {
     let mut touched = false;
     for replica in &run.nodes {
         let Some(room) = rooms.get_mut(&replica.node) else { continue };
@@ -224,7 +215,7 @@ fn release(
         room.memory += run.memory_mib.0;
         room.scratch += run.scratch_gib.0;
         room.replicas -= 1;
-        room.exclusive -= i64::from(exclusive);
+        room.exclusive -= i64::from(run.exclusive_node);
         *fitting.entry(room.group.clone()).or_default() += room.replicas(ask) - before;
         touched = true;
     }

@@ -58,16 +58,16 @@ pub fn try_start(epoch: &mut Epoch<'_>, id: &JobId, promise: Option<&mut Promise
 
 /// By how much a job would miss its deadline even if it started now on the fastest model it accepts.
 fn hopeless(epoch: &Epoch<'_>, id: &JobId) -> Option<i64> {
-    let (job, spec) = (epoch.state.jobs.get(id)?, epoch.state.specs.get(id)?);
+    let (job, spec) = (epoch.state.jobs.get(id)?, epoch.state.spec(id)?);
     let deadline = spec.deadline_us?;
     let fastest = spec.models.iter().map(|choice| choice.speed_milli.0).max().unwrap_or(1_000);
-    let (duration, known) = duration_of(epoch.state, spec, job, fastest);
+    let (duration, known) = duration_of(epoch.state, &spec, job, fastest);
     let end = epoch.now.after(duration);
     (known && end > deadline).then(|| end.since(deadline).0)
 }
 
 fn defer(epoch: &mut Epoch<'_>, id: &JobId, now: &Candidate, later: &deferral::Later) {
-    let tenant = epoch.state.specs.get(id).map(|spec| spec.tenant.clone()).unwrap_or_default();
+    let tenant = epoch.state.spec(id).map(|spec| spec.tenant.clone()).unwrap_or_default();
     if let Some(job) = epoch.state.jobs.edit(id) {
         job.not_before_us = later.start;
         job.not_before_limit = Some(LimitKind::Deferral);
@@ -122,7 +122,7 @@ fn order_instances(epoch: &mut Epoch<'_>, id: &JobId, best: &Candidate) {
 fn place(epoch: &mut Epoch<'_>, id: &JobId, best: &Candidate, runner_up: Option<Alternative>, backfilled: bool) {
     let policy = epoch.state.policy();
     let (lease_us, plan) = (policy.run_lease(), None);
-    let (Some(job), Some(spec)) = (epoch.state.jobs.get(id), epoch.state.specs.get(id)) else { return };
+    let (Some(job), Some(spec)) = (epoch.state.jobs.get(id), epoch.state.spec(id)) else { return };
     let attempt = job.attempts + 1;
     let run_id = RunId::from(format!("{id}/{attempt}"));
     let known = spec.expected_work_us.is_some();
@@ -131,10 +131,12 @@ fn place(epoch: &mut Epoch<'_>, id: &JobId, best: &Candidate, runner_up: Option<
     let run = Run {
         job: id.clone(),
         tenant: spec.tenant.clone(),
+        project: spec.project.clone(),
         pool: best.pool.pool.clone(),
         site: best.pool.site.clone(),
         model: best.model.clone(),
         nodes: best.nodes.clone(),
+        exclusive_node: spec.gang.exclusive_node,
         cpu_milli: spec.gang.cpu_milli,
         memory_mib: job.memory_mib.unwrap_or(spec.gang.memory_mib),
         scratch_gib: spec.gang.scratch_gib.unwrap_or_default(),

@@ -85,15 +85,15 @@ fn roll_over(epoch: &mut Epoch<'_>, id: &RefId) {
 
 fn stop_budgeted(epoch: &mut Epoch<'_>, budget: &RefId) {
     let pays_for = |epoch: &Epoch<'_>, job: &JobId| {
-        let spec = epoch.state.specs.get(job);
-        spec.is_some_and(|spec| crate::budget::budgets_of(epoch.state, spec).iter().any(|(id, _)| *id == budget))
+        let spec = epoch.state.spec(job);
+        spec.is_some_and(|spec| crate::budget::budgets_of(epoch.state, &spec).iter().any(|(id, _)| *id == budget))
     };
     let runs: Vec<(RunId, JobId)> = epoch.state.runs.iter().map(|(id, run)| (id.clone(), run.job.clone())).collect();
     for (id, job) in runs {
         if !pays_for(epoch, &job) {
             continue;
         }
-        let checkpoints = epoch.state.specs.get(&job).is_some_and(|spec| spec.checkpoint_interval_us.is_some());
+        let checkpoints = epoch.state.spec(&job).is_some_and(|spec| spec.checkpoint_interval_us.is_some());
         if checkpoints {
             if let Some(run) = epoch.state.runs.edit(&id).filter(|run| run.stop.is_none()) {
                 run.stop_at_checkpoint = Some(StopCause::Budget);
@@ -120,8 +120,8 @@ pub fn jobs(epoch: &mut Epoch<'_>) {
             cancel_job(epoch, &id, StopCause::Asked, detail);
             continue;
         }
-        let failed = epoch.state.specs.get(&id).and_then(|spec| {
-            spec.depends_on.iter().find(|dependency| {
+        let failed = epoch.state.spec(&id).and_then(|spec| {
+            spec.depends_on.into_iter().find(|dependency| {
                 let ended = epoch.state.jobs.get(&dependency.job).is_some_and(|job| job.phase == Phase::Ended);
                 ended && dependency.condition == solyx_schemas::events::jobs::DependencyCondition::Ok
             })
@@ -148,7 +148,7 @@ pub fn failures(epoch: &mut Epoch<'_>) {
 }
 
 fn answer(epoch: &mut Epoch<'_>, failure: Failure) {
-    let Some(spec) = epoch.state.specs.get(&failure.job) else { return };
+    let Some(spec) = epoch.state.spec(&failure.job) else { return };
     let place = FailureCategory::ALL.iter().position(|c| *c == failure.category).unwrap_or(0);
     let said =
         spec.retry_limits.iter().find(|limit| limit.category == failure.category).map(|limit| limit.retries_max.0);
@@ -284,7 +284,7 @@ pub fn nodes(epoch: &mut Epoch<'_>) {
         for run in &runs {
             let needs = |run: &RunId| {
                 let job = epoch.state.runs.get(run).map(|run| run.job.clone());
-                job.and_then(|job| epoch.state.specs.get(&job)).is_some_and(|spec| spec.attestation_required)
+                job.and_then(|job| epoch.state.spec(&job)).is_some_and(|spec| spec.attestation_required)
             };
             if leaving {
                 stop_run(epoch, run, StopCause::Drain, None);

@@ -211,20 +211,17 @@ impl Index {
                 index.earmarked.entry(job).or_default().insert(id.clone());
             }
         }
+        index.set_all_timers(state);
+        // Jobs and what they ask for are both in the order of their ids.
+        let mut jobs = state.jobs.iter().peekable();
         for (id, spec) in state.specs.iter() {
+            let spec = spec.open();
             for dependency in &spec.depends_on {
                 index.dependents.entry(dependency.job.clone()).or_default().insert(id.clone());
             }
-        }
-        index.set_all_timers(state);
-        // Jobs and what they ask for are both in the order of their ids.
-        let mut specs = state.specs.iter().peekable();
-        for (id, job) in state.jobs.iter() {
-            while specs.next_if(|(of, _)| *of < id).is_some() {}
-            if let Some((_, spec)) = specs.next_if(|(of, _)| *of == id)
-                && job.phase == Phase::Waiting
-            {
-                index.queue.enter(state, id, job, spec);
+            while jobs.next_if(|(of, _)| *of < id).is_some() {}
+            if let Some((_, job)) = jobs.next_if(|(of, job)| *of == id && job.phase == Phase::Waiting) {
+                index.queue.enter(state, id, job, &spec);
             }
         }
         index

@@ -12,9 +12,8 @@ use crate::rows::*;
 use crate::state::State;
 
 /// The quotas that a run of a tenant counts against: its project's, its own, and those of the tenants above it.
-pub fn quota_keys(state: &State, tenant: &TenantId, spec: Option<&Spec>, model: &GpuModelId) -> Vec<QuotaKey> {
-    let project = spec.and_then(|spec| spec.project.clone());
-    let own = project.map(|project| (tenant.clone(), Some(project)));
+pub fn quota_keys(state: &State, tenant: &TenantId, project: Option<&ProjectId>, model: &GpuModelId) -> Vec<QuotaKey> {
+    let own = project.map(|project| (tenant.clone(), Some(project.clone())));
     let family = state.lineage(tenant).map(|tenant| (tenant.clone(), None));
     let scopes: Vec<_> = own.into_iter().chain(family).collect();
     let with = |(tenant, project): (TenantId, Option<ProjectId>)| {
@@ -38,7 +37,7 @@ impl Index {
             for tenant in state.lineage(&run.tenant) {
                 self.families.entry(tenant.clone()).or_default().add(amounts, 1);
             }
-            for key in quota_keys(state, &run.tenant, state.specs.get(&run.job), &run.model) {
+            for key in quota_keys(state, &run.tenant, run.project.as_ref(), &run.model) {
                 *self.quota_use.entry(key).or_default() += run.gpu_milli.0;
             }
         }
@@ -73,7 +72,7 @@ impl Index {
         for tenant in state.lineage(&run.tenant) {
             self.families.entry(tenant.clone()).or_default().add(amounts, sign);
         }
-        for key in quota_keys(state, &run.tenant, state.specs.get(&run.job), &run.model) {
+        for key in quota_keys(state, &run.tenant, run.project.as_ref(), &run.model) {
             *self.quota_use.entry(key).or_default() += sign * run.gpu_milli.0;
         }
         if sign > 0 {
@@ -193,7 +192,7 @@ impl Index {
         };
         // A run that has a node to itself is alone on it.
         let alone = used.runs.first().filter(|_| used.runs.len() == 1).and_then(|run| state.runs.get(run));
-        let exclusive = alone.and_then(|run| state.specs.get(&run.job)).is_some_and(|spec| spec.gang.exclusive_node);
+        let exclusive = alone.is_some_and(|run| run.exclusive_node);
         Some(NodeSpec {
             name: id.clone(),
             pool: self.pools.of(&report.pool),

@@ -232,15 +232,15 @@ pub fn duration_of(state: &State, spec: &Spec, job: &Job, speed: i64) -> (Durati
 /// All places of a waiting job now, best first.
 pub fn places(state: &State, index: &mut Index, id: &JobId, promise: Option<&Promise>) -> Places {
     let mut found = Places::default();
-    let (Some(job), Some(spec)) = (state.jobs.get(id), state.specs.get(id)) else { return found };
-    let ask = ask_of(spec, job, index);
+    let (Some(job), Some(spec)) = (state.jobs.get(id), state.spec(id)) else { return found };
+    let ask = ask_of(&spec, job, index);
     let pools: Vec<&PoolDeclared> = state.pools.iter().filter_map(|(_, pool)| pool.declared.as_ref()).collect();
     if pools.is_empty() {
         let subject = Some(RefId::from("pools"));
         found.refusals.push((PoolId::default(), Limit { subject, ..limit(LimitKind::Undeclared) }));
     }
     for pool in pools {
-        match candidate(state, index, id, job, spec, &ask, pool, promise) {
+        match candidate(state, index, id, job, &spec, &ask, pool, promise) {
             Ok(candidate) => found.candidates.push(candidate),
             Err(limit) => found.refusals.push((pool.pool.clone(), limit)),
         }
@@ -282,7 +282,7 @@ fn candidate(
     let (duration, known) = duration_of(state, spec, job, speed);
     let lasting = promise.filter(|promise| promise.job != *id && promise.start < now.after(duration));
     if let Some(promise) = lasting
-        && promise.breaks_quota(state, index, &quota_keys(state, &spec.tenant, Some(spec), model), gpu_milli)
+        && promise.breaks_quota(state, index, &quota_keys(state, &spec.tenant, spec.project.as_ref(), model), gpu_milli)
     {
         return Err(promise.limit());
     }

@@ -95,6 +95,7 @@ impl Snapshots {
     /// written is given up.
     pub fn begin(&mut self, kernel: &mut Kernel, frontier: &Frontier) {
         let Some(dir) = &self.dir else { return };
+        // One of the same name may be under way: it lets go of the file first.
         self.writing = None;
         let file = dir.join(format!("{:020}.{WHOLE}", frontier.next_epoch));
         match fs::create_dir_all(dir).and_then(|()| Writing::begin(file, kernel, frontier)) {
@@ -103,7 +104,7 @@ impl Snapshots {
                 self.records = 0;
                 self.last_slice = Instant::now();
             }
-            Err(error) => self.failed(&error),
+            Err(error) => self.failed(kernel, &error),
         }
     }
 
@@ -121,26 +122,25 @@ impl Snapshots {
 
     fn advance(&mut self, kernel: &mut Kernel, time: Option<Duration>) {
         let Some(writing) = &mut self.writing else { return };
-        let outcome = match writing.advance(kernel, time) {
+        match writing.advance(kernel, time) {
             Ok(Progress::Underway) => return,
-            Ok(Progress::Done) => self.dir.as_deref().map_or(Ok(()), tidy),
-            Err(error) => Err(error),
-        };
-        self.last_epoch = writing.next_epoch;
-        self.not_before = Instant::now() + writing.spent * COST_SHARE;
-        tracing::debug!(
-            next_epoch = self.last_epoch,
-            spent_ms = writing.spent.as_millis() as u64,
-            "a snapshot is written"
-        );
-        self.writing = None;
-        if let Err(error) = outcome {
-            self.failed(&error);
+            Ok(Progress::Done) => {
+                let (next_epoch, spent) = (writing.next_epoch, writing.spent);
+                self.last_epoch = next_epoch;
+                self.not_before = Instant::now() + spent * COST_SHARE;
+                tracing::debug!(next_epoch, spent_ms = spent.as_millis() as u64, "a snapshot is written");
+                if let Some(Err(error)) = self.dir.as_deref().map(tidy) {
+                    tracing::warn!(%error, "snapshots that are superseded could not be taken away");
+                }
+            }
+            Err(error) => self.failed(kernel, &error),
         }
+        self.writing = None;
     }
 
     /// Without it only a restart takes longer.
-    fn failed(&mut self, error: &io::Error) {
+    fn failed(&mut self, kernel: &mut Kernel, error: &io::Error) {
+        kernel.give_up_snapshot();
         let dir = self.dir.as_deref().unwrap_or(Path::new(""));
         tracing::warn!(dir = %dir.display(), %error, "a snapshot could not be written; a restart will read more of the log");
         self.not_before = Instant::now() + FAILED_PAUSE;
@@ -178,14 +178,12 @@ fn read(file: &Path, log: &dyn Log, cell: &CellId) -> Result<(Kernel, Frontier),
     if !frontier.is_in(log).map_err(|error| error.to_string())? {
         return Err("it is not of this log's history".to_owned());
     }
-    if snapshot.cell != *cell
-        || snapshot.next_epoch != frontier.next_epoch
-        || snapshot.chain_head != frontier.chain_head
-    {
+    let head = &snapshot.head;
+    if head.cell != *cell || head.next_epoch != frontier.next_epoch || head.chain_head != frontier.chain_head {
         return Err("its state and its frontier do not belong together".to_owned());
     }
     let record = recorded(log, &frontier).map_err(|error| error.to_string())?;
-    if record.map(|record| record.state_digest) != Some(snapshot.state_digest) {
+    if record.map(|record| record.state_digest) != Some(head.state_digest) {
         return Err("its digest is not the one in the chain".to_owned());
     }
     let kernel = Kernel::restore(snapshot).map_err(|error| error.to_string())?;

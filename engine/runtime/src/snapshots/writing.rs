@@ -50,8 +50,9 @@ impl Writing {
     /// Begins one of the state as it is now.
     pub fn begin(file: PathBuf, kernel: &mut Kernel, frontier: &Frontier) -> io::Result<Self> {
         let begun = Instant::now();
-        let head = kernel.begin_snapshot();
-        let first = postcard::to_stdvec(&(frontier, head)).map_err(io::Error::other)?;
+        let (head, entries) = kernel.begin_snapshot();
+        // What a frontier and a snapshot of so many entries begin with.
+        let first = postcard::to_stdvec(&(frontier, head, entries)).map_err(io::Error::other)?;
         let (pieces, received) = sync_channel(PIECES_MAX);
         let thread = std::thread::Builder::new().name("snapshot".to_owned()).spawn(move || write(&received, &file))?;
         Ok(Self {
