@@ -2,6 +2,9 @@
 
 pub mod openb;
 pub mod packing;
+pub mod philly;
+pub mod queue;
+mod table;
 
 /// Why a backtest did not run.
 #[derive(Debug, thiserror::Error)]

@@ -1,16 +1,10 @@
 //! The openb packing experiment as published: nodes and pods as tables, and the exact order of arrivals by seed.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 
-use csv::StringRecord;
-use flate2::bufread::MultiGzDecoder;
-
 use super::BacktestError;
-
-/// The first bytes of a gzip file (RFC 1952, 2.3.1).
-const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
+use super::table::{open, rows, unreadable};
 
 /// A node of the trace.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -128,61 +122,4 @@ pub fn arrivals(path: &Path, seed: u64, nodes: usize, pods: usize) -> Result<Arr
         return Err(BacktestError::Mismatch { file, what: "pods", index: *index, count: pods });
     }
     Ok(Arrivals { pods: order, node_numbers: numbers })
-}
-
-fn open(path: &Path) -> Result<Box<dyn Read>, BacktestError> {
-    let mut file = BufReader::with_capacity(1 << 16, File::open(path).map_err(|e| unreadable(path, &e))?);
-    let gzipped = file.fill_buf().map_err(|e| unreadable(path, &e))?.starts_with(&GZIP_MAGIC);
-    Ok(if gzipped { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) })
-}
-
-fn unreadable(path: &Path, detail: &dyn std::fmt::Display) -> BacktestError {
-    BacktestError::Read { file: path.display().to_string(), detail: detail.to_string() }
-}
-
-/// A row with its place, for messages.
-struct Row<'a> {
-    file: &'a Path,
-    header: &'a StringRecord,
-    record: &'a StringRecord,
-}
-
-impl Row<'_> {
-    fn optional(&self, column: &str) -> &str {
-        let place = self.header.iter().position(|name| name == column);
-        place.and_then(|place| self.record.get(place)).unwrap_or_default().trim()
-    }
-
-    fn text(&self, column: &'static str) -> Result<&str, BacktestError> {
-        if self.header.iter().any(|name| name == column) {
-            return Ok(self.optional(column));
-        }
-        let header = self.header.iter().collect::<Vec<_>>().join(",");
-        Err(BacktestError::Column { file: self.file.display().to_string(), column, header })
-    }
-
-    fn count(&self, column: &'static str) -> Result<i64, BacktestError> {
-        let text = self.text(column)?;
-        match text.parse() {
-            Ok(count) if count >= 0 => Ok(count),
-            _ => Err(BacktestError::Field {
-                file: self.file.display().to_string(),
-                line: self.record.position().map_or(0, csv::Position::line),
-                field: column.to_owned(),
-                value: text.to_owned(),
-                expected: "a whole number from 0",
-            }),
-        }
-    }
-}
-
-fn rows<T>(path: &Path, parse: impl Fn(Row<'_>) -> Result<T, BacktestError>) -> Result<Vec<T>, BacktestError> {
-    let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(open(path)?);
-    let header = reader.headers().map_err(|e| unreadable(path, &e))?.clone();
-    let mut rows = Vec::new();
-    for record in reader.records() {
-        let record = record.map_err(|e| unreadable(path, &e))?;
-        rows.push(parse(Row { file: path, header: &header, record: &record })?);
-    }
-    Ok(rows)
 }

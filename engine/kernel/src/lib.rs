@@ -10,6 +10,7 @@ pub mod digest;
 pub mod energy;
 pub mod epoch;
 pub mod follow;
+pub mod order_rule;
 pub mod packing;
 pub mod place;
 pub mod power;

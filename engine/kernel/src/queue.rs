@@ -1,4 +1,4 @@
-//! Who waits, in order: priority class, then the tenant with the least weighted dominant share, then arrival.
+//! Who waits, in order: priority class, then what the order rule says, then arrival.
 //!
 //! Jobs of one tenant that ask for the same are kept together, so that one that does not fit answers for all of them.
 
@@ -9,22 +9,45 @@ use solyx_schemas::events::jobs::DependencyCondition;
 use solyx_schemas::events::policy::{ScopeKind, ScopeState};
 use solyx_schemas::ids::{JobId, RefId, TenantId};
 
+use crate::order_rule::{gang_milli, rank};
 use crate::rows::{Arrival, Job, Phase, Spec, limit};
 use crate::state::State;
 
 /// What a job asks for beside its length and name, as a number.
 pub type Shape = u32;
 
+/// The part of it that capacity has to hold, as a number: whose it is and who pays does not matter.
+pub type Fit = u32;
+
+/// What jobs of a shape have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Common {
+    /// What capacity has to hold.
+    pub fit: Fit,
+    /// Thousandths of GPUs that one asks for at least.
+    pub gpu_milli: i64,
+}
+
+/// A job's turn among those of its tenant and class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Turn {
+    /// By the order rule; less goes first.
+    pub rank: i64,
+    /// When it came.
+    pub arrival: Arrival,
+}
+
 /// Where a waiting job stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Standing {
     /// In line.
-    Ready { class_value: i64, tenant: TenantId, shape: Shape, arrival: Arrival },
+    Ready { class_value: i64, tenant: TenantId, shape: Shape, turn: Turn },
     /// Kept out of the line by something that is not capacity.
     Parked(Limit),
 }
 
-type Line = BTreeSet<(Arrival, JobId)>;
+/// Jobs of one tenant, class and shape, by turn.
+pub type Line = BTreeSet<(Turn, JobId)>;
 
 /// The queue.
 #[derive(Clone, Default)]
@@ -33,6 +56,9 @@ pub struct Queue {
     /// By falling class value, then tenant, then shape.
     lines: BTreeMap<std::cmp::Reverse<i64>, BTreeMap<TenantId, BTreeMap<Shape, Line>>>,
     shapes: BTreeMap<Vec<u8>, Shape>,
+    fits: BTreeMap<Vec<u8>, Fit>,
+    /// By shape.
+    common: Vec<Common>,
     /// Parked jobs whose limit has not been told since it was found.
     pub notices: BTreeSet<JobId>,
     /// Jobs in line that have not been told anything yet.
@@ -44,8 +70,8 @@ impl Queue {
     pub fn standings(&self) -> Vec<(JobId, String)> {
         let names: BTreeMap<Shape, &Vec<u8>> = self.shapes.iter().map(|(key, shape)| (*shape, key)).collect();
         let said = |standing: &Standing| match standing {
-            Standing::Ready { class_value, tenant, shape, arrival } => {
-                format!("{class_value} {tenant} {arrival:?} {:?}", names.get(shape))
+            Standing::Ready { class_value, tenant, shape, turn } => {
+                format!("{class_value} {tenant} {turn:?} {:?}", names.get(shape))
             }
             Standing::Parked(limit) => format!("{limit:?}"),
         };
@@ -80,9 +106,10 @@ impl Queue {
         }
         let class_value = state.classes.get(&spec.class).map_or(0, |class| class.value);
         let shape = self.shape_of(spec, job.memory_mib.map_or(spec.gang.memory_mib.0, |m| m.0), &job.avoided);
+        let turn = Turn { rank: rank(state, job, spec), arrival: job.arrival };
         let line = self.lines.entry(std::cmp::Reverse(class_value)).or_default();
-        line.entry(spec.tenant.clone()).or_default().entry(shape).or_default().insert((job.arrival, id.clone()));
-        let ready = Standing::Ready { class_value, tenant: spec.tenant.clone(), shape, arrival: job.arrival };
+        line.entry(spec.tenant.clone()).or_default().entry(shape).or_default().insert((turn, id.clone()));
+        let ready = Standing::Ready { class_value, tenant: spec.tenant.clone(), shape, turn };
         self.standing.insert(id.clone(), ready);
         if job.told.is_none() {
             self.fresh.insert(id.clone());
@@ -93,6 +120,19 @@ impl Queue {
     pub fn line_of(&self, id: &JobId) -> Option<(TenantId, Shape)> {
         match self.standing.get(id)? {
             Standing::Ready { tenant, shape, .. } => Some((tenant.clone(), *shape)),
+            Standing::Parked(_) => None,
+        }
+    }
+
+    /// What jobs of a shape have in common.
+    pub fn common(&self, shape: Shape) -> Common {
+        self.common[shape as usize]
+    }
+
+    /// The class value and turn of a job that stands in line.
+    pub fn turn_of(&self, id: &JobId) -> Option<(i64, Turn)> {
+        match self.standing.get(id)? {
+            Standing::Ready { class_value, turn, .. } => Some((*class_value, *turn)),
             Standing::Parked(_) => None,
         }
     }
@@ -111,12 +151,12 @@ impl Queue {
     pub fn take_out(&mut self, id: &JobId) {
         self.notices.remove(id);
         self.fresh.remove(id);
-        let Some(Standing::Ready { class_value, tenant, shape, arrival }) = self.standing.remove(id) else { return };
+        let Some(Standing::Ready { class_value, tenant, shape, turn }) = self.standing.remove(id) else { return };
         let key = std::cmp::Reverse(class_value);
         let Some(tenants) = self.lines.get_mut(&key) else { return };
         if let Some(shapes) = tenants.get_mut(&tenant) {
             if let Some(line) = shapes.get_mut(&shape) {
-                line.remove(&(arrival, id.clone()));
+                line.remove(&(turn, id.clone()));
                 if line.is_empty() {
                     shapes.remove(&shape);
                 }
@@ -160,14 +200,23 @@ impl Queue {
 
     fn shape_of(&mut self, spec: &Spec, memory_mib: i64, avoided: &[solyx_schemas::ids::NodeId]) -> Shape {
         // What decides whether a job fits, and nothing that only one job can have.
-        let parts = (
-            (&spec.gang, &spec.models, &spec.topology, &spec.datasets, &spec.client_regions, &spec.residency),
-            (&spec.certificates, spec.attestation_required, &spec.project, &spec.budget, memory_mib, avoided),
-            (spec.deadline_us.is_some().then_some(&spec.job), &spec.kind),
+        let capacity = (
+            (&spec.gang, &spec.models, &spec.topology, &spec.datasets, &spec.residency),
+            (&spec.certificates, spec.attestation_required, memory_mib, avoided),
         );
-        let key = postcard::to_stdvec(&parts).expect("plain data");
-        let next = self.shapes.len() as Shape;
-        *self.shapes.entry(key).or_insert(next)
+        let mut key = postcard::to_stdvec(&capacity).expect("plain data");
+        let capacity = key.len();
+        let own = (&spec.client_regions, &spec.project, &spec.budget, spec.deadline_us.map(|_| &spec.job), &spec.kind);
+        key = postcard::to_extend(&own, key).expect("plain data");
+        if let Some(shape) = self.shapes.get(&key) {
+            return *shape;
+        }
+        let fit = self.fits.len() as Fit;
+        let fit = *self.fits.entry(key[..capacity].to_vec()).or_insert(fit);
+        let shape = self.common.len() as Shape;
+        self.common.push(Common { fit, gpu_milli: gang_milli(spec) });
+        self.shapes.insert(key, shape);
+        shape
     }
 }
 

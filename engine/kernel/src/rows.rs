@@ -30,6 +30,8 @@ pub struct Meta {
     pub features_pending: Vec<FeatureId>,
     /// Who was promised its earliest start.
     pub promised: Option<JobId>,
+    /// When room was last made for jobs that wait.
+    pub last_tick_us: TimeUs,
 }
 
 /// A price in force from an instant on.
@@ -188,6 +190,14 @@ pub struct Job {
     pub cancel: Option<String>,
     /// Memory per replica after a retry for lack of it.
     pub memory_mib: Option<MemoryMib>,
+    /// GPU time held by its runs that are over, lost work among it, thousandths of a GPU × s.
+    pub used_gpu_milli_s: i64,
+    /// Since when it waits.
+    pub waiting_since_us: TimeUs,
+    /// How often it was stopped to make room for another job.
+    pub preemptions: u16,
+    /// How often of these for a job ahead of it in line, and not for another tenant's promised share.
+    pub order_preemptions: u16,
 }
 
 impl Job {
@@ -211,6 +221,17 @@ pub struct Stop {
     pub ends_job: bool,
 }
 
+/// Room that is made for a job: nobody else may take it while it becomes free.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// Nodes that the job will be on.
+    pub nodes: Vec<NodeId>,
+    /// Runs that were told to stop for it.
+    pub victims: Vec<RunId>,
+    /// Thousandths of GPUs that it will take.
+    pub gpu_milli: i64,
+}
+
 /// A run and all it holds until it is released.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Run {
@@ -220,6 +241,14 @@ pub struct Run {
     pub tenant: TenantId,
     /// The project.
     pub project: Option<ProjectId>,
+    /// Priority class.
+    pub class: ClassId,
+    /// Whether the job lets it be stopped for another.
+    pub preemptible: bool,
+    /// Time that a restart from its last checkpoint takes.
+    pub restore_us: DurationUs,
+    /// GPU time that the job said it needs, thousandths of a GPU × s; 0 when it said nothing.
+    pub said_gpu_milli_s: i64,
     /// The pool.
     pub pool: PoolId,
     /// The site.

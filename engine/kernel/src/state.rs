@@ -11,6 +11,7 @@ use solyx_schemas::ids::*;
 use solyx_schemas::units::*;
 
 use crate::digest::SetHash;
+use crate::order_rule::OrderRule;
 use crate::rows::*;
 use crate::table::{Changed, Entry, Packed, Table};
 
@@ -169,6 +170,10 @@ state! {
     31 plans: Name => PlanPublished;
     /// Who pays for a run, kept while budgets are in force.
     32 owners: RunId => Owner;
+    /// Room that is made for jobs.
+    33 claims: JobId => Claim;
+    /// Since when a job waits that its tenant's promised share has room for.
+    34 entitled: JobId => TimeUs;
 }
 
 /// A currency as a key.
@@ -218,6 +223,21 @@ impl State {
 pub struct Policy<'s>(Option<&'s SchedulingPolicySet>);
 
 impl Policy<'_> {
+    /// How jobs of one class are ordered.
+    pub fn order_rule(&self) -> OrderRule {
+        self.0.and_then(|p| OrderRule::named(p.order_rule.as_str())).unwrap_or(OrderRule::ShareSurcharge)
+    }
+
+    /// Part of the fleet that is promised to tenants, thousandths.
+    pub fn promised_milli(&self) -> i64 {
+        self.0.and_then(|p| p.promised_milli).map_or(900, |part| part.0)
+    }
+
+    /// How often one job may be stopped for others.
+    pub fn preemptions_max(&self) -> i64 {
+        self.0.and_then(|p| p.preemptions_max).map_or(10, |most| most.0)
+    }
+
     /// Packing rule by name.
     pub fn packing_rule(&self) -> &str {
         self.0.map_or("solyx", |p| p.packing_rule.as_str())
@@ -248,9 +268,10 @@ impl Policy<'_> {
         self.0.and_then(|p| p.retry_backoff_us).unwrap_or(DurationUs(30 * SECOND_US))
     }
 
-    /// Time between ticks while something waits; absent means no ticks.
+    /// Time between ticks while something waits; none means no ticks. Rules that make room need them.
     pub fn tick(&self) -> Option<DurationUs> {
-        self.0.and_then(|p| p.tick_us).filter(|t| t.0 > 0)
+        let default = (!self.order_rule().promises_starts()).then_some(DurationUs(60 * SECOND_US));
+        self.0.and_then(|p| p.tick_us).or(default).filter(|t| t.0 > 0)
     }
 
     /// Work assumed for a job of unknown length.

@@ -31,11 +31,8 @@ fn world(luck: &mut Luck) -> World {
     events.push(site("annex").into());
     events.push(pool("annex/h100", "annex", CapacityClass::Owned).into());
     let policy = SchedulingPolicySet {
-        scope: Name::from("cell"),
-        order_rule: Name::from("classic"),
-        packing_rule: Name::from("solyx"),
         run_lease_us: Some(DurationUs(1_000 * HOUR_US)),
-        ..SchedulingPolicySet::default()
+        ..ordered_by(*luck.of(&["classic", "fifo", "sjf"]))
     };
     events.push(policy.into());
     let short_of_power = luck.chance(50);
@@ -170,7 +167,7 @@ fn promises_are_made_in_those_worlds() {
 /// asks for three GPUs until after it has to wait although a node is free; what asks for two may start.
 fn three_gpus_are_too_many_beside_a_gang(limit: Event, tenant: &str) {
     let mut world = World::with_nodes(3);
-    world.step(vec![limit]);
+    world.step(vec![ordered_by("classic").into(), limit]);
     world.step(vec![job("runs", "blue", 2, 5, 2).into()]);
     let outputs = world.step(vec![job("gang", "red", 2, 8, 1).into()]);
     assert_eq!(held(&outputs, "gang").unwrap().earliest_start_us, Some(TimeUs(START + 2 * HOUR_US)));
@@ -209,7 +206,8 @@ fn a_promise_keeps_the_power_that_the_gang_needs_by_then() {
 fn no_start_is_promised_where_the_job_may_not_be() {
     let mut world = World::with_nodes(1);
     let abroad = solyx_schemas::events::facility::SiteDeclared { country: Name::from("FR"), ..site("annex") };
-    let events = vec![abroad.into(), pool("annex/h100", "annex", CapacityClass::Owned).into()];
+    let annex = pool("annex/h100", "annex", CapacityClass::Owned);
+    let events = vec![ordered_by("classic").into(), abroad.into(), annex.into()];
     world.step(events);
     world.step(vec![node("annex-0", "annex/h100", 8, "annex-leaf").into()]);
     world.step(vec![job("here", "red", 1, 8, 4).into(), job("there", "red", 1, 8, 1).into()]);

@@ -97,6 +97,7 @@ fn a_higher_class_goes_first_and_within_one_the_tenant_with_less() {
 #[test]
 fn shares_are_compared_from_the_top_of_the_tree_of_tenants_down() {
     let mut world = World::with_nodes(1);
+    world.step(vec![ordered_by("classic").into()]);
     let tenant = |name: &str, parent: Option<&str>| -> Event {
         let parent = parent.map(TenantId::from);
         TenantDeclared { tenant: name.into(), parent, ..tenant_of_weight_one() }.into()
@@ -114,6 +115,7 @@ fn shares_are_compared_from_the_top_of_the_tree_of_tenants_down() {
 #[test]
 fn a_promise_stands_while_shares_turn() {
     let mut world = World::with_nodes(1);
+    world.step(vec![ordered_by("classic").into()]);
     world.step(vec![job("running", "blue", 1, 4, 2).into(), job("short", "red", 1, 4, 1).into()]);
     let outputs = world.step(vec![job("gang", "red", 1, 8, 1).into()]);
     assert_eq!(held(&outputs, "gang").unwrap().earliest_start_us, Some(TimeUs(START + 2 * HOUR_US)));
@@ -128,6 +130,7 @@ fn a_promise_stands_while_shares_turn() {
 #[test]
 fn backfill_lets_a_short_job_pass_and_a_long_one_wait() {
     let mut world = World::with_nodes(1);
+    world.step(vec![ordered_by("classic").into()]);
     world.step(vec![job("running", "red", 1, 4, 2).into()]);
     let head = job("head", "red", 1, 8, 1);
     let outputs = world.step(vec![head.into()]);
@@ -287,13 +290,7 @@ fn a_run_that_fails_is_tried_again_after_a_wait_and_no_more_than_allowed() {
 #[test]
 fn a_deferrable_job_waits_for_a_cheaper_hour_it_knows_of() {
     let mut world = World::with_nodes(1);
-    let policy = SchedulingPolicySet {
-        scope: Name::from("cell"),
-        order_rule: Name::from("classic"),
-        packing_rule: Name::from("solyx"),
-        deferral_max_us: Some(DurationUs(12 * HOUR_US)),
-        ..SchedulingPolicySet::default()
-    };
+    let policy = SchedulingPolicySet { deferral_max_us: Some(DurationUs(12 * HOUR_US)), ..ordered_by("classic") };
     let hour = |h: i64, price: i64| -> Event {
         EnergyPriced {
             zone: ZoneId::from("DE-LU"),

@@ -4,15 +4,20 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use solyx_connectors::backtest::packing::packing_backtest;
+use solyx_connectors::backtest::philly;
+use solyx_connectors::backtest::queue::{POLICIES, QueueReport, Setting, run as run_queue};
+use solyx_connectors::import::estimates::Estimates;
 use solyx_kernel::packing::Rule;
 
 use crate::failure::{Exit, Failure, Outcome};
 use crate::output;
+use crate::progress::bar;
 
 /// Run a published experiment through the kernel's own rules.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example: solyx backtest packing --nodes nodes.csv.gz --pods pods.csv.gz --arrivals arrivals.txt.gz --seed 42 --policy fgd"
+    after_help = "Examples:\n  solyx backtest packing --nodes nodes.csv.gz --pods pods.csv.gz --arrivals arrivals.txt.gz --seed 42 --policy fgd\n  \
+                  solyx backtest queue --jobs philly.csv.gz --load 1.0 --policy solyx --durations none"
 )]
 pub struct Backtest {
     #[command(subcommand)]
@@ -39,11 +44,54 @@ enum What {
         #[arg(long, default_value = "solyx", value_parser = ["fgd", "best-fit", "solyx"])]
         policy: String,
     },
+    /// A queue over time: the jobs of a trace, epoch by epoch, on a fleet that is sized by load.
+    Queue(Queue),
+}
+
+/// How a queue is run.
+#[derive(Debug, Args)]
+struct Queue {
+    /// The jobs: a table of timestamp, duration, num_gpus, gpu_time, cluster, as in the Philly trace; gzipped or not.
+    #[arg(long)]
+    jobs: PathBuf,
+    /// GPU time asked for over GPU time there is; the fleet follows from it.
+    #[arg(long, default_value_t = 1.0, value_parser = load)]
+    load: f64,
+    /// GPUs of a node.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(i64).range(1..=64))]
+    gpus_per_node: i64,
+    /// Order rules, one or several with commas between them: solyx, easy, fifo, sjf, drf, las, srpt.
+    #[arg(long, default_value = "solyx", value_delimiter = ',', value_parser = POLICIES.map(|(name, ..)| name))]
+    policy: Vec<String>,
+    /// What jobs say of their length: exact, none, noisy or noisy:SIGMA.
+    #[arg(long, default_value = "exact", value_parser = durations)]
+    durations: Estimates,
+    /// Seed of noisy durations.
+    #[arg(long, default_value_t = 42)]
+    seed: u64,
+    /// All tenants have the same share, not one by their GPU time.
+    #[arg(long)]
+    equal_shares: bool,
+    /// Days of the first step of the surcharge, which doubles with each.
+    #[arg(long, value_parser = clap::value_parser!(i64).range(0..=365))]
+    step_days: Option<i64>,
+}
+
+fn load(text: &str) -> Result<f64, String> {
+    let expected = || format!("found {text}, expected a number above 0 and up to 100");
+    text.parse().ok().filter(|load| *load > 0.0 && *load <= 100.0).ok_or_else(expected)
+}
+
+fn durations(text: &str) -> Result<Estimates, String> {
+    Estimates::parse(text).ok_or_else(|| format!("found {text}, expected exact, none, noisy or noisy:SIGMA"))
 }
 
 /// Runs it.
 pub fn run(command: &Backtest, json: bool) -> Outcome {
-    let What::Packing { nodes, pods, arrivals, seed, policy } = &command.what;
+    let (nodes, pods, arrivals, seed, policy) = match &command.what {
+        What::Packing { nodes, pods, arrivals, seed, policy } => (nodes, pods, arrivals, seed, policy),
+        What::Queue(queue) => return run_queues(queue, json),
+    };
     let rule = Rule::named(policy).ok_or_else(|| {
         Failure::usage(format!("{policy} is no packing rule"), "expected fgd, best-fit or solyx", "see --help")
     })?;
@@ -70,5 +118,72 @@ pub fn run(command: &Backtest, json: bool) -> Outcome {
         "{} seed {}: {} placed, {} dropped; {:.1} µs per decision (p50), {:.1} (p99)",
         report.policy, report.seed, report.placed, report.dropped, time.p50, time.p99
     ));
+    Ok(Exit::Good)
+}
+
+fn run_queues(queue: &Queue, json: bool) -> Outcome {
+    let jobs = philly::jobs(&queue.jobs)
+        .map_err(|e| Failure::usage("the backtest did not run", e, "see solyx backtest queue --help"))?;
+    let mut reports = Vec::new();
+    for policy in &queue.policy {
+        let setting = Setting {
+            policy: policy.clone(),
+            load: queue.load,
+            gpus_per_node: queue.gpus_per_node,
+            durations: queue.durations,
+            seed: queue.seed,
+            equal_shares: queue.equal_shares,
+            step_days: queue.step_days,
+        };
+        let bar = bar(jobs.len() as u64, "", json).with_message(policy.clone());
+        reports.push(run_queue(&jobs, &setting, &mut |done, _| bar.set_position(done as u64)));
+        bar.finish_and_clear();
+    }
+    if json {
+        match reports.as_slice() {
+            [report] => output::json(report),
+            reports => output::json(&reports),
+        }
+        return Ok(Exit::Good);
+    }
+    output::line(format!("{} jobs on {} nodes of {} GPUs", jobs.len(), reports[0].nodes, queue.gpus_per_node));
+    let hours = |seconds: f64| format!("{:.1}", seconds / 3_600.0);
+    let row = |report: &QueueReport| {
+        [
+            report.policy.clone(),
+            hours(report.wait_s.mean),
+            hours(report.wait_s.p99),
+            hours(report.wait_s.max),
+            hours(report.completion_s.mean),
+            hours(report.completion_s.p50),
+            hours(report.completion_s.p99),
+            format!("{:.1}", report.utilisation_pct),
+            format!("{:.2}", report.lost_pct),
+            report.preemptions.to_string(),
+            format!("{:.0}", report.longest_miss_s as f64 / 60.0),
+            format!("{:.0}", report.decisions_per_s),
+        ]
+    };
+    output::line(output::table(
+        [
+            "policy",
+            "wait h",
+            "p99",
+            "max",
+            "completion h",
+            "p50",
+            "p99",
+            "used %",
+            "lost %",
+            "preemptions",
+            "longest miss min",
+            "decisions/s",
+        ],
+        &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11],
+        reports.iter().map(row),
+    ));
+    output::line(
+        "lost: GPU time to preemption, of all that ran; longest miss: that a job waited while its tenant's promised share held it",
+    );
     Ok(Exit::Good)
 }

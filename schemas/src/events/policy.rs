@@ -151,7 +151,7 @@ inputs! { "solyx.policy", Policy;
     SchedulingPolicySet key |e| e.scope.to_string(); {
         /// What it holds for; `cell` for all of it.
         scope: Name,
-        /// Order rule: `classic`.
+        /// Order rule: `share-surcharge`, `classic`, `fifo`, `sjf`, `las` or `srpt`.
         order_rule: Name,
         /// Packing rule: `solyx`, `fgd` or `best-fit`.
         packing_rule: Name,

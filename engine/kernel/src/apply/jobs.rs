@@ -23,7 +23,7 @@ pub fn job_requested(state: &mut State, index: &mut Index, position: Position, e
     let arrival = Arrival { epoch: state.meta().next_epoch, position };
     let now = state.now();
     let not_before_us = e.not_before_us.unwrap_or(TimeUs(0));
-    let job = Job { arrival, requested_us: now, not_before_us, hold: e.hold, ..Job::default() };
+    let job = Job { arrival, requested_us: now, waiting_since_us: now, not_before_us, hold: e.hold, ..Job::default() };
     for dependency in &e.depends_on {
         index.dependents.entry(dependency.job.clone()).or_default().insert(e.job.clone());
     }

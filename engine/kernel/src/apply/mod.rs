@@ -16,7 +16,7 @@ mod policy;
 mod runs;
 mod usage;
 
-pub use runs::{close_job, end_run, expected_work_done, record_failure};
+pub use runs::{close_job, end_run, expected_work_done, held_gpu_milli_s, record_failure};
 
 /// Folds an event, or says what in the state contradicts it.
 pub fn apply(state: &mut State, index: &mut Index, position: Position, event: &Event) -> Result<(), Rejection> {

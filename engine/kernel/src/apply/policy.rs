@@ -5,6 +5,7 @@ use solyx_schemas::events::policy::*;
 use crate::budget::period_at;
 use crate::epoch::Rejection;
 use crate::index::{Index, Timer};
+use crate::order_rule::OrderRule;
 use crate::rows::Budget;
 use crate::state::State;
 
@@ -24,8 +25,9 @@ pub fn feature_enabled(state: &mut State, e: &FeatureEnabled) -> Folded {
 }
 
 pub fn scheduling_policy_set(state: &mut State, index: &mut Index, e: &SchedulingPolicySet) -> Folded {
-    if e.order_rule.as_str() != "classic" {
-        return Err(Rejection::rejected(format!("field order_rule: found {}, expected classic", e.order_rule)));
+    if OrderRule::named(e.order_rule.as_str()).is_none() {
+        let names = OrderRule::NAMES.map(|(name, _)| name).join(", ");
+        return Err(Rejection::rejected(format!("field order_rule: found {}, expected one of {names}", e.order_rule)));
     }
     if crate::place::packing_rule(e.packing_rule.as_str()).is_none() {
         let expected = "expected one of solyx, fgd, best-fit";
@@ -35,7 +37,8 @@ pub fn scheduling_policy_set(state: &mut State, index: &mut Index, e: &Schedulin
     index.set_kinds(state);
     // How long an instance may stand idle is a constant of policy.
     index.idle_instances.extend(state.nodes.iter().filter(|(_, n)| n.lease.is_some()).map(|(id, _)| id.clone()));
-    index.changed = true;
+    // Places in line follow from it.
+    index.redeclared = true;
     Ok(())
 }
 

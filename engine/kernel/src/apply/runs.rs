@@ -7,7 +7,7 @@ use solyx_schemas::units::{TimeUs, WorkUs};
 
 use crate::epoch::Rejection;
 use crate::index::{Index, Timer};
-use crate::rows::{Phase, Run};
+use crate::rows::{Job, Phase, Run};
 use crate::state::State;
 
 type Folded = Result<(), Rejection>;
@@ -66,11 +66,10 @@ pub fn run_stopped(state: &mut State, index: &mut Index, e: &RunStopped) -> Fold
         close_job(state, index, &e.job, Phase::Ended);
         return Ok(());
     }
+    let now = state.now();
     if let Some(job) = state.jobs.edit(&e.job) {
         job.kept_work_us = job.kept_work_us.max(e.kept_work_us);
-        job.phase = Phase::Waiting;
-        job.run = None;
-        job.told = None;
+        wait_again(job, now);
     }
     index.queue.place(state, &e.job);
     Ok(())
@@ -91,6 +90,10 @@ pub fn run_lease_renewed(state: &mut State, index: &mut Index, e: &RunLeaseRenew
 pub fn end_run(state: &mut State, index: &mut Index, id: &RunId) -> Run {
     // Callers have looked the run up.
     let run = state.runs.remove(id).expect("the run is there");
+    let used_gpu_milli_s = held_gpu_milli_s(&run, state.now());
+    if let Some(job) = state.jobs.edit(&run.job) {
+        job.used_gpu_milli_s = job.used_gpu_milli_s.saturating_add(used_gpu_milli_s);
+    }
     index.clear_timer(&Timer::Run(id.clone()));
     index.hold(state, id, &run, -1);
     let now = state.now();
@@ -111,6 +114,11 @@ pub fn end_run(state: &mut State, index: &mut Index, id: &RunId) -> Run {
     run
 }
 
+/// GPU time that a run has held by now, thousandths of a GPU × s.
+pub fn held_gpu_milli_s(run: &Run, now: TimeUs) -> i64 {
+    (now.since(run.placed_us).0 / 1_000_000).saturating_mul(run.gpu_milli.0)
+}
+
 fn node_is_gone(state: &State, node: &solyx_schemas::ids::NodeId) -> bool {
     state.nodes.get(node).is_some_and(|node| node.gone)
 }
@@ -127,6 +135,8 @@ pub fn close_job(state: &mut State, index: &mut Index, id: &JobId, phase: Phase)
     index.queue.take_out(id);
     index.clear_timer(&Timer::Job(id.clone()));
     index.free_instances(state, id);
+    index.give_up_claim(state, id);
+    state.entitled.remove(id);
     state.specs.remove(id);
     if let Some(dependents) = index.dependents.remove(id) {
         index.suspect_jobs.extend(dependents);
@@ -158,12 +168,18 @@ pub fn record_failure(
         lost_cost,
         stopped_for: run.stop.clone(),
     });
+    let now = state.now();
     if let Some(job) = state.jobs.edit(id) {
         job.kept_work_us = job.kept_work_us.max(done);
-        job.phase = Phase::Waiting;
-        job.run = None;
-        job.told = None;
+        wait_again(job, now);
     }
+}
+
+fn wait_again(job: &mut Job, now: TimeUs) {
+    job.phase = Phase::Waiting;
+    job.run = None;
+    job.told = None;
+    job.waiting_since_us = now;
 }
 
 /// Work a run should have done by now, from the job's beginning.

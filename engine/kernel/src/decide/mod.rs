@@ -14,10 +14,14 @@ use crate::state::State;
 
 mod admission;
 mod deferral;
+mod fair;
 mod instances;
 mod order;
 mod overcommit;
+mod preempt;
 mod promise;
+mod room;
+mod share;
 mod start;
 mod stops;
 mod upkeep;
@@ -116,6 +120,7 @@ pub fn decide(state: &mut State, index: &mut Index, cell: &CellId, term: i64) ->
             break;
         }
     }
+    preempt::tick(&mut epoch);
     upkeep::notices(&mut epoch);
     instances::release_idle(&mut epoch);
     Decided { outputs: epoch.outputs, overcommitments: epoch.overcommitments }

@@ -1,41 +1,64 @@
-//! Who starts: by priority class, then the tenant with the least weighted dominant share (Ghodsi and others, "Dominant
-//! Resource Fairness", NSDI 2011), then arrival. The first gang that does not fit is promised its earliest start, and what
-//! comes after may start only if it does not delay it (EASY backfill; Lifka, "The ANL/IBM SP Scheduling System", 1995).
+//! Who starts: by priority class, then as the order rule says (`order_rule.rs`).
+//!
+//! Under rules that promise starts, the first gang that does not fit is promised its earliest start, and what comes after may
+//! start only if it does not delay it (EASY backfill; Lifka, "The ANL/IBM SP Scheduling System", 1995). Under the others
+//! whatever fits starts, and room is made for those who wait too long (`preempt.rs`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use solyx_schemas::events::decisions::{Limit, LimitKind};
 use solyx_schemas::ids::{JobId, TenantId};
 
+use super::share::Shares;
 use super::start::{Outcome, try_start};
-use super::{Epoch, promise};
+use super::{Epoch, fair, promise};
+use crate::order_rule::OrderRule;
 use crate::place::Promise;
-use crate::queue::Shape;
-use crate::rows::{Arrival, limit};
+use crate::queue::{Fit, Shape, Turn};
+use crate::rows::limit;
 
 /// What one pass has found out so far.
 #[derive(Default)]
-struct Pass {
+pub(super) struct Pass {
     /// Lines that need not be asked again, and why.
     blocked: BTreeMap<(TenantId, Shape), Limit>,
+    /// What there is no room for, whoever asks.
+    full: BTreeMap<Fit, Limit>,
     /// Jobs tried without their line being blocked.
     tried: BTreeSet<JobId>,
     /// The first gang that did not fit.
     promise: Option<Promise>,
     /// Jobs tried after it.
     depth: i64,
+    /// What tenants have of their promised shares, under rules that look at it.
+    shares: Option<Shares>,
+}
+
+/// The first job of a tenant's lines that need not be passed over.
+pub(super) struct First<'a> {
+    /// The tenant.
+    pub tenant: &'a TenantId,
+    /// Its turn.
+    pub turn: Turn,
+    shape: Shape,
+    job: &'a JobId,
 }
 
 /// One pass over all who wait.
 pub fn pass(epoch: &mut Epoch<'_>) {
+    let rule = epoch.state.policy().order_rule();
     let mut pass = Pass::default();
+    if rule == OrderRule::ShareSurcharge {
+        pass.shares = Some(Shares::of(epoch));
+    }
+    claims(epoch, &mut pass);
     let depth_max = epoch.state.policy().backfill_depth();
     let classes: Vec<i64> = epoch.index.queue.classes().collect();
     let promised = epoch.state.meta().promised.clone();
     'classes: for class in classes {
         // Whoever has a promise keeps it while shares turn: it goes first in its class.
         let mut first = promised.as_ref().and_then(|job| epoch.index.queue.in_line(job, class));
-        while let Some((tenant, shape, job)) = first.take().or_else(|| next(epoch, &pass, class)) {
+        while let Some((tenant, shape, job)) = first.take().or_else(|| next(epoch, &pass, rule, class)) {
             if pass.promise.is_some() {
                 pass.depth += 1;
                 if pass.depth > depth_max {
@@ -43,14 +66,14 @@ pub fn pass(epoch: &mut Epoch<'_>) {
                 }
             }
             match try_start(epoch, &job, pass.promise.as_mut()) {
-                Outcome::Left => {}
-                Outcome::Waits { limit, wants_room } => {
+                Outcome::Left => pass.left(epoch, &tenant, shape, &job),
+                Outcome::Waits { limit, binds_all, wants_room } => {
                     // What runs before it on its tenant's quota does not end a promise: it is to end by then.
                     let holds = promised.as_ref() == Some(&job) && limit.kind == LimitKind::Quota;
-                    if (wants_room || holds) && pass.promise.is_none() {
+                    if rule.promises_starts() && (wants_room || holds) && pass.promise.is_none() {
                         pass.promise = promise::earliest_start(epoch, &job);
                     }
-                    waits(epoch, &mut pass, tenant, shape, &job, limit);
+                    waits(epoch, &mut pass, tenant, shape, &job, limit, binds_all);
                 }
             }
         }
@@ -62,120 +85,97 @@ pub fn pass(epoch: &mut Epoch<'_>) {
     // Whoever has not been told anything yet hears what keeps its line, or that it lies too deep.
     for job in std::mem::take(&mut epoch.index.queue.fresh) {
         let line = epoch.index.queue.line_of(&job);
-        let known = line.and_then(|line| pass.blocked.get(&line)).cloned();
+        let known = line.and_then(|line| {
+            let fit = epoch.index.queue.common(line.1).fit;
+            pass.blocked.get(&line).or_else(|| pass.full.get(&fit)).cloned()
+        });
         epoch.tell(&job, &known.unwrap_or_else(|| limit(LimitKind::Depth)), None);
     }
 }
 
-fn waits(epoch: &mut Epoch<'_>, pass: &mut Pass, tenant: TenantId, shape: Shape, job: &JobId, limit: Limit) {
+/// Those that room is made for take it first, as soon as it is free. A claim ends when it is used, and when what was told to
+/// stop for it is gone and the room is still not enough.
+fn claims(epoch: &mut Epoch<'_>, pass: &mut Pass) {
+    let jobs: Vec<JobId> = epoch.state.claims.iter().map(|(job, _)| job.clone()).collect();
+    for job in jobs {
+        let Some((tenant, shape)) = epoch.index.queue.line_of(&job) else {
+            epoch.index.give_up_claim(epoch.state, &job);
+            continue;
+        };
+        match try_start(epoch, &job, None) {
+            Outcome::Left => pass.left(epoch, &tenant, shape, &job),
+            Outcome::Waits { limit, .. } => {
+                epoch.tell(&job, &limit, None);
+                let victims = epoch.state.claims.get(&job).map(|claim| claim.victims.clone()).unwrap_or_default();
+                if !victims.iter().any(|run| epoch.state.runs.contains(run)) {
+                    epoch.index.give_up_claim(epoch.state, &job);
+                }
+                pass.tried.insert(job);
+            }
+        }
+    }
+}
+
+impl Pass {
+    /// Takes note of a job that no longer stands in line.
+    fn left(&mut self, epoch: &Epoch<'_>, tenant: &TenantId, shape: Shape, job: &JobId) {
+        let runs = epoch.state.jobs.get(job).is_some_and(|job| job.run.is_some());
+        if let Some(shares) = self.shares.as_mut().filter(|_| runs) {
+            shares.take(tenant, epoch.index.queue.common(shape).gpu_milli);
+        }
+    }
+
+    fn passes_over(&self, epoch: &Epoch<'_>, tenant: &TenantId, shape: Shape) -> bool {
+        self.full.contains_key(&epoch.index.queue.common(shape).fit)
+            || self.blocked.contains_key(&(tenant.clone(), shape))
+    }
+}
+
+fn waits(
+    epoch: &mut Epoch<'_>,
+    pass: &mut Pass,
+    tenant: TenantId,
+    shape: Shape,
+    job: &JobId,
+    limit: Limit,
+    binds_all: bool,
+) {
     let own = pass.promise.as_ref().filter(|promise| promise.job == *job);
     let earliest = own.map(|promise| promise.start);
     epoch.tell(job, &limit, earliest);
     // Behind the promise a shorter job of the same shape may fit where this one would not, and a deadline is one's own.
     if matches!(limit.kind, LimitKind::Backfill | LimitKind::Deadline | LimitKind::Price) {
         pass.tried.insert(job.clone());
+    } else if binds_all && epoch.index.earmarked.is_empty() {
+        // Instances that are kept for one job may hold it where there is no room for another.
+        pass.full.insert(epoch.index.queue.common(shape).fit, limit);
     } else {
         pass.blocked.insert((tenant, shape), limit);
     }
 }
 
-/// The first job of a tenant's lines.
-struct First<'a> {
-    /// The tenant and those above it, the topmost first.
-    lineage: Vec<&'a TenantId>,
-    arrival: Arrival,
-    shape: Shape,
-    job: &'a JobId,
-}
-
-/// The next job to try. From the top of the tree of tenants down, the branch with the least weighted dominant share is gone
-/// into, of equal ones that with the earliest arrival; a tenant's own jobs are a branch beside those below it.
-fn next(epoch: &Epoch<'_>, pass: &Pass, class: i64) -> Option<(TenantId, Shape, JobId)> {
-    let mut left: Vec<First<'_>> = Vec::new();
+/// The next job to try.
+fn next(epoch: &Epoch<'_>, pass: &Pass, rule: OrderRule, class: i64) -> Option<(TenantId, Shape, JobId)> {
+    let mut firsts: Vec<First<'_>> = Vec::new();
     for (tenant, lines) in epoch.index.queue.tenants(class) {
-        let open = lines.iter().filter(|(shape, _)| !pass.blocked.contains_key(&(tenant.clone(), **shape)));
-        let first = open
-            .filter_map(|(shape, line)| {
-                let (arrival, job) = line.iter().find(|(_, job)| !pass.tried.contains(job))?;
-                Some((*arrival, job, *shape))
-            })
-            .min();
-        let Some((arrival, job, shape)) = first else { continue };
-        let mut lineage: Vec<&TenantId> = epoch.state.lineage(tenant).collect();
-        lineage.reverse();
-        left.push(First { lineage, arrival, shape, job });
-    }
-    let mut level = 0;
-    while left.len() > 1 {
-        let mut best: Option<(Branch<'_>, Arrival)> = None;
-        for first in &left {
-            let branch = Branch::of(&first.lineage, level);
-            best = match best {
-                None => Some((branch, first.arrival)),
-                Some((other, arrival)) if other == branch => Some((other, arrival.min(first.arrival))),
-                Some((other, arrival)) => {
-                    let order = compare_shares(epoch, branch, other).then(first.arrival.cmp(&arrival));
-                    Some(if order.is_lt() { (branch, first.arrival) } else { (other, arrival) })
-                }
-            };
-        }
-        let (branch, _) = best?;
-        left.retain(|first| Branch::of(&first.lineage, level) == branch);
-        level += 1;
-    }
-    let First { lineage, shape, job, .. } = left.pop()?;
-    Some(((*lineage.last()?).clone(), shape, job.clone()))
-}
-
-/// What is compared at a level of the tree of tenants.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Branch<'a> {
-    /// A tenant with all that are below it.
-    Family(&'a TenantId),
-    /// A tenant's own jobs, beside those of the tenants below it.
-    Own(&'a TenantId),
-}
-
-impl<'a> Branch<'a> {
-    fn of(lineage: &[&'a TenantId], level: usize) -> Self {
-        match (lineage.get(level), lineage.last()) {
-            (Some(tenant), _) => Self::Family(tenant),
-            (None, Some(tenant)) => Self::Own(tenant),
-            (None, None) => unreachable!("a lineage begins with the tenant itself"),
+        let open = lines.iter().filter(|(shape, _)| !pass.passes_over(epoch, tenant, **shape));
+        let mut found = open.filter_map(|(shape, line)| {
+            let (turn, job) = line.iter().find(|(_, job)| !pass.tried.contains(job))?;
+            Some(First { tenant, turn: *turn, shape: *shape, job })
+        });
+        match &pass.shares {
+            // What the promised share still holds may not be the first in line.
+            Some(_) => firsts.extend(found),
+            None => firsts.extend(found.by_ref().min_by(|a, b| (a.turn, a.job).cmp(&(b.turn, b.job)))),
         }
     }
-
-    fn tenant(&self) -> &'a TenantId {
-        match self {
-            Self::Family(tenant) | Self::Own(tenant) => tenant,
-        }
-    }
-}
-
-/// Compares two branches' weighted dominant shares.
-fn compare_shares(epoch: &Epoch<'_>, a: Branch<'_>, b: Branch<'_>) -> std::cmp::Ordering {
-    // Share by weight: with both sides scaled by 1e12 the quotients keep more than enough digits for any fleet.
-    let scaled = |branch: Branch<'_>| {
-        let (share, of) = dominant_share(epoch, branch);
-        let weight = epoch.state.tenants.get(branch.tenant()).map_or(1_000, |tenant| tenant.weight_milli.0.max(1));
-        share * 1_000_000_000_000 / of.max(1) / i128::from(weight)
+    let first = match (rule, &pass.shares) {
+        (OrderRule::Classic, _) => fair::least_served(epoch, firsts)?,
+        (_, Some(shares)) => firsts.into_iter().min_by_key(|first| {
+            let gpu_milli = epoch.index.queue.common(first.shape).gpu_milli;
+            (!shares.holds(first.tenant, gpu_milli), first.turn, first.job)
+        })?,
+        (_, None) => firsts.into_iter().min_by_key(|first| (first.turn, first.job))?,
     };
-    scaled(a).cmp(&scaled(b))
-}
-
-/// The largest part of any resource that a branch uses: as numerator and denominator.
-fn dominant_share(epoch: &Epoch<'_>, branch: Branch<'_>) -> (i128, i128) {
-    let used = match branch {
-        Branch::Family(tenant) => epoch.index.families.get(tenant),
-        Branch::Own(tenant) => epoch.index.tenants.get(tenant),
-    };
-    let used = used.copied().unwrap_or_default();
-    let total = epoch.index.total;
-    let shares = [
-        (i128::from(used.gpu_milli), i128::from(total.gpu_milli)),
-        (i128::from(used.cpu_milli), i128::from(total.cpu_milli)),
-        (i128::from(used.memory_mib), i128::from(total.memory_mib)),
-    ];
-    let larger = |a: &(i128, i128), b: &(i128, i128)| (a.0 * b.1.max(1)).cmp(&(b.0 * a.1.max(1)));
-    shares.into_iter().max_by(larger).unwrap_or((0, 1))
+    Some((first.tenant.clone(), first.shape, first.job.clone()))
 }

@@ -195,8 +195,7 @@ fn list(epoch: &mut Epoch<'_>, limits: impl IntoIterator<Item = Limit>, runs: &[
 fn by_importance(epoch: &Epoch<'_>, mut runs: Vec<RunId>) -> Vec<RunId> {
     let key = |id: &RunId| {
         let run = epoch.state.runs.get(id);
-        let class =
-            run.and_then(|run| epoch.state.spec(&run.job)).and_then(|spec| epoch.state.classes.get(&spec.class));
+        let class = run.and_then(|run| epoch.state.classes.get(&run.class));
         let value = class.map_or(0, |class| class.value);
         (value, std::cmp::Reverse(run.map_or(TimeUs(0), |run| run.placed_us)), id.clone())
     };

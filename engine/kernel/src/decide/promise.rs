@@ -3,50 +3,19 @@
 
 use std::collections::BTreeMap;
 
-use solyx_schemas::events::capacity::{CapacityClass, PoolDeclared};
-use solyx_schemas::events::jobs::TopologyLevel;
-use solyx_schemas::events::nodes::NodeState;
-use solyx_schemas::ids::{GpuModelId, JobId, NodeId, RunId};
+use solyx_schemas::events::capacity::PoolDeclared;
+use solyx_schemas::ids::{GpuModelId, JobId, NodeId};
 use solyx_schemas::units::{SECOND_US, TimeUs};
 
 use super::Epoch;
+use super::room::{Room, rooms_of, standing_pools};
 use crate::index::{QuotaKey, quota_keys};
 use crate::packing::Ask;
-use crate::place::{Promise, accepted, ask_of, fixed_limits, quota_most};
-use crate::rows::{Job, Run, Spec};
+use crate::place::{Promise, ask_of, quota_most};
+use crate::rows::Run;
 
 /// Time by which a run that has outlived its expected end is taken to end from now.
 const OVERDUE_US: i64 = 60 * SECOND_US;
-
-/// Free room of a node as time goes on.
-struct Room {
-    group: String,
-    gpus: Vec<i64>,
-    cpu: i64,
-    memory: i64,
-    scratch: i64,
-    /// Replicas on it.
-    replicas: i64,
-    /// Runs that have it to themselves.
-    exclusive: i64,
-}
-
-impl Room {
-    fn replicas(&self, ask: &Ask) -> i64 {
-        if self.exclusive > 0 || ask.exclusive && self.replicas > 0 {
-            return 0;
-        }
-        let by = |have: i64, need: i64| if need > 0 { have.max(0) / need } else { i64::MAX };
-        let gpus = match ask.gpus {
-            0 => i64::MAX,
-            1 => self.gpus.iter().map(|free| free.max(&0) / ask.gpu_milli_each.max(1)).sum(),
-            count => self.gpus.iter().filter(|free| **free >= ask.gpu_milli_each).count() as i64 / count,
-        };
-        let fits = gpus.min(by(self.cpu, ask.cpu_milli)).min(by(self.memory, ask.memory_mib));
-        let most = if ask.exclusive { 1 } else { 1_000_000 };
-        fits.min(by(self.scratch, ask.scratch_gib)).min(most)
-    }
-}
 
 /// What a gang asks for.
 struct Gang<'a> {
@@ -61,13 +30,7 @@ pub fn earliest_start(epoch: &mut Epoch<'_>, id: &JobId) -> Option<Promise> {
     let (job, spec) = (epoch.state.jobs.get(id)?, epoch.state.spec(id)?);
     let ask = ask_of(&spec, job, epoch.index);
     let mut best: Option<Promise> = None;
-    for (_, pool) in epoch.state.pools.iter() {
-        let Some(declared) = &pool.declared else { continue };
-        let standing = matches!(declared.class, CapacityClass::Owned | CapacityClass::Reserved);
-        let model = accepted(&spec, declared).map(|(model, _)| model);
-        let Some(model) = model.filter(|_| standing && fixed_limits(epoch.state, &spec, declared).is_none()) else {
-            continue;
-        };
+    for (declared, model) in standing_pools(epoch, &spec) {
         let gang = Gang {
             job: id,
             ask: ask.clone(),
@@ -82,51 +45,6 @@ pub fn earliest_start(epoch: &mut Epoch<'_>, id: &JobId) -> Option<Promise> {
         }
     }
     best
-}
-
-fn rooms_of<'e>(epoch: &'e Epoch<'_>, job: &Job, spec: &Spec, pool: &PoolDeclared) -> BTreeMap<&'e NodeId, Room> {
-    let level = spec.topology.as_ref().and_then(|topology| topology.required);
-    let nodes = epoch.index.pool_nodes.get(&pool.pool).into_iter().flatten();
-    let attested = |node: &NodeId| {
-        let until = epoch.state.nodes.get(node).and_then(|row| row.attested_until_us);
-        !spec.attestation_required || until.is_some_and(|until| until > epoch.now)
-    };
-    nodes
-        .filter(|node| !job.avoided.contains(*node) && attested(node))
-        .filter_map(|node| Some((node, room_of(epoch, node, level)?)))
-        .collect()
-}
-
-fn room_of(epoch: &Epoch<'_>, id: &NodeId, level: Option<TopologyLevel>) -> Option<Room> {
-    let node = epoch.state.nodes.get(id).filter(|node| node.state == NodeState::Ready && !node.gone)?;
-    let report = node.report.as_ref()?;
-    let used = epoch.index.uses.get(id);
-    let of_gpu = |index: i64| used.and_then(|used| used.gpu_milli.get(&index)).copied().unwrap_or(0);
-    let highest = report.gpus.iter().map(|gpu| gpu.index + 1).max().unwrap_or(0);
-    let mut gpus = vec![0; highest as usize];
-    for gpu in report.gpus.iter().filter(|gpu| !node.avoided_gpus.contains(&gpu.index)) {
-        gpus[gpu.index as usize] = 1_000 - of_gpu(gpu.index);
-    }
-    let group = match level {
-        Some(TopologyLevel::Leaf) => report.leaf.as_ref().map_or(id.to_string(), ToString::to_string),
-        Some(TopologyLevel::Spine) => report.spine.as_ref().map_or(id.to_string(), ToString::to_string),
-        Some(TopologyLevel::Rack) => report.rack.as_ref().map_or(id.to_string(), ToString::to_string),
-        Some(TopologyLevel::NvlinkDomain) => id.to_string(),
-        _ => String::new(),
-    };
-    Some(Room {
-        group,
-        gpus,
-        cpu: report.cpu_milli.0 - used.map_or(0, |used| used.cpu_milli),
-        memory: report.memory_mib.0 - used.map_or(0, |used| used.memory_mib),
-        scratch: report.scratch_gib.0 - used.map_or(0, |used| used.scratch_gib),
-        replicas: used.map_or(0, |used| used.replicas),
-        exclusive: used.map_or(0, |used| used.runs.iter().filter(|run| is_exclusive(epoch, run)).count() as i64),
-    })
-}
-
-fn is_exclusive(epoch: &Epoch<'_>, run: &RunId) -> bool {
-    epoch.state.runs.get(run).is_some_and(|run| run.exclusive_node)
 }
 
 /// What runs that have ended by then no longer take.
@@ -201,21 +119,13 @@ fn first_fit(
     None
 }
 
+/// Takes a run off the rooms; whether it was on any of them.
 fn release(run: &Run, rooms: &mut BTreeMap<&NodeId, Room>, ask: &Ask, fitting: &mut BTreeMap<String, i64>) -> bool {
     let mut touched = false;
     for replica in &run.nodes {
         let Some(room) = rooms.get_mut(&replica.node) else { continue };
         let before = room.replicas(ask);
-        for gpu in &replica.gpus {
-            if let Some(free) = room.gpus.get_mut(*gpu as usize) {
-                *free += replica.gpu_milli_each.0;
-            }
-        }
-        room.cpu += run.cpu_milli.0;
-        room.memory += run.memory_mib.0;
-        room.scratch += run.scratch_gib.0;
-        room.replicas -= 1;
-        room.exclusive -= i64::from(run.exclusive_node);
+        room.release(run, replica);
         *fitting.entry(room.group.clone()).or_default() += room.replicas(ask) - before;
         touched = true;
     }

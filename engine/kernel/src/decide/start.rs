@@ -9,6 +9,7 @@ use solyx_schemas::units::*;
 use super::stops::cancel_job;
 use super::{Epoch, deferral};
 use crate::index::Timer;
+use crate::order_rule::said_gpu_milli_s;
 use crate::place::{Candidate, Promise, duration_of, places};
 use crate::rows::*;
 
@@ -20,6 +21,8 @@ pub enum Outcome {
     Waits {
         /// The limit that binds.
         limit: Limit,
+        /// Whether it would bind anybody who asks for the same.
+        binds_all: bool,
         /// Whether it would start if what is in use became free.
         wants_room: bool,
     },
@@ -34,7 +37,7 @@ pub fn try_start(epoch: &mut Epoch<'_>, id: &JobId, promise: Option<&mut Promise
     }
     let found = places(epoch.state, epoch.index, id, promise.as_deref());
     let Some(best) = found.candidates.first() else {
-        return Outcome::Waits { limit: found.binding(), wants_room: found.wants_room() };
+        return Outcome::Waits { limit: found.binding(), binds_all: found.binds_all(), wants_room: found.wants_room() };
     };
     if let Some(later) = deferral::better_hour(epoch, id, best) {
         defer(epoch, id, best, &later);
@@ -122,7 +125,7 @@ fn order_instances(epoch: &mut Epoch<'_>, id: &JobId, best: &Candidate) {
 fn place(epoch: &mut Epoch<'_>, id: &JobId, best: &Candidate, runner_up: Option<Alternative>, backfilled: bool) {
     let policy = epoch.state.policy();
     let (lease_us, plan) = (policy.run_lease(), None);
-    let (Some(job), Some(spec)) = (epoch.state.jobs.get(id), epoch.state.spec(id)) else { return };
+    let (Some(job), Some(spec)) = (epoch.state.jobs.get(id), &epoch.state.spec(id)) else { return };
     let attempt = job.attempts + 1;
     let run_id = RunId::from(format!("{id}/{attempt}"));
     let known = spec.expected_work_us.is_some();
@@ -132,6 +135,10 @@ fn place(epoch: &mut Epoch<'_>, id: &JobId, best: &Candidate, runner_up: Option<
         job: id.clone(),
         tenant: spec.tenant.clone(),
         project: spec.project.clone(),
+        class: spec.class.clone(),
+        preemptible: spec.preemptible,
+        restore_us: spec.restore_us.unwrap_or_default(),
+        said_gpu_milli_s: said_gpu_milli_s(spec),
         pool: best.pool.pool.clone(),
         site: best.pool.site.clone(),
         model: best.model.clone(),
@@ -193,6 +200,8 @@ fn place(epoch: &mut Epoch<'_>, id: &JobId, best: &Candidate, runner_up: Option<
         job.order = None;
     }
     epoch.index.queue.take_out(id);
+    epoch.index.give_up_claim(epoch.state, id);
+    epoch.state.entitled.remove(id);
     occupy_instances(epoch, id, &run);
     epoch.index.set_timer(run.lease_until_us, Timer::Run(run_id.clone()));
     if !epoch.state.budgets.is_empty() {

@@ -78,6 +78,7 @@ impl Index {
                 .collect::<Vec<_>>()
         };
         check("earmarked", &earmarked(self), &earmarked(&anew));
+        check("claimed nodes", &self.claimed, &anew.claimed);
         check("timers", &self.timers, &anew.timers);
         let loads =
             |index: &Self| index.power.iter().map(|(site, power)| (site.clone(), power.loads())).collect::<Vec<_>>();

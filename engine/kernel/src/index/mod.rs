@@ -143,6 +143,8 @@ pub struct Index {
     pub exchange: crate::rating::ExchangeBook,
     /// A budget is to be looked at.
     pub budgets_touched: BTreeSet<RefId>,
+    /// Nodes on which room is made for a job.
+    pub claimed: BTreeMap<NodeId, JobId>,
     /// Leased instances kept for the jobs they were ordered for.
     pub earmarked: BTreeMap<JobId, BTreeSet<NodeId>>,
     timers: timers::Timers,
@@ -182,6 +184,7 @@ impl Default for Index {
             rates: crate::rating::RateBook::default(),
             exchange: crate::rating::ExchangeBook::default(),
             budgets_touched: BTreeSet::new(),
+            claimed: BTreeMap::new(),
             earmarked: BTreeMap::new(),
             timers: timers::Timers::default(),
         }
@@ -212,6 +215,9 @@ impl Index {
             }
         }
         index.set_all_timers(state);
+        for (id, claim) in state.claims.iter() {
+            index.claimed.extend(claim.nodes.iter().map(|node| (node.clone(), id.clone())));
+        }
         // Jobs and what they ask for are both in the order of their ids.
         let mut jobs = state.jobs.iter().peekable();
         for (id, spec) in state.specs.iter() {
@@ -253,6 +259,21 @@ impl Index {
                 self.earmarked.remove(job);
             }
         }
+    }
+
+    /// Keeps nodes for a job while they become free.
+    pub fn claim(&mut self, state: &mut State, job: &JobId, claim: Claim) {
+        self.claimed.extend(claim.nodes.iter().map(|node| (node.clone(), job.clone())));
+        state.claims.insert(job.clone(), claim);
+    }
+
+    /// Nodes that were kept for a job are anybody's again.
+    pub fn give_up_claim(&mut self, state: &mut State, job: &JobId) {
+        let Some(claim) = state.claims.remove(job) else { return };
+        for node in &claim.nodes {
+            self.claimed.remove(node);
+        }
+        self.changed = true;
     }
 
     /// Whether something is noted that `decide` has not answered yet.

@@ -172,6 +172,13 @@ impl Places {
         })
     }
 
+    /// Whether what rules the pools out is the same for whoever asks for the same.
+    pub fn binds_all(&self) -> bool {
+        use LimitKind::{Backfill, Budget, Deadline, Price, Quota, Reservation};
+        let own = |limit: &Limit| matches!(limit.kind, Backfill | Budget | Deadline | Price | Quota | Reservation);
+        !self.refusals.iter().any(|(_, limit)| own(limit))
+    }
+
     /// The limit that binds: of the pool that came nearest.
     pub fn binding(&self) -> Limit {
         let nearest = self.refusals.iter().max_by_key(|(pool, limit)| (nearness(limit.kind), std::cmp::Reverse(pool)));

@@ -56,7 +56,7 @@ pub fn plan_nodes(
     let max_w =
         state.models.get(accepted(spec, pool).map_or(&pool.gpu_model, |(model, _)| model)).map_or(0, |m| m.max_w.0);
     let per_node_w = ask.gpus.max(0) * max_w;
-    let Index { inventory, power, uses, .. } = index;
+    let Index { inventory, power, uses, claimed, .. } = index;
     let names = &index.names;
     let site_power = power.get(&pool.site);
     let now = state.now();
@@ -75,7 +75,8 @@ pub fn plan_nodes(
                     .is_none_or(|power| power.overload_with(&BTreeMap::from([(node.clone(), per_node_w)])).is_none()),
             }
         };
-        attested && mine && !promised && !job.avoided.contains(node) && powered()
+        let claimed = claimed.get(node).is_some_and(|by| by != id);
+        attested && mine && !promised && !claimed && !job.avoided.contains(node) && powered()
     };
     let level = spec.topology.as_ref().and_then(|topology| topology.required);
     let preferred = spec.topology.as_ref().and_then(|topology| topology.preferred);

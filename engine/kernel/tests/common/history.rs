@@ -465,8 +465,12 @@ impl Executor {
             .into(),
             20 => SchedulingPolicySet {
                 scope: Name::from("cell"),
-                order_rule: Name::from("classic"),
+                order_rule: Name::from(*luck.of(&["share-surcharge", "classic", "fifo", "sjf", "las", "srpt"])),
                 packing_rule: Name::from(*luck.of(&["solyx", "fgd", "best-fit"])),
+                surcharge_gpu_hours: vec![Count(0), Count(2 + luck.below(30))],
+                surcharge_us: vec![DurationUs(luck.below(HOUR_US)), DurationUs(2 * HOUR_US)],
+                promised_milli: luck.chance(50).then(|| Milli(luck.below(1_001))),
+                preemptions_max: luck.chance(50).then(|| Count(luck.below(6))),
                 backfill_depth: Some(Count(luck.below(20))),
                 lease_idle_us: Some(DurationUs(luck.below(HOUR_US))),
                 lemon_failures_max: Some(Count(luck.below(4))),

@@ -289,6 +289,16 @@ pub fn base_events() -> Vec<Event> {
     ]
 }
 
+/// The cell's policy with this order rule.
+pub fn ordered_by(rule: &str) -> SchedulingPolicySet {
+    SchedulingPolicySet {
+        scope: Name::from("cell"),
+        order_rule: Name::from(rule),
+        packing_rule: Name::from("solyx"),
+        ..SchedulingPolicySet::default()
+    }
+}
+
 /// A tenant that only lacks its name.
 pub fn tenant_of_weight_one() -> TenantDeclared {
     TenantDeclared {

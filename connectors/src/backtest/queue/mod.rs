@@ -1,0 +1,142 @@
+//! A queue over time: jobs of a trace through the kernel itself, epoch by epoch, on a fleet that is sized by load.
+//!
+//! The protocol, so that a run is the same work whoever does it: nodes of equal size; their number is all GPU time of the trace over
+//! its span, the load and the GPUs of a node. A job of up to a node's GPUs is one replica, a larger one takes whole nodes. Tenants
+//! are the trace's own, with shares by their GPU time or equal ones; what is idle may be borrowed. A checkpoint every 30 minutes of
+//! running, 5 minutes to restore, a run is left alone for 15 minutes. What is told to stop stops at once. Floating point is for
+//! the report only.
+
+mod misses;
+mod world;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::Serialize;
+
+use self::world::World;
+use super::BacktestError;
+use super::philly::{TraceJob, jobs};
+use crate::import::estimates::Estimates;
+
+/// Order rules to compare, by the name they have in a backtest: order rule and backfill depth of policy.
+pub const POLICIES: [(&str, &str, i64); 7] = [
+    ("solyx", "share-surcharge", 0),
+    ("easy", "fifo", 1_000),
+    ("fifo", "fifo", 0),
+    ("sjf", "sjf", 1_000),
+    ("drf", "classic", 1_000),
+    ("las", "las", 0),
+    ("srpt", "srpt", 0),
+];
+
+/// What is run.
+#[derive(Clone, Debug)]
+pub struct Setting {
+    /// One of [`POLICIES`].
+    pub policy: String,
+    /// GPU time asked for over GPU time there is.
+    pub load: f64,
+    /// GPUs of a node.
+    pub gpus_per_node: i64,
+    /// What jobs say of their length. A rule that needs lengths and gets none takes the running median of what has ended, by
+    /// tenant and size.
+    pub durations: Estimates,
+    /// Seed of estimates.
+    pub seed: u64,
+    /// Whether all tenants have the same share, or shares by their GPU time.
+    pub equal_shares: bool,
+    /// Days of one step of the surcharge; the policy's default when absent.
+    pub step_days: Option<i64>,
+}
+
+/// Mean and quantiles, s.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Spread {
+    /// Mean.
+    pub mean: f64,
+    /// Half are below.
+    pub p50: f64,
+    /// One in twenty is above.
+    pub p95: f64,
+    /// One in a hundred is above.
+    pub p99: f64,
+    /// The largest.
+    pub max: f64,
+}
+
+impl Spread {
+    fn of(mut values: Vec<i64>) -> Self {
+        values.sort_unstable();
+        let at = |part: f64| {
+            let place = (values.len() as f64 * part) as usize;
+            values.get(place.min(values.len().saturating_sub(1))).copied().unwrap_or(0) as f64
+        };
+        let mean = values.iter().map(|value| *value as f64).sum::<f64>() / values.len().max(1) as f64;
+        Self { mean, p50: at(0.5), p95: at(0.95), p99: at(0.99), max: at(1.0) }
+    }
+}
+
+/// What a run gave.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct QueueReport {
+    /// The policy.
+    pub policy: String,
+    /// Load.
+    pub load: f64,
+    /// Jobs that ran to their end.
+    pub jobs: usize,
+    /// Nodes.
+    pub nodes: i64,
+    /// Time in which a job did not run, between its request and its end.
+    pub wait_s: Spread,
+    /// From request to end.
+    pub completion_s: Spread,
+    /// GPU time that did work, per cent of what there was until the last end.
+    pub utilisation_pct: f64,
+    /// GPU time lost to preemption, restoring among it, h.
+    pub lost_gpu_h: f64,
+    /// The same, per cent of the trace's GPU time.
+    pub lost_pct: f64,
+    /// How often a run was stopped for another.
+    pub preemptions: u64,
+    /// Longest that a job waited while its tenant's promised share held it.
+    pub longest_miss_s: i64,
+    /// Jobs that so waited for more than 20 minutes.
+    pub misses_over_20_min: u64,
+    /// Decisions in a second of the kernel's time.
+    pub decisions_per_s: f64,
+    /// Epochs.
+    pub epochs: u64,
+    /// Chain hash of the last epoch.
+    pub chain_head: String,
+}
+
+/// Reads a trace and runs it.
+pub fn queue_backtest(
+    trace: &Path,
+    setting: &Setting,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<QueueReport, BacktestError> {
+    Ok(run(&jobs(trace)?, setting, progress))
+}
+
+/// Nodes of a fleet for a load.
+pub fn nodes_for(jobs: &[TraceJob], load: f64, gpus_per_node: i64) -> i64 {
+    let gpu_s: i64 = jobs.iter().map(|job| job.gpus * job.work_s).sum();
+    let first = jobs.first().map_or(0, |job| job.submitted_s);
+    let span = jobs.iter().map(|job| job.submitted_s - first).max().unwrap_or(0).max(1);
+    (gpu_s as f64 / span as f64 / load / gpus_per_node as f64).round().max(1.0) as i64
+}
+
+/// Runs a trace.
+pub fn run(jobs: &[TraceJob], setting: &Setting, progress: &mut dyn FnMut(usize, usize)) -> QueueReport {
+    let mut shares: BTreeMap<&str, i64> = BTreeMap::new();
+    for job in jobs {
+        *shares.entry(&job.tenant).or_default() += if setting.equal_shares { 0 } else { job.gpus * job.work_s };
+    }
+    let nodes = nodes_for(jobs, setting.load, setting.gpus_per_node);
+    let mut world = World::new(setting, nodes, &shares);
+    world.run(jobs, progress);
+    world.report(jobs)
+}

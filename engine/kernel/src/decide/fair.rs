@@ -1,0 +1,92 @@
+//! Weighted dominant-resource fairness between tenants (Ghodsi and others, "Dominant Resource Fairness", NSDI 2011).
+
+use solyx_schemas::ids::TenantId;
+
+use super::Epoch;
+use super::order::First;
+use crate::queue::Turn;
+
+/// The job of the tenant that is served least. From the top of the tree of tenants down, the branch with the least weighted
+/// dominant share is gone into, of equal ones that with the earliest turn; a tenant's own jobs are a branch beside those
+/// below it.
+pub(super) fn least_served<'a>(epoch: &Epoch<'a>, firsts: Vec<First<'a>>) -> Option<First<'a>> {
+    let mut left: Vec<(Vec<&TenantId>, First<'_>)> = Vec::new();
+    for first in firsts {
+        // The topmost first.
+        let mut lineage: Vec<&TenantId> = epoch.state.lineage(first.tenant).collect();
+        lineage.reverse();
+        left.push((lineage, first));
+    }
+    let mut level = 0;
+    while left.len() > 1 {
+        let mut best: Option<(Branch<'_>, Turn)> = None;
+        for (lineage, first) in &left {
+            let branch = Branch::of(lineage, level);
+            best = match best {
+                None => Some((branch, first.turn)),
+                Some((other, turn)) if other == branch => Some((other, turn.min(first.turn))),
+                Some((other, turn)) => {
+                    let order = compare_shares(epoch, branch, other).then(first.turn.cmp(&turn));
+                    Some(if order.is_lt() { (branch, first.turn) } else { (other, turn) })
+                }
+            };
+        }
+        let (branch, _) = best?;
+        left.retain(|(lineage, _)| Branch::of(lineage, level) == branch);
+        level += 1;
+    }
+    left.pop().map(|(_, first)| first)
+}
+
+/// What is compared at a level of the tree of tenants.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Branch<'a> {
+    /// A tenant with all that are below it.
+    Family(&'a TenantId),
+    /// A tenant's own jobs, beside those of the tenants below it.
+    Own(&'a TenantId),
+}
+
+impl<'a> Branch<'a> {
+    fn of(lineage: &[&'a TenantId], level: usize) -> Self {
+        match (lineage.get(level), lineage.last()) {
+            (Some(tenant), _) => Self::Family(tenant),
+            (None, Some(tenant)) => Self::Own(tenant),
+            (None, None) => unreachable!("a lineage begins with the tenant itself"),
+        }
+    }
+
+    fn tenant(&self) -> &'a TenantId {
+        match self {
+            Self::Family(tenant) | Self::Own(tenant) => tenant,
+        }
+    }
+}
+
+/// Compares two branches' weighted dominant shares.
+fn compare_shares(epoch: &Epoch<'_>, a: Branch<'_>, b: Branch<'_>) -> std::cmp::Ordering {
+    // Share by weight: with both sides scaled by 1e12 the quotients keep more than enough digits for any fleet.
+    let scaled = |branch: Branch<'_>| {
+        let (share, of) = dominant_share(epoch, branch);
+        let weight = epoch.state.tenants.get(branch.tenant()).map_or(1_000, |tenant| tenant.weight_milli.0.max(1));
+        share * 1_000_000_000_000 / of.max(1) / i128::from(weight)
+    };
+    scaled(a).cmp(&scaled(b))
+}
+
+/// The largest part of any resource that a branch uses: as numerator and denominator.
+fn dominant_share(epoch: &Epoch<'_>, branch: Branch<'_>) -> (i128, i128) {
+    let used = match branch {
+        Branch::Family(tenant) => epoch.index.families.get(tenant),
+        Branch::Own(tenant) => epoch.index.tenants.get(tenant),
+    };
+    let used = used.copied().unwrap_or_default();
+    let total = epoch.index.total;
+    let shares = [
+        (i128::from(used.gpu_milli), i128::from(total.gpu_milli)),
+        (i128::from(used.cpu_milli), i128::from(total.cpu_milli)),
+        (i128::from(used.memory_mib), i128::from(total.memory_mib)),
+    ];
+    let larger = |a: &(i128, i128), b: &(i128, i128)| (a.0 * b.1.max(1)).cmp(&(b.0 * a.1.max(1)));
+    shares.into_iter().max_by(larger).unwrap_or((0, 1))
+}

@@ -1,0 +1,317 @@
+//! Making room for jobs that wait, once a tick, under order rules that promise no starts.
+//!
+//! First for the promised shares: a job that its tenant's share holds takes back what others have borrowed, at first only from
+//! runs that have just written a checkpoint, and when it has waited for long from any; then it may also have others moved that
+//! stand in the way of a gang. Then by the order of the line: a job may take the place of runs that come after it, if the work
+//! that is lost is less than half of what its own GPUs would have done while it waited. Victims are whole gangs, those with the
+//! least lost work first.
+
+use std::collections::BTreeSet;
+
+use solyx_schemas::events::decisions::{LimitKind, StopCause};
+use solyx_schemas::ids::{JobId, RunId, TenantId};
+use solyx_schemas::units::{DurationUs, SECOND_US};
+
+use super::Epoch;
+use super::room::{Plan, plan};
+use super::share::Shares;
+use super::stops::stop_run;
+use crate::apply::held_gpu_milli_s;
+use crate::order_rule::{OrderRule, level, surcharged, surcharged_use};
+use crate::queue::{Fit, Turn};
+use crate::rows::{Claim, Run, limit_of};
+
+/// After a checkpoint a run counts as cheap to stop for so long.
+const CHEAP: DurationUs = DurationUs(300 * SECOND_US);
+/// A job that its tenant's share holds waits no longer than this for cheap runs.
+const URGENT: DurationUs = DurationUs(600 * SECOND_US);
+/// A gang of this size takes whole nodes and does not wait for cheap runs, thousandths of a GPU.
+const LARGE_MILLI: i64 = 8_000;
+/// Jobs that one tick makes room for by the order of the line.
+const STARTS_MAX: usize = 40;
+/// Jobs of one line that are looked at for one that has waited long enough.
+const LOOK_MAX: usize = 16;
+/// Work that is lost at least when anything is stopped, thousandths of a GPU × s: a job that has waited for less cannot pay.
+const LEAST_LOSS: i64 = 300_000;
+
+/// A job that waits, as its line has it.
+#[derive(Clone, Debug)]
+struct Head {
+    class_value: i64,
+    tenant: TenantId,
+    turn: Turn,
+    job: JobId,
+    gpu_milli: i64,
+    fit: Fit,
+}
+
+/// A run that may be stopped for another job.
+pub(super) struct Victim {
+    pub run: RunId,
+    tenant: TenantId,
+    pub gpu_milli: i64,
+    /// Work that would be lost, thousandths of a GPU × s.
+    pub loss: i64,
+    since_checkpoint: DurationUs,
+    class_value: i64,
+    level: usize,
+    rank: i64,
+    /// It may still be stopped for the order of the line alone.
+    by_order: bool,
+    stopped: bool,
+}
+
+impl Victim {
+    /// Whose it is.
+    pub fn tenant(&self) -> &TenantId {
+        &self.tenant
+    }
+}
+
+/// What a tick goes by.
+struct Scene {
+    rule: OrderRule,
+    shares: Shares,
+    victims: Vec<Victim>,
+}
+
+/// Makes room if it is time to.
+pub fn tick(epoch: &mut Epoch<'_>) {
+    let policy = epoch.state.policy();
+    let (rule, tick) = (policy.order_rule(), policy.tick());
+    let due = tick.is_some_and(|tick| epoch.state.meta().last_tick_us.after(tick) <= epoch.now);
+    if !due || epoch.index.queue.is_empty() {
+        return;
+    }
+    epoch.state.meta_mut().last_tick_us = epoch.now;
+    if rule.promises_starts() {
+        return;
+    }
+    let mut scene = Scene { rule, shares: Shares::of(epoch), victims: victims(epoch, rule) };
+    if rule == OrderRule::ShareSurcharge {
+        for_shares(epoch, &mut scene);
+    }
+    by_order(epoch, &mut scene);
+}
+
+/// Everything that may be stopped at all.
+fn victims(epoch: &Epoch<'_>, rule: OrderRule) -> Vec<Victim> {
+    let most = epoch.state.policy().preemptions_max();
+    let runs = epoch.state.runs.iter().filter(|(_, run)| {
+        let class = epoch.state.classes.get(&run.class);
+        let long_enough = |least: DurationUs| run.started_us.unwrap_or(run.placed_us).after(least) <= epoch.now;
+        run.stop.is_none()
+            && run.stop_at_checkpoint.is_none()
+            && run.preemptible
+            && class.is_none_or(|class| class.preemptible && long_enough(class.minimum_run_us))
+    });
+    runs.filter_map(|(id, run)| {
+        let job = epoch.state.jobs.get(&run.job).filter(|job| i64::from(job.preemptions) < most)?;
+        let policy = epoch.state.policy();
+        let used = (job.used_gpu_milli_s + held_gpu_milli_s(run, epoch.now)).max(run.said_gpu_milli_s);
+        let left_s = run.expected_end_us.since(epoch.now).0.max(0) / 1_000_000;
+        let rank = match rule {
+            OrderRule::ShareSurcharge => surcharged(policy, job, used),
+            OrderRule::ShortestRemaining => left_s.saturating_mul(run.gpu_milli.0),
+            _ => level(policy, used) as i64,
+        };
+        let since_checkpoint = epoch.now.since(run.durable_us);
+        Some(Victim {
+            run: id.clone(),
+            tenant: run.tenant.clone(),
+            gpu_milli: run.gpu_milli.0,
+            loss: loss_of(run, since_checkpoint),
+            since_checkpoint,
+            class_value: epoch.state.classes.get(&run.class).map_or(0, |class| class.value),
+            level: level(policy, used),
+            rank,
+            by_order: i64::from(job.order_preemptions) < most.div_euclid(2).max(1),
+            stopped: false,
+        })
+    })
+    .collect()
+}
+
+/// Work that is lost when a run stops now, restoring it among that, thousandths of a GPU × s.
+fn loss_of(run: &Run, since_checkpoint: DurationUs) -> i64 {
+    let lost_s = (since_checkpoint.0.saturating_add(run.restore_us.0)) / 1_000_000;
+    lost_s.saturating_mul(run.gpu_milli.0)
+}
+
+/// Of every line, the first of the jobs that wait for room and that nothing makes room for yet.
+fn waiting<'e>(epoch: &'e Epoch<'_>) -> impl Iterator<Item = Vec<Head>> + 'e {
+    let lines = epoch.index.queue.classes().flat_map(move |class_value| {
+        let tenants = epoch.index.queue.tenants(class_value);
+        tenants.flat_map(move |(tenant, lines)| lines.iter().map(move |line| (class_value, tenant, line)))
+    });
+    lines.map(|(class_value, tenant, (shape, line))| {
+        let common = epoch.index.queue.common(*shape);
+        let waits_for_room = |job: &JobId| {
+            let told = epoch.state.jobs.get(job).and_then(|job| job.told);
+            !epoch.state.claims.contains(job) && told.is_some_and(is_room)
+        };
+        let first = line.iter().take(LOOK_MAX).filter(|(_, job)| waits_for_room(job));
+        let head = |(turn, job): &(Turn, JobId)| Head {
+            class_value,
+            tenant: tenant.clone(),
+            turn: *turn,
+            job: job.clone(),
+            gpu_milli: common.gpu_milli,
+            fit: common.fit,
+        };
+        first.map(head).collect()
+    })
+}
+
+/// Whether a limit is one that stopping runs lifts.
+fn is_room(kind: LimitKind) -> bool {
+    use LimitKind::{Cpu, Depth, Draining, FabricDomain, Gpus, Memory, Scratch};
+    matches!(kind, Gpus | Cpu | Memory | Scratch | FabricDomain | Draining | Depth)
+}
+
+/// Jobs that their tenants' promised shares hold as things are. Those ahead of them may take it from them; until then they
+/// are owed it like those.
+fn entitled(epoch: &Epoch<'_>, shares: &Shares) -> Vec<Head> {
+    waiting(epoch).flatten().filter(|head| shares.holds(&head.tenant, head.gpu_milli)).collect()
+}
+
+/// Takes back what others have borrowed.
+fn for_shares(epoch: &mut Epoch<'_>, scene: &mut Scene) {
+    let held = entitled(epoch, &scene.shares);
+    let kept: BTreeSet<&JobId> = held.iter().map(|head| &head.job).collect();
+    let before: Vec<JobId> = epoch.state.entitled.iter().map(|(job, _)| job.clone()).collect();
+    for job in before.iter().filter(|job| !kept.contains(job)) {
+        epoch.state.entitled.remove(job);
+    }
+    for head in &held {
+        if !epoch.state.entitled.contains(&head.job) {
+            epoch.state.entitled.insert(head.job.clone(), epoch.now);
+        }
+    }
+    let since = |epoch: &Epoch<'_>, job: &JobId| epoch.state.entitled.get(job).copied().unwrap_or(epoch.now);
+    let mut held: Vec<_> = held.into_iter().map(|head| (since(epoch, &head.job), head.turn, head)).collect();
+    held.sort_by(|a, b| (-a.2.class_value, a.0, a.1, &a.2.job).cmp(&(-b.2.class_value, b.0, b.1, &b.2.job)));
+    let mut failed: Vec<Fit> = Vec::new();
+    for (since, _, head) in held {
+        // What the share holds changes as others of the tenant are given room.
+        if failed.contains(&head.fit) || !scene.shares.holds(&head.tenant, head.gpu_milli) {
+            continue;
+        }
+        let waited = epoch.now.since(since);
+        let urgent = waited >= URGENT;
+        let borrowed = |victim: &Victim, given_milli: i64| {
+            victim.tenant != head.tenant && scene.shares.borrows(&victim.tenant, given_milli)
+        };
+        let cheap = |victim: &Victim, given: i64| borrowed(victim, given) && victim.since_checkpoint <= CHEAP;
+        let in_the_way =
+            |victim: &Victim, given: i64| borrowed(victim, given) || victim.gpu_milli < head.gpu_milli.min(LARGE_MILLI);
+        let mut found = find(epoch, scene, &head, None, &cheap);
+        if found.is_none() && (urgent || head.gpu_milli >= LARGE_MILLI) {
+            found = find(epoch, scene, &head, None, &borrowed);
+        }
+        if found.is_none() && urgent {
+            // What is moved has to have somewhere to go.
+            let spare = free_milli(epoch) + scene.shares.borrowed();
+            found = find(epoch, scene, &head, None, &in_the_way).filter(|plan| {
+                let victims = plan.victims.iter().map(|victim| &scene.victims[*victim]);
+                let moved = victims.filter(|victim| !borrowed(victim, 0)).map(|victim| victim.gpu_milli);
+                moved.sum::<i64>() <= spare
+            });
+        }
+        match found {
+            Some(plan) => make_room(epoch, scene, &head, plan, false),
+            None => failed.push(head.fit),
+        }
+    }
+}
+
+fn free_milli(epoch: &Epoch<'_>) -> i64 {
+    let used: i64 = epoch.index.tenants.values().map(|used| used.gpu_milli).sum();
+    (epoch.index.total.gpu_milli - used).max(0)
+}
+
+/// Gives places to those who come before what runs there.
+fn by_order(epoch: &mut Epoch<'_>, scene: &mut Scene) {
+    let can_pay = |heads: Vec<Head>| heads.into_iter().find(|head| budget(epoch, head) >= LEAST_LOSS);
+    let mut heads: Vec<Head> = waiting(epoch).filter_map(can_pay).collect();
+    heads.sort_by_key(|head| {
+        let beyond = scene.rule == OrderRule::ShareSurcharge && !scene.shares.holds(&head.tenant, head.gpu_milli);
+        (-head.class_value, beyond, head.turn, head.job.clone())
+    });
+    for head in heads.into_iter().take(STARTS_MAX) {
+        let Some(own_level) = level_of(epoch, &head.job) else { continue };
+        let preempts = epoch.state.spec(&head.job).and_then(|spec| epoch.state.classes.get(&spec.class));
+        let preempts = preempts.is_some_and(|class| class.preempts);
+        let comes_before = |victim: &Victim, given_milli: i64| {
+            let (behind, whose) = match scene.rule {
+                OrderRule::ShareSurcharge => (
+                    victim.level > own_level && victim.rank > head.turn.rank,
+                    victim.tenant == head.tenant || scene.shares.borrows(&victim.tenant, given_milli),
+                ),
+                _ => (victim.rank > head.turn.rank, true),
+            };
+            let by_class = preempts && victim.class_value < head.class_value;
+            by_class || victim.class_value == head.class_value && victim.by_order && behind && whose
+        };
+        if let Some(plan) = find(epoch, scene, &head, Some(budget(epoch, &head)), &comes_before) {
+            make_room(epoch, scene, &head, plan, true);
+        }
+    }
+}
+
+/// What may be lost for a job: half of what its GPUs would have done while it waited, thousandths of a GPU × s.
+fn budget(epoch: &Epoch<'_>, head: &Head) -> i64 {
+    let since = epoch.state.jobs.get(&head.job).map_or(epoch.now, |job| job.waiting_since_us);
+    (epoch.now.since(since).0 / 1_000_000).saturating_mul(head.gpu_milli) / 2
+}
+
+fn level_of(epoch: &Epoch<'_>, job: &JobId) -> Option<usize> {
+    let (row, spec) = (epoch.state.jobs.get(job)?, epoch.state.spec(job)?);
+    Some(level(epoch.state.policy(), surcharged_use(row, &spec, 0)))
+}
+
+/// Room for a job on the nodes where the least work is lost. `may` says whether a run can be stopped for it when its tenant has
+/// given back so much already.
+fn find(
+    epoch: &mut Epoch<'_>,
+    scene: &Scene,
+    head: &Head,
+    budget: Option<i64>,
+    may: &dyn Fn(&Victim, i64) -> bool,
+) -> Option<Plan> {
+    let may = |victim: &Victim, given_milli: i64| {
+        !victim.stopped
+            && victim.class_value <= head.class_value
+            && budget.is_none_or(|budget| victim.loss <= budget)
+            && may(victim, given_milli)
+    };
+    // Most questions end here: what may be stopped is not enough, wherever it is.
+    let most: i64 = scene.victims.iter().filter(|victim| may(victim, 0)).map(|victim| victim.gpu_milli).sum();
+    if most == 0 || most + free_milli(epoch) < head.gpu_milli {
+        return None;
+    }
+    plan(epoch, &head.job, &scene.victims, &may).filter(|plan| budget.is_none_or(|budget| plan.loss <= budget))
+}
+
+/// Tells the victims to stop and keeps their nodes for the job.
+fn make_room(epoch: &mut Epoch<'_>, scene: &mut Scene, head: &Head, plan: Plan, by_order: bool) {
+    let mut stopped = Vec::new();
+    for victim in plan.victims {
+        let victim = &mut scene.victims[victim];
+        if !stop_run(epoch, &victim.run, StopCause::Priority, Some(head.job.clone())) {
+            continue;
+        }
+        victim.stopped = true;
+        scene.shares.take(&victim.tenant, -victim.gpu_milli);
+        let job = epoch.state.runs.get(&victim.run).map(|run| run.job.clone());
+        if let Some(job) = job.and_then(|job| epoch.state.jobs.edit(&job)) {
+            job.preemptions = job.preemptions.saturating_add(1);
+            job.order_preemptions = job.order_preemptions.saturating_add(u16::from(by_order));
+        }
+        stopped.push(victim.run.clone());
+    }
+    scene.shares.take(&head.tenant, head.gpu_milli);
+    let claim = Claim { nodes: plan.nodes, victims: stopped, gpu_milli: head.gpu_milli };
+    epoch.index.claim(epoch.state, &head.job, claim);
+    epoch.tell(&head.job, &limit_of(LimitKind::Draining, head.job.as_str(), head.gpu_milli, 0, "GPU/1000"), None);
+}

@@ -1,0 +1,319 @@
+//! Free room node by node, and which runs would have to stop for a gang.
+
+use std::collections::BTreeMap;
+
+use solyx_schemas::events::capacity::{CapacityClass, PoolDeclared};
+use solyx_schemas::events::common::NodeGpus;
+use solyx_schemas::events::jobs::TopologyLevel;
+use solyx_schemas::events::nodes::NodeState;
+use solyx_schemas::ids::{GpuModelId, JobId, NodeId, RunId, TenantId};
+
+use super::Epoch;
+use super::preempt::Victim;
+use crate::packing::Ask;
+use crate::place::{accepted, ask_of, fixed_limits, quota_limit};
+use crate::rows::{Job, Run, Spec};
+
+/// Free room of a node.
+#[derive(Clone)]
+pub(super) struct Room {
+    /// The domain it lies in, at the level that the gang has to be together.
+    pub group: String,
+    gpus: Vec<i64>,
+    cpu: i64,
+    memory: i64,
+    scratch: i64,
+    /// Replicas on it.
+    replicas: i64,
+    /// Runs that have it to themselves.
+    exclusive: i64,
+}
+
+impl Room {
+    /// How many replicas have room.
+    pub fn replicas(&self, ask: &Ask) -> i64 {
+        if self.exclusive > 0 || ask.exclusive && self.replicas > 0 {
+            return 0;
+        }
+        let by = |have: i64, need: i64| if need > 0 { have.max(0) / need } else { i64::MAX };
+        let gpus = match ask.gpus {
+            0 => i64::MAX,
+            1 => self.gpus.iter().map(|free| free.max(&0) / ask.gpu_milli_each.max(1)).sum(),
+            count => self.gpus.iter().filter(|free| **free >= ask.gpu_milli_each).count() as i64 / count,
+        };
+        let fits = gpus.min(by(self.cpu, ask.cpu_milli)).min(by(self.memory, ask.memory_mib));
+        let most = if ask.exclusive { 1 } else { 1_000_000 };
+        fits.min(by(self.scratch, ask.scratch_gib)).min(most)
+    }
+
+    /// Takes off what a replica of a run holds.
+    pub fn release(&mut self, run: &Run, replica: &NodeGpus) {
+        for gpu in &replica.gpus {
+            if let Some(free) = self.gpus.get_mut(*gpu as usize) {
+                *free += replica.gpu_milli_each.0;
+            }
+        }
+        self.cpu += run.cpu_milli.0;
+        self.memory += run.memory_mib.0;
+        self.scratch += run.scratch_gib.0;
+        self.replicas -= 1;
+        self.exclusive -= i64::from(run.exclusive_node);
+    }
+}
+
+/// Free room of the nodes of a pool that a job may be on.
+pub(super) fn rooms_of<'e>(
+    epoch: &'e Epoch<'_>,
+    job: &Job,
+    spec: &Spec,
+    pool: &PoolDeclared,
+) -> BTreeMap<&'e NodeId, Room> {
+    let level = spec.topology.as_ref().and_then(|topology| topology.required);
+    let nodes = epoch.index.pool_nodes.get(&pool.pool).into_iter().flatten();
+    let attested = |node: &NodeId| {
+        let until = epoch.state.nodes.get(node).and_then(|row| row.attested_until_us);
+        !spec.attestation_required || until.is_some_and(|until| until > epoch.now)
+    };
+    nodes
+        .filter(|node| !job.avoided.contains(*node) && attested(node))
+        .filter_map(|node| Some((node, room_of(epoch, node, level)?)))
+        .collect()
+}
+
+fn room_of(epoch: &Epoch<'_>, id: &NodeId, level: Option<TopologyLevel>) -> Option<Room> {
+    let node = epoch.state.nodes.get(id).filter(|node| node.state == NodeState::Ready && !node.gone)?;
+    let report = node.report.as_ref()?;
+    let used = epoch.index.uses.get(id);
+    let of_gpu = |index: i64| used.and_then(|used| used.gpu_milli.get(&index)).copied().unwrap_or(0);
+    let highest = report.gpus.iter().map(|gpu| gpu.index + 1).max().unwrap_or(0);
+    let mut gpus = vec![0; highest as usize];
+    for gpu in report.gpus.iter().filter(|gpu| !node.avoided_gpus.contains(&gpu.index)) {
+        gpus[gpu.index as usize] = 1_000 - of_gpu(gpu.index);
+    }
+    let group = match level {
+        Some(TopologyLevel::Leaf) => report.leaf.as_ref().map_or(id.to_string(), ToString::to_string),
+        Some(TopologyLevel::Spine) => report.spine.as_ref().map_or(id.to_string(), ToString::to_string),
+        Some(TopologyLevel::Rack) => report.rack.as_ref().map_or(id.to_string(), ToString::to_string),
+        Some(TopologyLevel::NvlinkDomain) => id.to_string(),
+        _ => String::new(),
+    };
+    Some(Room {
+        group,
+        gpus,
+        cpu: report.cpu_milli.0 - used.map_or(0, |used| used.cpu_milli),
+        memory: report.memory_mib.0 - used.map_or(0, |used| used.memory_mib),
+        scratch: report.scratch_gib.0 - used.map_or(0, |used| used.scratch_gib),
+        replicas: used.map_or(0, |used| used.replicas),
+        exclusive: used.map_or(0, |used| used.runs.iter().filter(|run| is_exclusive(epoch, run)).count() as i64),
+    })
+}
+
+fn is_exclusive(epoch: &Epoch<'_>, run: &RunId) -> bool {
+    epoch.state.runs.get(run).is_some_and(|run| run.exclusive_node)
+}
+
+/// Owned and reserved pools that a job could use if they had room, each with the model it gives.
+pub(super) fn standing_pools<'e>(epoch: &'e Epoch<'_>, spec: &'e Spec) -> Vec<(&'e PoolDeclared, &'e GpuModelId)> {
+    let pools = epoch.state.pools.iter().filter_map(|(_, pool)| pool.declared.as_ref());
+    let standing = pools.filter(|pool| matches!(pool.class, CapacityClass::Owned | CapacityClass::Reserved));
+    let usable = standing.filter(|pool| fixed_limits(epoch.state, spec, pool).is_none());
+    usable.filter_map(|pool| Some((pool, accepted(spec, pool)?.0))).collect()
+}
+
+/// Which runs have to stop for a gang, and where it then is.
+pub(super) struct Plan {
+    /// Its nodes.
+    pub nodes: Vec<NodeId>,
+    /// Numbers of the victims.
+    pub victims: Vec<usize>,
+    /// Work that is lost, thousandths of a GPU × s.
+    pub loss: i64,
+}
+
+/// The plan with the least lost work over all pools and domains. `may` says whether a run can be stopped when its tenant has
+/// given back so many thousandths of GPUs already.
+pub(super) fn plan(
+    epoch: &mut Epoch<'_>,
+    id: &JobId,
+    victims: &[Victim],
+    may: &dyn Fn(&Victim, i64) -> bool,
+) -> Option<Plan> {
+    let (job, spec) = (epoch.state.jobs.get(id)?, epoch.state.spec(id)?);
+    let ask = ask_of(&spec, job, epoch.index);
+    let replicas = spec.gang.replicas_min.0;
+    let mut best: Option<Plan> = None;
+    for (pool, model) in standing_pools(epoch, &spec) {
+        if quota_limit(epoch.state, epoch.index, &spec, model, replicas * ask.gpu_milli()).is_some() {
+            continue;
+        }
+        let mut domains: BTreeMap<String, Domain<'_>> = BTreeMap::new();
+        for (node, room) in rooms_of(epoch, job, &spec, pool) {
+            if !epoch.index.claimed.contains_key(node) {
+                let domain = domains.entry(room.group.clone()).or_insert_with(|| Domain::new(&ask, victims, may));
+                domain.rooms.insert(node, room);
+            }
+        }
+        for (number, victim) in victims.iter().enumerate().filter(|(_, victim)| may(victim, 0)) {
+            let Some(run) = epoch.state.runs.get(&victim.run).filter(|run| run.pool == pool.pool) else { continue };
+            for domain in domains.values_mut() {
+                domain.offer(number, run);
+            }
+        }
+        for domain in domains.into_values() {
+            let plan = domain.plan(replicas);
+            if let Some(plan) = plan.filter(|plan| best.as_ref().is_none_or(|best| plan.loss < best.loss)) {
+                best = Some(plan);
+            }
+        }
+    }
+    best
+}
+
+/// Nodes that a gang may be on together, and what may be stopped there.
+struct Domain<'e> {
+    ask: &'e Ask,
+    victims: &'e [Victim],
+    may: &'e dyn Fn(&Victim, i64) -> bool,
+    rooms: BTreeMap<&'e NodeId, Room>,
+    runs: BTreeMap<usize, &'e Run>,
+    on_node: BTreeMap<&'e NodeId, Vec<usize>>,
+}
+
+impl<'e> Domain<'e> {
+    fn new(ask: &'e Ask, victims: &'e [Victim], may: &'e dyn Fn(&Victim, i64) -> bool) -> Self {
+        let (rooms, runs, on_node) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { ask, victims, may, rooms, runs, on_node }
+    }
+
+    fn offer(&mut self, victim: usize, run: &'e Run) {
+        for replica in run.nodes.iter().filter(|replica| self.rooms.contains_key(&replica.node)) {
+            let on_it = self.on_node.entry(&replica.node).or_default();
+            if on_it.last() != Some(&victim) {
+                on_it.push(victim);
+            }
+            self.runs.insert(victim, run);
+        }
+    }
+
+    /// Stops runs node by node, where a replica more costs least, until the gang fits; then spares those that need not stop.
+    fn plan(mut self, replicas: i64) -> Option<Plan> {
+        let before = self.rooms.clone();
+        let mut have: i64 = self.rooms.values().map(|room| room.replicas(self.ask).min(replicas)).sum();
+        // It is something else than room that it lacks here.
+        if have >= replicas {
+            return None;
+        }
+        let mut chosen: Vec<usize> = Vec::new();
+        while have < replicas {
+            let offers = self.on_node.keys().filter_map(|node| self.cheapest(node, &chosen));
+            let (_, set) = offers.min()?;
+            for victim in set {
+                self.release(victim);
+                chosen.push(victim);
+            }
+            have = self.rooms.values().map(|room| room.replicas(self.ask).min(replicas)).sum();
+        }
+        chosen.sort_by_key(|victim| (-self.victims[*victim].loss, *victim));
+        for spared in chosen.clone() {
+            let others: Vec<usize> = chosen.iter().copied().filter(|victim| *victim != spared).collect();
+            self.rooms.clone_from(&before);
+            others.iter().for_each(|victim| self.release(*victim));
+            let have: i64 = self.rooms.values().map(|room| room.replicas(self.ask).min(replicas)).sum();
+            if have >= replicas {
+                chosen = others;
+            }
+        }
+        self.rooms.clone_from(&before);
+        chosen.iter().for_each(|victim| self.release(*victim));
+        let loss = chosen.iter().map(|victim| self.victims[*victim].loss).sum();
+        Some(Plan { nodes: self.nodes(replicas, &before), victims: chosen, loss })
+    }
+
+    fn release(&mut self, victim: usize) {
+        let Some(run) = self.runs.get(&victim) else { return };
+        for replica in &run.nodes {
+            if let Some(room) = self.rooms.get_mut(&replica.node) {
+                room.release(run, replica);
+            }
+        }
+    }
+
+    /// What a node takes for one replica more: the lost work, and the victims.
+    fn cheapest(&self, node: &NodeId, chosen: &[usize]) -> Option<(i64, Vec<usize>)> {
+        let room = self.rooms.get(node)?;
+        let on_it = self.on_node.get(node)?;
+        let left: Vec<usize> = on_it.iter().copied().filter(|victim| !chosen.contains(victim)).collect();
+        let by_loss = |victim: &usize| (self.victims[*victim].loss, *victim);
+        let by_density = |victim: &usize| (self.victims[*victim].loss / self.held_milli(*victim, node), *victim);
+        let mut cheap = left.clone();
+        cheap.sort_by_key(by_loss);
+        let mut dense = left;
+        dense.sort_by_key(by_density);
+        [cheap, dense].into_iter().filter_map(|order| self.enough(room, node, order, chosen)).min()
+    }
+
+    /// Thousandths of GPUs that a victim holds on a node.
+    fn held_milli(&self, victim: usize, node: &NodeId) -> i64 {
+        let replicas = self.runs.get(&victim).into_iter().flat_map(|run| &run.nodes).filter(|own| own.node == *node);
+        replicas.map(|own| own.gpus.len() as i64 * own.gpu_milli_each.0).sum::<i64>().max(1)
+    }
+
+    /// Takes victims in this order until there is room for one replica more, and spares those that were not needed.
+    fn enough(&self, room: &Room, node: &NodeId, order: Vec<usize>, chosen: &[usize]) -> Option<(i64, Vec<usize>)> {
+        let mut given: BTreeMap<&TenantId, i64> = BTreeMap::new();
+        for victim in chosen {
+            *given.entry(self.victims[*victim].tenant()).or_default() += self.victims[*victim].gpu_milli;
+        }
+        let goal = room.replicas(self.ask) + 1;
+        let without = |set: &[usize]| {
+            let mut room = room.clone();
+            for run in set.iter().filter_map(|victim| self.runs.get(victim)) {
+                run.nodes.iter().filter(|own| own.node == *node).for_each(|own| room.release(run, own));
+            }
+            room.replicas(self.ask)
+        };
+        let mut set = Vec::new();
+        for number in order {
+            let victim = &self.victims[number];
+            let given = given.entry(victim.tenant()).or_default();
+            if (self.may)(victim, *given) {
+                *given += victim.gpu_milli;
+                set.push(number);
+                if without(&set) >= goal {
+                    break;
+                }
+            }
+        }
+        if without(&set) < goal {
+            return None;
+        }
+        let mut by_loss = set.clone();
+        by_loss.sort_by_key(|victim| (-self.victims[*victim].loss, *victim));
+        for spared in by_loss {
+            let others: Vec<usize> = set.iter().copied().filter(|victim| *victim != spared).collect();
+            if without(&others) >= goal {
+                set = others;
+            }
+        }
+        Some((set.iter().map(|victim| self.victims[*victim].loss).sum(), set))
+    }
+
+    /// The nodes of the gang: where runs stop for it first, then those with most room, so that few are kept.
+    fn nodes(&self, replicas: i64, before: &BTreeMap<&NodeId, Room>) -> Vec<NodeId> {
+        let mut nodes: Vec<(bool, i64, &NodeId)> = Vec::new();
+        for (node, room) in &self.rooms {
+            let (now, then) = (before.get(node).map_or(0, |room| room.replicas(self.ask)), room.replicas(self.ask));
+            if then > 0 {
+                nodes.push((then <= now, -then, node));
+            }
+        }
+        nodes.sort();
+        let mut missing = replicas;
+        let needed = nodes.into_iter().take_while(|(_, room, _)| {
+            let is_needed = missing > 0;
+            missing += room;
+            is_needed
+        });
+        needed.map(|(_, _, node)| node.clone()).collect()
+    }
+}

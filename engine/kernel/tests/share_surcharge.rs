@@ -1,0 +1,188 @@
+//! The order rule `share-surcharge`: promised shares first, then the time of the request plus a surcharge for used GPU time.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::*;
+use solyx_schemas::events::Event;
+use solyx_schemas::events::decisions::{JobPreempted, LimitKind, StopCause};
+use solyx_schemas::events::policy::*;
+use solyx_schemas::events::runs::*;
+use solyx_schemas::ids::*;
+use solyx_schemas::units::*;
+
+const MINUTE_US: i64 = 60 * SECOND_US;
+
+/// Two tenants with a promise of 14 GPUs each on four nodes of eight, and a policy that leaves runs alone for 15 minutes.
+fn world() -> World {
+    let mut world = World::with_nodes(4);
+    let class = PriorityClassSet {
+        class: ClassId::from("standard"),
+        value: 100,
+        preempts: false,
+        preemptible: true,
+        minimum_run_us: DurationUs(15 * MINUTE_US),
+        ..PriorityClassSet::default()
+    };
+    world.step(vec![policy(10).into(), class.into()]);
+    world
+}
+
+/// The rule, with so many preemptions of one job.
+fn policy(preemptions_max: i64) -> SchedulingPolicySet {
+    SchedulingPolicySet {
+        preemptions_max: Some(Count(preemptions_max)),
+        run_lease_us: Some(DurationUs(10_000 * HOUR_US)),
+        ..ordered_by("share-surcharge")
+    }
+}
+
+/// A job that says nothing of its length.
+fn ask(name: &str, tenant: &str, replicas: i64, gpus: i64) -> Event {
+    job(name, tenant, replicas, gpus, 0).into()
+}
+
+fn started(world: &World, job: &str) -> Event {
+    let placed = &world.running[&JobId::from(job)];
+    RunStarted {
+        job: JobId::from(job),
+        run: placed.run.clone(),
+        decision: RefId::from("test/0/0/0"),
+        nodes: placed.nodes.clone(),
+        started_us: TimeUs(world.now),
+        ..RunStarted::default()
+    }
+    .into()
+}
+
+fn checkpointed(world: &World, job: &str, work_us: i64) -> Event {
+    RunCheckpointed {
+        job: JobId::from(job),
+        run: world.running[&JobId::from(job)].run.clone(),
+        work_us: WorkUs(work_us),
+        size_mib: MemoryMib(1),
+        site: SiteId::from("pod"),
+        durable_us: TimeUs(world.now),
+        ..RunCheckpointed::default()
+    }
+    .into()
+}
+
+fn told_to_stop(outputs: &[Event]) -> Vec<JobPreempted> {
+    let told = outputs.iter().filter_map(|output| match output {
+        Event::JobPreempted(told) => Some((**told).clone()),
+        _ => None,
+    });
+    told.collect()
+}
+
+/// Starts jobs and says that they run.
+fn run(world: &mut World, jobs: Vec<Event>) {
+    let names: Vec<String> = jobs.iter().map(Event::key).collect();
+    world.step(jobs);
+    let said = names.iter().map(|name| started(world, name)).collect();
+    world.step(said);
+}
+
+#[test]
+fn a_promised_share_is_given_back_within_minutes_and_whole_gangs_with_the_least_lost_work_stop_for_it() {
+    let mut world = world();
+    run(&mut world, (0..4).map(|i| ask(&format!("red-{i}"), "red", 1, 8)).collect());
+    world.advance(20 * MINUTE_US);
+    let done = 20 * MINUTE_US / 1_000 * 1_000;
+    let said = vec![checkpointed(&world, "red-2", done)];
+    world.step(said);
+    world.now += 2 * MINUTE_US;
+    let outputs = world.step(vec![ask("blue", "blue", 1, 8)]);
+    let told = told_to_stop(&outputs);
+    assert_eq!(told.len(), 1, "{outputs:?}");
+    assert_eq!((told[0].job.as_str(), told[0].cause), ("red-2", StopCause::Priority));
+    assert_eq!(told[0].for_job, Some(JobId::from("blue")));
+    // The room is kept for it until the victim has stopped, whoever comes in between.
+    world.now += SECOND_US;
+    let stopped = world.stopped("red-2", StopReason::Preempted);
+    let outputs = world.step(vec![ask("red-late", "red", 1, 1), stopped]);
+    assert!(placed(&outputs, "blue").is_some(), "{outputs:?}");
+    assert!(placed(&outputs, "red-late").is_none());
+}
+
+#[test]
+fn what_a_tenant_has_within_its_promise_is_not_taken_back() {
+    let mut world = world();
+    // Each has 16 of 32, 14 promised: both borrow two; with gangs of eight nothing of it can be given back for a third of eight.
+    run(&mut world, vec![ask("red-0", "red", 1, 6), ask("red-1", "red", 1, 6), ask("red-2", "red", 1, 2)]);
+    run(&mut world, vec![ask("blue-0", "blue", 1, 6), ask("blue-1", "blue", 1, 6)]);
+    world.step(vec![ask("big", "blue", 2, 8)]);
+    for _ in 0..60 {
+        let outputs = world.advance(MINUTE_US);
+        assert_eq!(told_to_stop(&outputs), Vec::new());
+    }
+}
+
+#[test]
+fn a_long_job_gives_way_to_new_ones_of_its_tenant_and_goes_on_where_it_was() {
+    let mut world = world();
+    run(&mut world, (0..4).map(|i| ask(&format!("long-{i}"), "red", 1, 8)).collect());
+    // After three hours each has used 24 GPU-hours, two steps.
+    for _ in 0..6 {
+        world.advance(30 * MINUTE_US);
+        let kept = (world.now - START) / 1_000 * 1_000;
+        let said = (0..4).map(|i| checkpointed(&world, &format!("long-{i}"), kept)).collect();
+        world.step(said);
+    }
+    world.now += SECOND_US;
+    world.step(vec![ask("short", "red", 1, 8)]);
+    let mut told = Vec::new();
+    for _ in 0..3 {
+        told.extend(told_to_stop(&world.advance(12 * MINUTE_US)));
+        let kept = (world.now - START) / 1_000 * 1_000;
+        let said = (0..4).map(|i| checkpointed(&world, &format!("long-{i}"), kept)).collect();
+        told.extend(told_to_stop(&world.step(said)));
+    }
+    assert_eq!(told.len(), 1, "one gang makes room, and no more");
+    let victim = told[0].job.to_string();
+    let outputs = world.step(vec![world.stopped(&victim, StopReason::Preempted)]);
+    assert!(placed(&outputs, "short").is_some());
+    let limit = &held(&outputs, &victim).unwrap().limit;
+    assert_eq!(limit.kind, LimitKind::Gpus);
+    let outputs = world.step(vec![world.finish("short")]);
+    let again = placed(&outputs, &victim).unwrap();
+    assert!(again.from_work_us.0 > 2 * HOUR_US, "it goes on from its last checkpoint");
+}
+
+#[test]
+fn a_job_is_stopped_for_the_order_of_the_line_half_as_often_as_at_all() {
+    let mut world = world();
+    world.step(vec![policy(4).into()]);
+    run(&mut world, vec![ask("long", "red", 4, 8)]);
+    let mut stops = 0;
+    for turn in 0..5 {
+        world.advance(4 * HOUR_US);
+        let name = format!("short-{turn}");
+        world.step(vec![ask(&name, "red", 1, 1)]);
+        // A waiting job of one GPU can pay for 32 only after long.
+        let mut told = Vec::new();
+        for _ in 0..10 {
+            let kept = (world.now - START) / 1_000 * 1_000;
+            let said = vec![checkpointed(&world, "long", kept)];
+            told.extend(told_to_stop(&world.step(said)));
+            if !told.is_empty() {
+                break;
+            }
+            world.now += HOUR_US;
+        }
+        if told.is_empty() {
+            let said = vec![world.finish("long")];
+            assert!(placed(&world.step(said), &name).is_some());
+            break;
+        }
+        stops += 1;
+        let said = vec![world.stopped("long", StopReason::Preempted)];
+        assert!(placed(&world.step(said), &name).is_some());
+        let said = vec![world.finish(&name)];
+        assert!(placed(&world.step(said), "long").is_some());
+        let said = vec![started(&world, "long")];
+        world.step(said);
+    }
+    assert_eq!(stops, 2);
+}
