@@ -30,10 +30,8 @@ fn world(luck: &mut Luck) -> World {
     let mut events = base_events();
     events.push(site("annex").into());
     events.push(pool("annex/h100", "annex", CapacityClass::Owned).into());
-    let policy = SchedulingPolicySet {
-        run_lease_us: Some(DurationUs(1_000 * HOUR_US)),
-        ..ordered_by(*luck.of(&["classic", "fifo", "sjf"]))
-    };
+    let rule: &&str = luck.of(&["classic", "fifo", "sjf"]);
+    let policy = SchedulingPolicySet { run_lease_us: Some(DurationUs(1_000 * HOUR_US)), ..ordered_by(rule) };
     events.push(policy.into());
     let short_of_power = luck.chance(50);
     for (at, pool) in [("pod", "pod/h100"), ("annex", "annex/h100")] {
