@@ -140,3 +140,66 @@ pub fn run(jobs: &[TraceJob], setting: &Setting, progress: &mut dyn FnMut(usize,
     world.run(jobs, progress);
     world.report(jobs)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Jobs of three tenants for two days: many short ones, some that take whole nodes for long.
+    fn trace() -> Vec<TraceJob> {
+        let draw = |number: u64, what: u8, below: u64| {
+            let hash = blake3::hash(&[&number.to_le_bytes()[..], &[what]].concat());
+            u64::from_le_bytes(hash.as_bytes()[..8].try_into().expect("eight bytes")) % below
+        };
+        let mut jobs: Vec<TraceJob> = (1..=400)
+            .map(|number| {
+                let is_long = draw(number, 0, 10) == 0;
+                TraceJob {
+                    number,
+                    submitted_s: 1_500_000_000 + draw(number, 1, 2 * 86_400) as i64,
+                    work_s: (60 + draw(number, 2, if is_long { 200_000 } else { 7_200 })) as i64,
+                    gpus: if is_long { [8, 12, 16][draw(number, 3, 3) as usize] } else { 1 + draw(number, 4, 4) as i64 },
+                    tenant: ["a", "b", "c"][draw(number, 5, 3) as usize].to_owned(),
+                }
+            })
+            .collect();
+        jobs.sort_by_key(|job| (job.submitted_s, job.number));
+        jobs
+    }
+
+    fn setting(policy: &str, durations: Estimates) -> Setting {
+        Setting {
+            policy: policy.to_owned(),
+            load: 1.1,
+            gpus_per_node: 8,
+            durations,
+            seed: 1,
+            equal_shares: false,
+            step_days: None,
+        }
+    }
+
+    #[test]
+    fn every_job_runs_to_its_end_under_every_rule_and_knowledge() {
+        let jobs = trace();
+        for (policy, ..) in POLICIES {
+            for durations in [Estimates::Exact, Estimates::Noisy(1_000), Estimates::None] {
+                let report = run(&jobs, &setting(policy, durations), &mut |_, _| {});
+                assert_eq!(report.jobs, jobs.len(), "{policy} {durations:?}");
+                assert!(report.wait_s.mean > 0.0, "a load of 1.1 makes jobs wait");
+            }
+        }
+    }
+
+    #[test]
+    fn a_run_is_the_same_again_and_a_promised_share_is_given_back_in_time() {
+        let jobs = trace();
+        let first = run(&jobs, &setting("solyx", Estimates::None), &mut |_, _| {});
+        let again = run(&jobs, &setting("solyx", Estimates::None), &mut |_, _| {});
+        assert_eq!(first.chain_head, again.chain_head);
+        assert!(first.preemptions > 0);
+        assert_eq!(first.misses_over_20_min, 0, "the longest miss is {} s", first.longest_miss_s);
+        let drf = run(&jobs, &setting("drf", Estimates::None), &mut |_, _| {});
+        assert!(drf.longest_miss_s > first.longest_miss_s);
+    }
+}
