@@ -5,7 +5,7 @@
 //! short work flows through what is not promised, whatever is unknown about its length; a long job pays by steps, so that it
 //! is overtaken for a bounded time and never for ever.
 
-use solyx_schemas::units::{DurationUs, HOUR_US};
+use solyx_schemas::units::HOUR_US;
 
 use crate::rows::{Job, Spec};
 use crate::state::{Policy, State};
@@ -65,7 +65,7 @@ pub fn rank(state: &State, job: &Job, spec: &Spec) -> i64 {
         OrderRule::ShortestFirst => work_left(policy, job, spec),
         OrderRule::ShortestRemaining => remaining_gpu_milli_s(policy, job, spec, 0),
         OrderRule::LeastAttained => level(policy, job.used_gpu_milli_s) as i64,
-        OrderRule::ShareSurcharge => surcharged(policy, job, surcharged_use(job, spec, 0)),
+        OrderRule::ShareSurcharge => surcharged(policy, job, surcharged_use(job, spec)),
     }
 }
 
@@ -85,10 +85,17 @@ pub fn gang_milli(spec: &Spec) -> i64 {
     spec.gang.replicas_min.0 * spec.gang.gpus.0 * spec.gang.gpu_milli_each.0
 }
 
-/// GPU time by which a job is surcharged: what it has used, or what it says it will use if that is more. An estimate that is
-/// too low only buys the time until the use has overtaken it.
-pub fn surcharged_use(job: &Job, spec: &Spec, running_gpu_milli_s: i64) -> i64 {
-    (job.used_gpu_milli_s + running_gpu_milli_s).max(said_gpu_milli_s(spec))
+/// GPU time by which a job is surcharged: what it says is left, for as long as it has not used more than it said; otherwise what
+/// it has used. An estimate that is too low only buys the time until the use has overtaken it.
+pub fn surcharged_use(job: &Job, spec: &Spec) -> i64 {
+    let said = said_gpu_milli_s(spec);
+    let kept = (job.kept_work_us.0 / 1_000_000).saturating_mul(gang_milli(spec));
+    outstanding(said, kept, job.used_gpu_milli_s)
+}
+
+/// The same of amounts: said, done of that, used, thousandths of a GPU × s.
+pub fn outstanding(said: i64, done: i64, used: i64) -> i64 {
+    if done < said { said - done } else { used }
 }
 
 /// GPU time that a job says it needs, thousandths of a GPU × s; 0 when it says nothing.
@@ -98,22 +105,32 @@ pub fn said_gpu_milli_s(spec: &Spec) -> i64 {
 
 /// The time of its request plus the surcharge, µs.
 pub fn surcharged(policy: Policy<'_>, job: &Job, used_gpu_milli_s: i64) -> i64 {
-    job.requested_us.0.saturating_add(surcharge(policy, level(policy, used_gpu_milli_s)).0)
+    job.requested_us.0.saturating_add(surcharge(policy, used_gpu_milli_s))
 }
 
 /// How many steps a job has reached.
 pub fn level(policy: Policy<'_>, used_gpu_milli_s: i64) -> usize {
-    let reached = |hours: i64| used_gpu_milli_s >= hours.saturating_mul(GPU_MILLI_S_PER_GPU_HOUR);
-    match policy.as_set().map(|set| &set.surcharge_gpu_hours).filter(|steps| !steps.is_empty()) {
-        Some(steps) => steps.iter().filter(|hours| reached(hours.0)).count(),
-        None => STEPS_GPU_HOURS.into_iter().filter(|hours| reached(*hours)).count(),
-    }
+    steps(policy).into_iter().filter(|(from, _)| used_gpu_milli_s >= *from).count()
 }
 
-fn surcharge(policy: Policy<'_>, level: usize) -> DurationUs {
-    let Some(step) = level.checked_sub(1) else { return DurationUs(0) };
-    match policy.as_set().map(|set| &set.surcharge_us).filter(|steps| !steps.is_empty()) {
-        Some(steps) => steps.get(step).or(steps.last()).copied().unwrap_or_default(),
-        None => DurationUs(SURCHARGES_US[step.min(SURCHARGES_US.len() - 1)]),
+/// The surcharge, µs: that of the steps reached, and between two of them in proportion.
+fn surcharge(policy: Policy<'_>, used_gpu_milli_s: i64) -> i64 {
+    let steps = steps(policy);
+    let mut below = (0, 0);
+    for (from, surcharge) in steps {
+        if used_gpu_milli_s < from {
+            let part = i128::from(used_gpu_milli_s - below.0) * i128::from(surcharge - below.1);
+            return below.1 + i64::try_from(part / i128::from((from - below.0).max(1))).unwrap_or(i64::MAX);
+        }
+        below = (from, surcharge);
     }
+    below.1
+}
+
+/// Steps in rising order: GPU time, thousandths of a GPU × s, and surcharge, µs.
+fn steps(policy: Policy<'_>) -> Vec<(i64, i64)> {
+    let set = policy.as_set().filter(|set| !set.surcharge_gpu_hours.is_empty());
+    let own = set.map(|set| set.surcharge_gpu_hours.iter().zip(&set.surcharge_us).map(|(h, s)| (h.0, s.0)).collect());
+    let steps: Vec<(i64, i64)> = own.unwrap_or_else(|| STEPS_GPU_HOURS.into_iter().zip(SURCHARGES_US).collect());
+    steps.into_iter().map(|(hours, us)| (hours.saturating_mul(GPU_MILLI_S_PER_GPU_HOUR), us)).collect()
 }

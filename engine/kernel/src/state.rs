@@ -228,9 +228,15 @@ impl Policy<'_> {
         self.0.and_then(|p| OrderRule::named(p.order_rule.as_str())).unwrap_or(OrderRule::ShareSurcharge)
     }
 
-    /// Part of the fleet that is promised to tenants, thousandths.
+    /// Part of the fleet that is promised to tenants, thousandths; 0 under rules that look at no shares unless it is set.
     pub fn promised_milli(&self) -> i64 {
-        self.0.and_then(|p| p.promised_milli).map_or(900, |part| part.0)
+        let default = if self.order_rule() == OrderRule::ShareSurcharge { 900 } else { 0 };
+        self.0.and_then(|p| p.promised_milli).map_or(default, |part| part.0)
+    }
+
+    /// Whether tenants' promised shares go first, and are given back.
+    pub fn promises_shares(&self) -> bool {
+        !self.order_rule().promises_starts() && self.promised_milli() > 0
     }
 
     /// How often one job may be stopped for others.

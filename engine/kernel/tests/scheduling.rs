@@ -150,7 +150,7 @@ fn a_quota_holds_what_goes_beyond_it_and_rejects_what_never_fits() {
         borrowing_limit_milli: Some(GpuMilli(0)),
         ..QuotaSet::default()
     };
-    world.step(vec![quota.into()]);
+    world.step(vec![ordered_by("classic").into(), quota.into()]);
     let outputs = world.step(vec![
         job("a", "red", 1, 3, 1).into(),
         job("b", "red", 1, 2, 1).into(),
@@ -243,7 +243,7 @@ fn a_power_limit_that_drops_stops_runs_and_counts_both_feeds() {
     };
     let mut report = node("node-000", "pod/h100", 8, "leaf-0");
     report.feeds = ["a", "b"].map(|f| FeedShare { element: ElementId::from(f), share_milli: Milli(500) }).to_vec();
-    world.step(vec![feed("a", 4_000).into(), feed("b", 10_000).into(), report.into()]);
+    world.step(vec![ordered_by("classic").into(), feed("a", 4_000).into(), feed("b", 10_000).into(), report.into()]);
     // With feed b lost, feed a must carry 1000 W idle + 700 W per GPU: four GPUs fit, five do not.
     let outputs = world.step(vec![job("five", "red", 1, 5, 1).into(), job("four", "blue", 1, 4, 1).into()]);
     assert!(placed(&outputs, "four").is_some());

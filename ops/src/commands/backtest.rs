@@ -60,7 +60,7 @@ struct Queue {
     /// GPUs of a node.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(i64).range(1..=64))]
     gpus_per_node: i64,
-    /// Order rules, one or several with commas between them: solyx, easy, fifo, sjf, drf, las, srpt.
+    /// Order rules, one or several with commas between them: solyx, easy, fifo, sjf, drf, las, srpt, srpt-shares.
     #[arg(long, default_value = "solyx", value_delimiter = ',', value_parser = POLICIES.map(|(name, ..)| name))]
     policy: Vec<String>,
     /// What jobs say of their length: exact, none, noisy or noisy:SIGMA.

@@ -20,7 +20,7 @@ use super::philly::{TraceJob, jobs};
 use crate::import::estimates::Estimates;
 
 /// Order rules to compare, by the name they have in a backtest: order rule and backfill depth of policy.
-pub const POLICIES: [(&str, &str, i64); 7] = [
+pub const POLICIES: [(&str, &str, i64); 8] = [
     ("solyx", "share-surcharge", 0),
     ("easy", "fifo", 1_000),
     ("fifo", "fifo", 0),
@@ -28,6 +28,7 @@ pub const POLICIES: [(&str, &str, i64); 7] = [
     ("drf", "classic", 1_000),
     ("las", "las", 0),
     ("srpt", "srpt", 0),
+    ("srpt-shares", "srpt", 0),
 ];
 
 /// What is run.
@@ -158,7 +159,11 @@ mod tests {
                     number,
                     submitted_s: 1_500_000_000 + draw(number, 1, 2 * 86_400) as i64,
                     work_s: (60 + draw(number, 2, if is_long { 200_000 } else { 7_200 })) as i64,
-                    gpus: if is_long { [8, 12, 16][draw(number, 3, 3) as usize] } else { 1 + draw(number, 4, 4) as i64 },
+                    gpus: if is_long {
+                        [8, 12, 16][draw(number, 3, 3) as usize]
+                    } else {
+                        1 + draw(number, 4, 4) as i64
+                    },
                     tenant: ["a", "b", "c"][draw(number, 5, 3) as usize].to_owned(),
                 }
             })

@@ -298,7 +298,7 @@ impl<'a> World<'a> {
         let gpus = job.gpus.min(self.setting.gpus_per_node);
         let replicas = self.held(job) / gpus;
         let work = WorkUs(job.work_s * SECOND_US);
-        let needs_length = matches!(self.setting.policy.as_str(), "easy" | "sjf" | "drf" | "srpt");
+        let needs_length = matches!(self.setting.policy.as_str(), "easy" | "sjf" | "drf" | "srpt" | "srpt-shares");
         let median = || {
             let ended = self.history.get(&(job.tenant.clone(), size_class(job.gpus)))?;
             Some(WorkUs(ended.get(ended.len() / 2)? * SECOND_US))
@@ -436,7 +436,11 @@ fn fleet_events(setting: &Setting, nodes: i64) -> Vec<Event> {
         order_rule: Name::from(order_rule),
         packing_rule: Name::from("best-fit"),
         backfill_depth: Some(Count(depth)),
-        promised_milli: Some(Milli(PROMISED_MILLI)),
+        promised_milli: Some(Milli(if setting.policy == "las" || setting.policy == "srpt" {
+            0
+        } else {
+            PROMISED_MILLI
+        })),
         surcharge_gpu_hours: [2, 16, 128, 1_024].map(Count).to_vec(),
         surcharge_us: steps(setting.step_days.unwrap_or(14)),
         run_lease_us: Some(DurationUs(FOR_EVER_US)),

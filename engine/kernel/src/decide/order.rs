@@ -48,7 +48,7 @@ pub(super) struct First<'a> {
 pub fn pass(epoch: &mut Epoch<'_>) {
     let rule = epoch.state.policy().order_rule();
     let mut pass = Pass::default();
-    if rule == OrderRule::ShareSurcharge {
+    if epoch.state.policy().promises_shares() {
         pass.shares = Some(Shares::of(epoch));
     }
     claims(epoch, &mut pass);

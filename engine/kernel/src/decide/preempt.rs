@@ -16,8 +16,8 @@ use super::Epoch;
 use super::room::{Plan, plan};
 use super::share::Shares;
 use super::stops::stop_run;
-use crate::apply::held_gpu_milli_s;
-use crate::order_rule::{OrderRule, level, surcharged, surcharged_use};
+use crate::apply::{expected_work_done, held_gpu_milli_s};
+use crate::order_rule::{OrderRule, level, outstanding, surcharged, surcharged_use};
 use crate::queue::{Fit, Turn};
 use crate::rows::{Claim, Run, limit_of};
 
@@ -71,6 +71,8 @@ impl Victim {
 /// What a tick goes by.
 struct Scene {
     rule: OrderRule,
+    /// Whether promised shares are given back.
+    has_shares: bool,
     shares: Shares,
     victims: Vec<Victim>,
 }
@@ -87,8 +89,9 @@ pub fn tick(epoch: &mut Epoch<'_>) {
     if rule.promises_starts() {
         return;
     }
-    let mut scene = Scene { rule, shares: Shares::of(epoch), victims: victims(epoch, rule) };
-    if rule == OrderRule::ShareSurcharge {
+    let has_shares = epoch.state.policy().promises_shares();
+    let mut scene = Scene { rule, has_shares, shares: Shares::of(epoch), victims: victims(epoch, rule) };
+    if scene.has_shares {
         for_shares(epoch, &mut scene);
     }
     by_order(epoch, &mut scene);
@@ -108,7 +111,9 @@ fn victims(epoch: &Epoch<'_>, rule: OrderRule) -> Vec<Victim> {
     runs.filter_map(|(id, run)| {
         let job = epoch.state.jobs.get(&run.job).filter(|job| i64::from(job.preemptions) < most)?;
         let policy = epoch.state.policy();
-        let used = (job.used_gpu_milli_s + held_gpu_milli_s(run, epoch.now)).max(run.said_gpu_milli_s);
+        let held = job.used_gpu_milli_s + held_gpu_milli_s(run, epoch.now);
+        let done = (expected_work_done(run, epoch.now).0 / 1_000_000).saturating_mul(run.gpu_milli.0);
+        let used = outstanding(run.said_gpu_milli_s, done, held);
         let left_s = run.expected_end_us.since(epoch.now).0.max(0) / 1_000_000;
         let rank = match rule {
             OrderRule::ShareSurcharge => surcharged(policy, job, used),
@@ -235,7 +240,7 @@ fn by_order(epoch: &mut Epoch<'_>, scene: &mut Scene) {
     let can_pay = |heads: Vec<Head>| heads.into_iter().find(|head| budget(epoch, head) >= LEAST_LOSS);
     let mut heads: Vec<Head> = waiting(epoch).filter_map(can_pay).collect();
     heads.sort_by_key(|head| {
-        let beyond = scene.rule == OrderRule::ShareSurcharge && !scene.shares.holds(&head.tenant, head.gpu_milli);
+        let beyond = scene.has_shares && !scene.shares.holds(&head.tenant, head.gpu_milli);
         (-head.class_value, beyond, head.turn, head.job.clone())
     });
     for head in heads.into_iter().take(STARTS_MAX) {
@@ -243,13 +248,10 @@ fn by_order(epoch: &mut Epoch<'_>, scene: &mut Scene) {
         let preempts = epoch.state.spec(&head.job).and_then(|spec| epoch.state.classes.get(&spec.class));
         let preempts = preempts.is_some_and(|class| class.preempts);
         let comes_before = |victim: &Victim, given_milli: i64| {
-            let (behind, whose) = match scene.rule {
-                OrderRule::ShareSurcharge => (
-                    victim.level > own_level && victim.rank > head.turn.rank,
-                    victim.tenant == head.tenant || scene.shares.borrows(&victim.tenant, given_milli),
-                ),
-                _ => (victim.rank > head.turn.rank, true),
-            };
+            let behind =
+                victim.rank > head.turn.rank && (scene.rule != OrderRule::ShareSurcharge || victim.level > own_level);
+            let whose =
+                !scene.has_shares || victim.tenant == head.tenant || scene.shares.borrows(&victim.tenant, given_milli);
             let by_class = preempts && victim.class_value < head.class_value;
             by_class || victim.class_value == head.class_value && victim.by_order && behind && whose
         };
@@ -267,7 +269,7 @@ fn budget(epoch: &Epoch<'_>, head: &Head) -> i64 {
 
 fn level_of(epoch: &Epoch<'_>, job: &JobId) -> Option<usize> {
     let (row, spec) = (epoch.state.jobs.get(job)?, epoch.state.spec(job)?);
-    Some(level(epoch.state.policy(), surcharged_use(row, &spec, 0)))
+    Some(level(epoch.state.policy(), surcharged_use(row, &spec)))
 }
 
 /// Room for a job on the nodes where the least work is lost. `may` says whether a run can be stopped for it when its tenant has
