@@ -427,6 +427,7 @@ fn usd() -> Currency {
 fn fleet_events(setting: &Setting, nodes: i64) -> Vec<Event> {
     let (_, order_rule, depth) =
         POLICIES.iter().find(|(name, ..)| *name == setting.policy).copied().unwrap_or(POLICIES[0]);
+    let looks_at_shares = !matches!(setting.policy.as_str(), "las" | "srpt");
     let makes_room = matches!(order_rule, "share-surcharge" | "las" | "srpt");
     let steps = |days: i64| [1, 2, 4, 8].map(|times| DurationUs(times * days * DAY_US)).to_vec();
     let policy = SchedulingPolicySet {
@@ -436,11 +437,7 @@ fn fleet_events(setting: &Setting, nodes: i64) -> Vec<Event> {
         order_rule: Name::from(order_rule),
         packing_rule: Name::from("best-fit"),
         backfill_depth: Some(Count(depth)),
-        promised_milli: Some(Milli(if setting.policy == "las" || setting.policy == "srpt" {
-            0
-        } else {
-            PROMISED_MILLI
-        })),
+        promised_milli: Some(Milli(if looks_at_shares { PROMISED_MILLI } else { 0 })),
         surcharge_gpu_hours: [2, 16, 128, 1_024].map(Count).to_vec(),
         surcharge_us: steps(setting.step_days.unwrap_or(14)),
         run_lease_us: Some(DurationUs(FOR_EVER_US)),
