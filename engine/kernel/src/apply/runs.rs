@@ -95,6 +95,9 @@ pub fn end_run(state: &mut State, index: &mut Index, id: &RunId) -> Run {
         job.used_gpu_milli_s = job.used_gpu_milli_s.saturating_add(used_gpu_milli_s);
     }
     index.clear_timer(&Timer::Run(id.clone()));
+    if run.stop.is_some() {
+        index.note_stopped(&run.pool);
+    }
     index.hold(state, id, &run, -1);
     let now = state.now();
     for replica in &run.nodes {

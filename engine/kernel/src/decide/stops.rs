@@ -84,6 +84,9 @@ pub fn cancel_job(epoch: &mut Epoch<'_>, id: &JobId, cause: StopCause, detail: S
 
 fn mark(epoch: &mut Epoch<'_>, id: &RunId, job: &JobId, stop: Stop) {
     if let Some(run) = epoch.state.runs.edit(id) {
+        if run.stop.is_none() {
+            epoch.index.note_stopping(&run.pool);
+        }
         run.stop = Some(stop);
         run.stop_at_checkpoint = None;
     }

@@ -78,6 +78,7 @@ impl Index {
                 .collect::<Vec<_>>()
         };
         check("earmarked", &earmarked(self), &earmarked(&anew));
+        check("stopping", &self.stopping, &anew.stopping);
         check("claimed nodes", &self.claimed, &anew.claimed);
         check("timers", &self.timers, &anew.timers);
         let loads =

@@ -143,6 +143,8 @@ pub struct Index {
     pub exchange: crate::rating::ExchangeBook,
     /// A budget is to be looked at.
     pub budgets_touched: BTreeSet<RefId>,
+    /// Runs that were told to stop and have not, by pool.
+    pub stopping: BTreeMap<PoolId, u32>,
     /// Nodes on which room is made for a job.
     pub claimed: BTreeMap<NodeId, JobId>,
     /// Leased instances kept for the jobs they were ordered for.
@@ -184,6 +186,7 @@ impl Default for Index {
             rates: crate::rating::RateBook::default(),
             exchange: crate::rating::ExchangeBook::default(),
             budgets_touched: BTreeSet::new(),
+            stopping: BTreeMap::new(),
             claimed: BTreeMap::new(),
             earmarked: BTreeMap::new(),
             timers: timers::Timers::default(),
@@ -207,6 +210,9 @@ impl Index {
         }
         for (id, run) in state.runs.iter() {
             index.hold(state, id, run, 1);
+            if run.stop.is_some() {
+                index.note_stopping(&run.pool);
+            }
         }
         for (id, node) in state.nodes.iter() {
             index.refresh_node(state, id);
@@ -257,6 +263,21 @@ impl Index {
             kept.remove(node);
             if kept.is_empty() {
                 self.earmarked.remove(job);
+            }
+        }
+    }
+
+    /// A run in a pool was told to stop.
+    pub fn note_stopping(&mut self, pool: &PoolId) {
+        *self.stopping.entry(pool.clone()).or_default() += 1;
+    }
+
+    /// A run in a pool that was told to stop is no more.
+    pub fn note_stopped(&mut self, pool: &PoolId) {
+        if let Some(left) = self.stopping.get_mut(pool) {
+            *left -= 1;
+            if *left == 0 {
+                self.stopping.remove(pool);
             }
         }
     }

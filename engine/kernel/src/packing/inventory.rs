@@ -24,6 +24,8 @@ pub struct Inventory {
     pub(super) shelves: BTreeMap<Area, Shelf>,
     /// Domains by pool.
     pub(super) domains: BTreeSet<(u32, u32)>,
+    /// Free thousandths of usable GPUs by pool and model.
+    free_gpu_milli: BTreeMap<(u32, u32), i64>,
     pub(super) scorer: Scorer,
     pub(super) memory: Memory,
 }
@@ -49,6 +51,7 @@ impl Inventory {
             states: States::default(),
             shelves: BTreeMap::new(),
             domains: BTreeSet::new(),
+            free_gpu_milli: BTreeMap::new(),
             scorer: Scorer::new(kinds),
             memory: Memory::default(),
         }
@@ -181,6 +184,11 @@ impl Inventory {
         self.nodes.iter().enumerate().filter_map(|(i, node)| Some((NodeHandle(i as u32), &node.as_ref()?.spec)))
     }
 
+    /// Free thousandths of usable GPUs: pool, model, amount.
+    pub fn free_gpu_milli(&self) -> impl Iterator<Item = (u32, u32, i64)> + '_ {
+        self.free_gpu_milli.iter().map(|((pool, model), free)| (*pool, *model, *free))
+    }
+
     /// Expected fragmentation of a node as a fraction: Σ over typical kinds of count × idle thousandths of GPU that a
     /// replica of this kind cannot use, over the sum of counts (0 when no kind is known).
     pub fn fragmentation(&self, handle: NodeHandle) -> Option<(i64, i64)> {
@@ -202,6 +210,7 @@ impl Inventory {
         if spec.domain != NO_DOMAIN {
             self.domains.insert((spec.pool, spec.domain));
         }
+        *self.free_gpu_milli.entry((spec.pool, spec.model)).or_default() += free_gpu_milli(&spec);
         self.nodes[handle.0 as usize] = Some(Node { spec, state });
     }
 
@@ -218,8 +227,13 @@ impl Inventory {
             }
         }
         self.states.leave(state);
+        *self.free_gpu_milli.entry((spec.pool, spec.model)).or_default() -= free_gpu_milli(&spec);
         Some(spec)
     }
+}
+
+fn free_gpu_milli(spec: &NodeSpec) -> i64 {
+    spec.gpus.iter().filter(|gpu| gpu.usable).map(|gpu| gpu.free_milli.max(0)).sum()
 }
 
 fn areas(spec: &NodeSpec) -> impl Iterator<Item = Area> {

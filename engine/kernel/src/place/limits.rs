@@ -109,11 +109,9 @@ pub fn failover_limit(
             .collect();
         let free: i64 = index
             .inventory
-            .nodes()
-            .filter(|(_, node)| node.model == number && outside.contains(&node.pool))
-            .flat_map(|(_, node)| node.gpus.iter())
-            .filter(|gpu| gpu.usable)
-            .map(|gpu| gpu.free_milli.max(0))
+            .free_gpu_milli()
+            .filter(|(pool, of, _)| *of == number && outside.contains(pool))
+            .map(|(.., milli)| milli)
             .sum();
         let available = free - reserve.held_back_milli.0;
         (gpu_milli > available)

@@ -39,15 +39,8 @@ pub fn plan_nodes(
     let mut bare = ask.clone();
     (bare.cpu_milli, bare.memory_mib, bare.scratch_gib) = (0, 0, 0);
     if index.inventory.feasible_replicas(&bare, Scope::of(&area), replicas) < replicas {
-        let free: i64 = index
-            .inventory
-            .nodes()
-            .filter(|(_, node)| node.pool == number)
-            .flat_map(|(_, node)| node.gpus.iter())
-            .filter(|gpu| gpu.usable)
-            .map(|gpu| gpu.free_milli.max(0))
-            .sum();
-        let stopping = state.runs.iter().any(|(_, run)| run.pool == pool.pool && run.stop.is_some());
+        let free = index.inventory.free_gpu_milli().filter(|(of, ..)| *of == number).map(|(.., milli)| milli).sum();
+        let stopping = index.stopping.contains_key(&pool.pool);
         let kind = if stopping { LimitKind::Draining } else { LimitKind::Gpus };
         return Err(limit_of(kind, name, asked, free, "GPU/1000"));
     }
