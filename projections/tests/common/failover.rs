@@ -143,6 +143,13 @@ pub fn cell(pod: usize, north: usize, instances: i64) -> Cell {
             ..CellDeclared::default()
         }
         .into(),
+        SchedulingPolicySet {
+            scope: "cell".into(),
+            order_rule: "classic".into(),
+            packing_rule: "solyx".into(),
+            ..SchedulingPolicySet::default()
+        }
+        .into(),
         class("standard", 100).into(),
         class("urgent", 200).into(),
         TenantDeclared {
