@@ -31,6 +31,21 @@ pub enum BacktestError {
         /// What it should hold.
         expected: &'static str,
     },
+    /// A trace without a job.
+    #[error("the trace holds no job")]
+    NoJobs,
+    /// A job that can never start.
+    #[error(
+        "job {number} asks for {gpus} GPUs, the fleet that follows from the load has {fleet}; expected a lower load"
+    )]
+    TooLarge {
+        /// Its row.
+        number: u64,
+        /// GPUs that it would hold.
+        gpus: i64,
+        /// GPUs there are.
+        fleet: i64,
+    },
     /// A table lacks a column.
     #[error("{file} has no column `{column}`; its header is {header}")]
     Column {

@@ -7,6 +7,17 @@ use chrono::NaiveDateTime;
 use super::BacktestError;
 use super::table::rows;
 
+/// The most GPUs of a job.
+const GPUS_MAX: i64 = 4_096;
+/// Room for what is put before a tenant's id.
+const TENANT_LENGTH_MAX: usize = 120;
+
+fn tenant(text: &str) -> Option<String> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "._:/-".contains(c);
+    let is_id = (1..=TENANT_LENGTH_MAX).contains(&text.len()) && text.chars().all(is_plain);
+    is_id.then(|| text.to_owned())
+}
+
 /// A job of the trace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TraceJob {
@@ -34,8 +45,10 @@ pub fn jobs(path: &Path) -> Result<Vec<TraceJob>, BacktestError> {
                 Some(NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S").ok()?.and_utc().timestamp())
             })?,
             work_s: row.read("duration", "seconds", seconds)?.max(1),
-            gpus: row.count("num_gpus")?.max(1),
-            tenant: row.text("cluster")?.to_owned(),
+            gpus: row.read("num_gpus", "a whole number from 1 to 4096", |text| {
+                text.parse().ok().filter(|gpus| (1..=GPUS_MAX).contains(gpus))
+            })?,
+            tenant: row.read("cluster", "an id: 1 to 120 characters from A-Z a-z 0-9 . _ : / -", tenant)?,
         })
     })?;
     jobs.sort_by_key(|job| (job.submitted_s, job.number));

@@ -136,8 +136,10 @@ fn run_queues(queue: &Queue, json: bool) -> Outcome {
             step_days: queue.step_days,
         };
         let bar = bar(jobs.len() as u64, "", json).with_message(policy.clone());
-        reports.push(run_queue(&jobs, &setting, &mut |done, _| bar.set_position(done as u64)));
+        let report = run_queue(&jobs, &setting, &mut |done, _| bar.set_position(done as u64));
         bar.finish_and_clear();
+        let hint = "see solyx backtest queue --help";
+        reports.push(report.map_err(|e| Failure::usage("the backtest did not run", e, hint))?);
     }
     if json {
         match reports.as_slice() {

@@ -119,7 +119,7 @@ pub fn queue_backtest(
     setting: &Setting,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<QueueReport, BacktestError> {
-    Ok(run(&jobs(trace)?, setting, progress))
+    run(&jobs(trace)?, setting, progress)
 }
 
 /// Nodes of a fleet for a load.
@@ -130,8 +130,23 @@ pub fn nodes_for(jobs: &[TraceJob], load: f64, gpus_per_node: i64) -> i64 {
     (gpu_s as f64 / span as f64 / load / gpus_per_node as f64).round().max(1.0) as i64
 }
 
+/// GPUs that a job holds while it runs: what it asks for, or whole nodes.
+fn held(job: &TraceJob, per_node: i64) -> i64 {
+    if job.gpus <= per_node { job.gpus } else { (job.gpus + per_node - 1) / per_node * per_node }
+}
+
 /// Runs a trace.
-pub fn run(jobs: &[TraceJob], setting: &Setting, progress: &mut dyn FnMut(usize, usize)) -> QueueReport {
+pub fn run(
+    jobs: &[TraceJob],
+    setting: &Setting,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<QueueReport, BacktestError> {
+    let per_node = setting.gpus_per_node;
+    let fleet = nodes_for(jobs, setting.load, per_node) * per_node;
+    let largest = jobs.iter().max_by_key(|job| held(job, per_node)).ok_or(BacktestError::NoJobs)?;
+    if held(largest, per_node) > fleet {
+        return Err(BacktestError::TooLarge { number: largest.number, gpus: held(largest, per_node), fleet });
+    }
     let mut shares: BTreeMap<&str, i64> = BTreeMap::new();
     for job in jobs {
         *shares.entry(&job.tenant).or_default() += if setting.equal_shares { 0 } else { job.gpus * job.work_s };
@@ -139,12 +154,23 @@ pub fn run(jobs: &[TraceJob], setting: &Setting, progress: &mut dyn FnMut(usize,
     let nodes = nodes_for(jobs, setting.load, setting.gpus_per_node);
     let mut world = World::new(setting, nodes, &shares);
     world.run(jobs, progress);
-    world.report(jobs)
+    Ok(world.report(jobs))
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_trace_without_jobs_and_a_job_beyond_the_fleet_are_errors() {
+        let setting = setting("solyx", Estimates::Exact);
+        assert!(matches!(run(&[], &setting, &mut |_, _| {}), Err(BacktestError::NoJobs)));
+        let large = TraceJob { number: 1, submitted_s: 0, work_s: 60, gpus: 64, tenant: "a".to_owned() };
+        let later = TraceJob { number: 2, submitted_s: 1_000_000, gpus: 1, ..large.clone() };
+        let found = run(&[large, later], &setting, &mut |_, _| {});
+        assert!(matches!(found, Err(BacktestError::TooLarge { number: 1, gpus: 64, fleet: 8 })), "{found:?}");
+    }
 
     /// Jobs of three tenants for two days: many short ones, some that take whole nodes for long.
     fn trace() -> Vec<TraceJob> {
@@ -189,7 +215,7 @@ mod tests {
         let jobs = trace();
         for (policy, ..) in POLICIES {
             for durations in [Estimates::Exact, Estimates::Noisy(1_000), Estimates::None] {
-                let report = run(&jobs, &setting(policy, durations), &mut |_, _| {});
+                let report = run(&jobs, &setting(policy, durations), &mut |_, _| {}).unwrap();
                 assert_eq!(report.jobs, jobs.len(), "{policy} {durations:?}");
                 assert!(report.wait_s.mean > 0.0, "a load of 1.1 makes jobs wait");
             }
@@ -199,12 +225,12 @@ mod tests {
     #[test]
     fn a_run_is_the_same_again_and_a_promised_share_is_given_back_in_time() {
         let jobs = trace();
-        let first = run(&jobs, &setting("solyx", Estimates::None), &mut |_, _| {});
-        let again = run(&jobs, &setting("solyx", Estimates::None), &mut |_, _| {});
+        let first = run(&jobs, &setting("solyx", Estimates::None), &mut |_, _| {}).unwrap();
+        let again = run(&jobs, &setting("solyx", Estimates::None), &mut |_, _| {}).unwrap();
         assert_eq!(first.chain_head, again.chain_head);
         assert!(first.preemptions > 0);
         assert_eq!(first.misses_over_20_min, 0, "the longest miss is {} s", first.longest_miss_s);
-        let drf = run(&jobs, &setting("drf", Estimates::None), &mut |_, _| {});
+        let drf = run(&jobs, &setting("drf", Estimates::None), &mut |_, _| {}).unwrap();
         assert!(drf.longest_miss_s > first.longest_miss_s);
     }
 }

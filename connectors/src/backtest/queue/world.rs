@@ -334,8 +334,7 @@ impl<'a> World<'a> {
 
     /// GPUs that a job holds while it runs: what it asks for, or whole nodes.
     fn held(&self, job: &TraceJob) -> i64 {
-        let per_node = self.setting.gpus_per_node;
-        if job.gpus <= per_node { job.gpus } else { (job.gpus + per_node - 1) / per_node * per_node }
+        super::held(job, self.setting.gpus_per_node)
     }
 
     fn now(&self) -> TimeUs {
