@@ -13,7 +13,7 @@ use solyx_runtime::{AuditOptions, EngineOptions, RunEnd, RuntimeError, VirtualOp
 use solyx_schemas::codec::Codec;
 use solyx_schemas::events::Event;
 use solyx_schemas::ids::CellId;
-use solyx_schemas::log::memory::{Failure, MemoryLog};
+use solyx_schemas::log::memory::{Failure, Fate, MemoryLog};
 use solyx_schemas::log::{Log, LogErrorKind, Record};
 use solyx_schemas::topics::TopicName;
 
@@ -70,8 +70,8 @@ fn killed_at_many_points_the_final_hash_is_that_of_an_undisturbed_run() {
     for step in 0..12 {
         let (log, _) = world(40);
         let dir = tempfile::tempdir().unwrap();
-        let (at, committed) = (step * appends / 12, step % 2 == 0);
-        log.fail_after(at, Failure { kind: LogErrorKind::Stop, committed });
+        let (at, fate) = (step * appends / 12, Fate::ALL[step as usize % 3]);
+        log.fail_after(at, Failure { kind: LogErrorKind::Stop, fate });
         assert!(run(&log, &cell, Some(dir.path())).is_err());
         let end = run(&log, &cell, Some(dir.path())).unwrap();
         assert_eq!(end.chain_head, undisturbed.chain_head, "killed at append {at} of {appends}");

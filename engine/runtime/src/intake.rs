@@ -56,6 +56,15 @@ impl Intake {
         Ok(())
     }
 
+    /// Asks the log where each topic-partition ends, and waits for what it has not shown yet. [`Self::refresh`] takes what
+    /// can be had now, which may be a part of what was written at once.
+    pub fn reach_end(&mut self, log: &dyn Log) -> Result<(), LogError> {
+        for slot in &mut self.slots {
+            slot.end = log.end(slot.topic.into(), slot.partition)?.max(slot.end);
+        }
+        Ok(())
+    }
+
     /// Takes note of records that this process has just appended, so that they need not be read back.
     pub fn offer(&mut self, ack: &Ack, records: Vec<Record>) {
         let mut kept = Vec::new();

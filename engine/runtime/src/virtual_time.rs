@@ -16,8 +16,9 @@ use solyx_schemas::topics::{Topic, TopicName};
 use solyx_schemas::units::TimeUs;
 
 use crate::cursors::{self, Cursors, STAGED};
-use crate::engine::{Engine, EngineOptions};
+use crate::engine::{Engine, EngineOptions, producer_name};
 use crate::error::RuntimeError;
+use crate::follow::Follower;
 use crate::lockstep::Lockstep;
 use crate::progress::{Ending, Progress, RunEnd};
 use crate::staged::Staged;
@@ -100,18 +101,23 @@ impl<'a, 'l> VirtualRun<'a, 'l> {
         mut executor: Option<&'a mut dyn Lockstep>,
         options: &VirtualOptions,
     ) -> Result<Self, RuntimeError> {
+        // The name is taken first, which decides what becomes of an append that was on its way; then the cursors say how far
+        // the run has come.
+        let producer = log.producer(&producer_name(&options.engine.cell))?;
         let cursors = Cursors::read(log)?;
         let reports_handed_on = executor.as_ref().map_or(0, |executor| cursors.handed_on(executor.name().as_str()));
-        let engine = match &mut executor {
+        let mut engine = match &mut executor {
             Some(executor) => {
                 executor.resume_at(reports_handed_on);
                 let mut observe = |batch: &EpochBatch| executor.observe(batch);
-                let engine = Engine::lead(log, &options.engine, Some(&mut observe))?;
+                let engine = Follower::begin(log, &options.engine, true)?.lead(producer, Some(&mut observe))?;
                 executor.resume_at(reports_handed_on);
                 engine
             }
-            None => Engine::lead(log, &options.engine, None)?,
+            None => Follower::begin(log, &options.engine, false)?.lead(producer, None)?,
         };
+        // What lies unread is read at one instant, all of it: a part more or less would be another history.
+        engine.intake.reach_end(log)?;
         let staged = Staged::sort(log, cursors.staged())?;
         let begun = engine.kernel().next_epoch() > 0 || cursors.instant().is_some();
         let unread_at = (begun && engine.intake.unread() > 0)

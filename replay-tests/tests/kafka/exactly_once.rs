@@ -7,7 +7,7 @@ use solyx_schemas::topics::Topic;
 
 use crate::cluster::cluster;
 use crate::forwarder::{Api, Break};
-use crate::worlds::{audited, bytes, publish, run, values};
+use crate::worlds::{audited, bytes, history, publish, run, values};
 
 /// Longer than a transaction may take.
 const LONG: Duration = Duration::from_secs(8);
@@ -189,6 +189,9 @@ fn a_run_whose_broker_dies_and_comes_back_ends_as_one_that_nobody_disturbed() {
     let (end, attempts) = done;
     println!("{attempts} attempts");
     // The terms differ, and with them the hashes; what was decided does not.
+    let (calm, disturbed) = (history(&*calm.log()), history(&*cell.log()));
+    let differs = calm.iter().zip(&disturbed).position(|(left, right)| left != right);
+    assert_eq!(differs, None, "{:#?}", differs.map(|at| (&calm[at], &disturbed[at])));
     assert_eq!(end.next_epoch, undisturbed.next_epoch);
     audited(&*cell.log());
 }

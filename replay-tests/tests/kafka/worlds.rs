@@ -8,6 +8,7 @@ use solyx_connectors::fleet;
 use solyx_connectors::import::{Options, Source, import};
 use solyx_runtime::{AuditOptions, EngineOptions, RunEnd, RuntimeError, VirtualOptions, audit, run_virtual};
 use solyx_schemas::codec::Codec;
+use solyx_schemas::epochs::EpochReader;
 use solyx_schemas::events::Event;
 use solyx_schemas::hash::Hash32;
 use solyx_schemas::log::{Log, Record, Scan};
@@ -51,6 +52,18 @@ pub fn audited(log: &dyn Log) -> Hash32 {
     let report = audit(log, &AuditOptions::default(), &mut |_| {}).unwrap();
     assert!(report.ok, "{:?}", report.first_difference);
     report.chain_head
+}
+
+/// What each epoch took and gave: its time, the inputs that count, the outputs. Terms are left out.
+pub fn history(log: &dyn Log) -> Vec<(i64, Vec<&'static str>, Vec<&'static str>)> {
+    let mut reader = EpochReader::new(log);
+    let mut epochs = Vec::new();
+    while let Some(batch) = reader.next_batch().unwrap() {
+        let inputs = batch.counted().map(|(_, event)| event.name()).collect();
+        let outputs = batch.outputs.iter().map(Event::name).collect();
+        epochs.push((batch.record.now_us.0, inputs, outputs));
+    }
+    epochs
 }
 
 /// A record that anybody could have written.

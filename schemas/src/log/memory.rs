@@ -31,6 +31,8 @@ struct State {
     clock_us: Option<i64>,
     last_append_us: i64,
     failure: Option<(u64, Failure)>,
+    /// An append that nobody is shown until the next producer of its name has begun.
+    undecided: Option<(String, Ack, Vec<Record>)>,
     appends: u64,
 }
 
@@ -39,8 +41,24 @@ struct State {
 pub struct Failure {
     /// What the writer is told.
     pub kind: LogErrorKind,
-    /// Whether the records are there all the same: an outcome that the writer cannot know.
-    pub committed: bool,
+    /// What becomes of the records, which the writer cannot know.
+    pub fate: Fate,
+}
+
+/// What becomes of the records of an append that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// They are nowhere.
+    Lost,
+    /// They are there all the same.
+    Committed,
+    /// They will be there once the next producer of that name has begun, as with a transaction whose commit was on its way.
+    Undecided,
+}
+
+impl Fate {
+    /// Each of them.
+    pub const ALL: [Self; 3] = [Self::Lost, Self::Committed, Self::Undecided];
 }
 
 impl MemoryLog {
@@ -133,6 +151,17 @@ impl State {
         clock_us.max(self.last_append_us)
     }
 
+    fn commit(&mut self, ack: &Ack, batch: Vec<Record>) {
+        self.last_append_us = ack.append_time_us;
+        for record in batch {
+            let stored = self.records.entry((record.topic, record.partition)).or_default();
+            let ordinal = stored.len() as u64;
+            let append_time_us = ack.append_time_us;
+            stored.push(StoredRecord { ordinal, offset: ordinal as i64, append_time_us, record, wire_id: None });
+        }
+        self.appends += 1;
+    }
+
     fn check_fence(&self, name: &str, generation: i64) -> Result<(), LogError> {
         if self.writers.get(name) == Some(&generation) {
             return Ok(());
@@ -207,6 +236,10 @@ impl Log for MemoryLog {
         *generation += 1;
         let generation = *generation;
         let terms = state.terms;
+        if let Some((_, ack, batch)) = state.undecided.take_if(|(of, ..)| of == name) {
+            state.commit(&ack, batch);
+            self.shared.grown.notify_all();
+        }
         Ok(Box::new(MemoryProducer { log: self.clone(), name: name.to_owned(), generation, terms }))
     }
 }
@@ -249,16 +282,13 @@ impl Producer for MemoryProducer {
         }
         let appends = state.appends;
         let failure = state.failure.take_if(|(after, _)| *after <= appends).map(|(_, failure)| failure);
-        if failure.is_none_or(|failure| failure.committed) {
-            state.last_append_us = ack.append_time_us;
-            for record in batch.iter().cloned() {
-                let stored = state.records.entry((record.topic, record.partition)).or_default();
-                let ordinal = stored.len() as u64;
-                let append_time_us = ack.append_time_us;
-                stored.push(StoredRecord { ordinal, offset: ordinal as i64, append_time_us, record, wire_id: None });
+        match failure.map(|failure| failure.fate) {
+            None | Some(Fate::Committed) => {
+                state.commit(&ack, batch.to_vec());
+                self.log.shared.grown.notify_all();
             }
-            state.appends += 1;
-            self.log.shared.grown.notify_all();
+            Some(Fate::Undecided) => state.undecided = Some((self.name.clone(), ack.clone(), batch.to_vec())),
+            Some(Fate::Lost) => {}
         }
         match failure {
             None => Ok(ack),

@@ -8,7 +8,7 @@ use solyx_runtime::{AuditOptions, Election, RunEnd, RunOptions, RuntimeError, St
 use solyx_schemas::epochs::EpochReader;
 use solyx_schemas::events::Event;
 use solyx_schemas::events::jobs::JobRequested;
-use solyx_schemas::log::memory::{Failure, MemoryLog};
+use solyx_schemas::log::memory::{Failure, Fate, MemoryLog};
 use solyx_schemas::log::{Log, LogErrorKind};
 use solyx_schemas::topics::Topic;
 use solyx_schemas::units::TimeUs;
@@ -65,12 +65,12 @@ fn what_arrives_is_taken_once_and_audits_well() {
 
 #[test]
 fn an_unknown_outcome_is_found_out_by_reading_to_the_end() {
-    for committed in [false, true] {
+    for fate in Fate::ALL {
         let log = MemoryLog::with_terms();
         let end = beside(&log, || {
             send(&log, 0, 5);
             wait_for(&log, 5);
-            log.fail_next(Failure { kind: LogErrorKind::Restart, committed });
+            log.fail_next(Failure { kind: LogErrorKind::Restart, fate });
             // The import may be what fails; it is repeated, as a producer would.
             let records: Vec<_> = (5..10).map(|n| record(&log, &Event::from(job(n)), false)).collect();
             let _ = log.producer("import").unwrap().append(records.clone());
@@ -85,13 +85,13 @@ fn an_unknown_outcome_is_found_out_by_reading_to_the_end() {
 
 #[test]
 fn an_append_whose_outcome_is_unknown_ends_in_a_new_term() {
-    for committed in [false, true] {
+    for fate in Fate::ALL {
         let log = MemoryLog::with_terms();
         send(&log, 0, 5);
-        log.fail_next(Failure { kind: LogErrorKind::Restart, committed });
+        log.fail_next(Failure { kind: LogErrorKind::Restart, fate });
         beside(&log, || wait_for(&log, 5)).unwrap();
         let terms: Vec<i64> = EpochReader::new(&log).map(|epoch| epoch.unwrap().record.term).collect();
-        assert_eq!(terms, if committed { vec![1] } else { vec![2] });
+        assert_eq!(terms, if fate == Fate::Lost { vec![2] } else { vec![1] });
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use solyx_runtime::{Engine, RuntimeError};
 use solyx_schemas::log::LogErrorKind;
-use solyx_schemas::log::memory::{Failure, MemoryLog};
+use solyx_schemas::log::memory::{Failure, Fate, MemoryLog};
 use solyx_schemas::topics::Topic;
 
 use crate::world::{cell, contents, options, run_all, world};
@@ -18,20 +18,20 @@ fn undisturbed() -> MemoryLog {
     log
 }
 
-/// Kills the run at every append, before it or after it was committed, until it gets through.
+/// Kills the run at every append, before it, after it was committed or on its way there, until it gets through.
 fn killed_everywhere(dir: impl Fn() -> Option<tempfile::TempDir>) {
     let whole = undisturbed();
     let appends = whole.appends();
     let world_appends = world(JOBS).appends();
     for at in 0..appends - world_appends {
-        for committed in [false, true] {
+        for fate in Fate::ALL {
             let log = world(JOBS);
             let kept = dir();
             let path = kept.as_ref().map(tempfile::TempDir::path);
-            log.fail_after(at, Failure { kind: LogErrorKind::Stop, committed });
+            log.fail_after(at, Failure { kind: LogErrorKind::Stop, fate });
             assert!(matches!(run_all(&log, path), Err(RuntimeError::Log(_))), "append {at}");
             run_all(&log, path).unwrap();
-            assert_eq!(contents(&log), contents(&whole), "killed at append {at}, committed {committed}");
+            assert_eq!(contents(&log), contents(&whole), "killed at append {at}, {fate:?}");
         }
     }
 }
@@ -53,7 +53,7 @@ fn killed_again_and_again_it_still_gets_through() {
     let dir = tempfile::tempdir().unwrap();
     let mut kills = 0;
     loop {
-        log.fail_after(1 + kills % 3, Failure { kind: LogErrorKind::Stop, committed: kills % 2 == 0 });
+        log.fail_after(1 + kills % 3, Failure { kind: LogErrorKind::Stop, fate: Fate::ALL[kills as usize % 3] });
         match run_all(&log, Some(dir.path())) {
             Err(_) => kills += 1,
             Ok(_) => break,
@@ -68,7 +68,7 @@ fn a_snapshot_in_the_middle_continues_to_the_same_hash_and_a_bad_one_is_left_asi
     let whole = undisturbed();
     for damage in [None, Some(0), Some(20), Some(100)] {
         let (log, dir) = (world(JOBS), tempfile::tempdir().unwrap());
-        log.fail_after(30, Failure { kind: LogErrorKind::Stop, committed: true });
+        log.fail_after(30, Failure { kind: LogErrorKind::Stop, fate: Fate::Committed });
         assert!(run_all(&log, Some(dir.path())).is_err());
         let snapshots = files(&dir.path().join("snapshots"));
         assert!(!snapshots.is_empty() && snapshots.len() <= 2, "{snapshots:?}");
@@ -103,12 +103,12 @@ fn copy(from: &Path, to: &Path) {
 fn an_index_behind_ahead_of_or_foreign_to_the_log_is_made_right() {
     let whole = undisturbed();
     let (log, dir) = (world(JOBS), tempfile::tempdir().unwrap());
-    log.fail_after(20, Failure { kind: LogErrorKind::Stop, committed: true });
+    log.fail_after(20, Failure { kind: LogErrorKind::Stop, fate: Fate::Committed });
     assert!(run_all(&log, Some(dir.path())).is_err());
     let early_log = log.fork();
     let early_dir = tempfile::tempdir().unwrap();
     copy(dir.path(), early_dir.path());
-    log.fail_after(20, Failure { kind: LogErrorKind::Stop, committed: true });
+    log.fail_after(20, Failure { kind: LogErrorKind::Stop, fate: Fate::Committed });
     assert!(run_all(&log, Some(dir.path())).is_err());
 
     // Behind: the log went on without it. Ahead: the log lost its end. Foreign: of another world.
