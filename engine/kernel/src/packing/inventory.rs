@@ -12,7 +12,7 @@ use super::state::{NodeState, StateId, States};
 /// Iterations and steps (ten-thousandths) by which prices start and move.
 const PRICES_START_ITERATIONS: i64 = 150;
 const PRICES_START_STEP: i64 = 1500;
-const PRICES_ITERATIONS: i64 = 8;
+const PRICES_ITERATIONS: i64 = 12;
 const PRICES_STEP: i64 = 500;
 
 /// Nodes by state, for node choice. Derived: it is rebuilt from the kernel's state and is no part of any digest.
