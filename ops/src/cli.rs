@@ -44,6 +44,8 @@ pub enum Command {
     View(commands::view::View),
     /// Say what became of a job and why.
     Explain(commands::explain::Explain),
+    /// Ask what the kernel would do, without writing anything.
+    Whatif(commands::whatif::Whatif),
     /// Put worlds side by side, on the terminal or as a page with charts.
     Compare(commands::compare::Compare),
     /// Derive everything again and compare.

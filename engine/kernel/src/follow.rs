@@ -66,6 +66,11 @@ impl Follower {
         Self { kernel: Kernel::new(cell) }
     }
 
+    /// At the boundary where a kernel stands.
+    pub fn of(kernel: Kernel) -> Self {
+        Self { kernel }
+    }
+
     /// From the canonical entries of a state at the end of an epoch.
     pub fn load(cell: CellId, entries: impl IntoIterator<Item = Entry>) -> Result<Self, FollowError> {
         let mut state = State::default();

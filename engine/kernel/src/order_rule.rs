@@ -51,6 +51,12 @@ impl OrderRule {
         Self::NAMES.iter().find(|(own, _)| *own == name).map(|(_, rule)| *rule)
     }
 
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        // Every rule has one.
+        Self::NAMES.iter().find(|(_, rule)| *rule == self).map_or("", |(name, _)| name)
+    }
+
     /// Whether the first gang that does not fit is promised its earliest start. The others make room instead.
     pub fn promises_starts(self) -> bool {
         matches!(self, Self::Classic | Self::Fifo | Self::ShortestFirst)

@@ -1,4 +1,5 @@
-//! What if a failure domain were lost now: which runs it hits, and what the kernel would do with their jobs.
+//! What if a failure domain were lost now: which runs it hits, and what the kernel would do with their jobs. And what of one
+//! job, asked for now or waiting (`job.rs`).
 //!
 //! A rehearsal is a copy of the state. The domain is taken out of it as the loss would take it out, and `decide` answers as
 //! it would in the next epoch: in the kernel's order, each job on what the ones before it have left, beside all that waits
@@ -6,6 +7,7 @@
 
 mod domain;
 mod fate;
+mod job;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,6 +23,7 @@ use solyx_schemas::ids::*;
 use solyx_schemas::units::*;
 
 pub use self::domain::{Contents, Domain, domains};
+pub use self::job::{Answer, Forecast, PlaceInLine, PoolAnswer};
 
 use self::domain::contents;
 use self::fate::fates;

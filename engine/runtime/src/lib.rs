@@ -15,6 +15,7 @@ pub mod ids;
 pub mod live;
 pub mod lockstep;
 pub mod progress;
+pub mod recall;
 pub mod virtual_time;
 
 mod cursors;
@@ -34,4 +35,5 @@ pub use crate::follow::Follower;
 pub use crate::live::{RunOptions, run, run_elected};
 pub use crate::lockstep::Lockstep;
 pub use crate::progress::{Ending, Progress, RunEnd};
+pub use crate::recall::{RecallError, recall};
 pub use crate::virtual_time::{VirtualOptions, run_virtual};

@@ -10,6 +10,7 @@ use solyx_schemas::json::to_json;
 use solyx_schemas::log::Log;
 use solyx_schemas::units::{TimeUs, rfc3339};
 
+use super::{answer, whatif};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::output::{self, money};
 use crate::world::{Source, unreadable_history};
@@ -51,13 +52,24 @@ pub fn run(command: &Explain, json: bool) -> Outcome {
             "check the name; a request that did not count is in topic quarantine",
         ));
     }
+    // A job of which the log has told an end has none to come.
+    let now = if steps.iter().rev().any(|step| settles(&step.event)) {
+        None
+    } else {
+        whatif::rehearsal(&command.source)?.waiting(&command.job)
+    };
     if json {
         let steps: Vec<Value> =
             steps.iter().map(|s| json!({"epoch": s.epoch, "now_us": s.now, "event": to_json(&s.event)})).collect();
-        output::json(&json!({"job": command.job, "steps": steps}));
+        let now = now.map(|answer| answer::json_of(&command.job, &answer));
+        output::json(&json!({"job": command.job, "steps": steps, "now": now}));
     } else {
         for step in told(&steps) {
             output::line(format!("{}  epoch {:>6}  {}", rfc3339(step.now), step.epoch, step.said()));
+        }
+        if let Some(answer) = now {
+            output::line("");
+            answer::tell(&command.job, &answer);
         }
     }
     Ok(Exit::Good)
@@ -85,6 +97,11 @@ pub fn told(steps: &[Step]) -> impl Iterator<Item = &Step> {
         .zip(next)
         .filter(move |(step, next)| !(checkpoint(step) && next.is_some_and(checkpoint)))
         .map(|(step, _)| step)
+}
+
+/// Whether a job has ended with it.
+fn settles(event: &Event) -> bool {
+    matches!(event, Event::JobCancelled(_) | Event::JobRejected(_) | Event::RunFinished(_))
 }
 
 fn concerns(event: &Event, job: &JobId) -> bool {
@@ -164,17 +181,17 @@ fn named(t: &CostTerms) -> [(&'static str, i64); 8] {
     ]
 }
 
-fn total(t: &CostTerms) -> i128 {
+pub(super) fn total(t: &CostTerms) -> i128 {
     named(t).iter().map(|(_, micros)| i128::from(*micros)).sum()
 }
 
-fn terms(t: &CostTerms) -> String {
+pub(super) fn terms(t: &CostTerms) -> String {
     let said: Vec<String> =
         named(t).iter().filter(|(_, m)| *m != 0).map(|(name, m)| format!("{name} {}", money((*m).into()))).collect();
     if said.is_empty() { "nothing".to_owned() } else { said.join(", ") }
 }
 
-fn limit(limit: &Limit) -> String {
+pub(super) fn limit(limit: &Limit) -> String {
     let mut text = limit.kind.to_string();
     if let Some(subject) = &limit.subject {
         text += &format!(" of {subject}");

@@ -3,6 +3,7 @@
 use crate::cli::{Cli, Command};
 use crate::failure::Outcome;
 
+mod answer;
 pub mod archive;
 pub mod audit;
 pub mod backtest;
@@ -24,6 +25,7 @@ mod shown;
 pub mod tail;
 pub mod topics;
 pub mod view;
+pub mod whatif;
 
 /// Runs what the command line says.
 pub fn run(cli: &Cli) -> Outcome {
@@ -32,6 +34,7 @@ pub fn run(cli: &Cli) -> Outcome {
         Command::Import(command) => import::run(command, cli.json),
         Command::Generate(command) => generate::run(command, cli.json),
         Command::Run(command) => run::run(command, cli.json),
+        Command::Whatif(command) => whatif::run(command, cli.json),
         Command::View(command) => view::run(command, cli.json),
         Command::Explain(command) => explain::run(command, cli.json),
         Command::Compare(command) => compare::run(command, cli.json),

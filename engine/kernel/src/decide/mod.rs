@@ -5,7 +5,7 @@ use solyx_schemas::events::Event;
 use solyx_schemas::events::common::Sum;
 use solyx_schemas::events::decisions::{JobHeld, Limit, Overcommitment, StopCause};
 use solyx_schemas::events::jobs::FailureCategory;
-use solyx_schemas::ids::{CellId, JobId, NodeId, PoolId, RefId, RunId};
+use solyx_schemas::ids::{CellId, JobId, NodeId, PoolId, RefId, RunId, TenantId};
 use solyx_schemas::units::{TimeUs, WorkUs};
 
 use crate::index::Index;
@@ -124,6 +124,23 @@ pub fn decide(state: &mut State, index: &mut Index, cell: &CellId, term: i64) ->
     upkeep::notices(&mut epoch);
     instances::release_idle(&mut epoch);
     Decided { outputs: epoch.outputs, overcommitments: epoch.overcommitments }
+}
+
+/// When a waiting job could start if it went before all others and what runs ended when expected.
+pub fn earliest_start(state: &mut State, index: &mut Index, cell: &CellId, id: &JobId) -> Option<TimeUs> {
+    promise::earliest_start(&mut asked(state, index, cell), id).map(|promise| promise.start)
+}
+
+/// What a tenant is promised, and what it has, thousandths of GPUs.
+pub fn share_of(state: &mut State, index: &mut Index, cell: &CellId, tenant: &TenantId) -> (i64, i64) {
+    let shares = share::Shares::of(&asked(state, index, cell));
+    (shares.promised(tenant), shares.taken(tenant))
+}
+
+/// An epoch in which nothing is decided, for questions.
+fn asked<'a>(state: &'a mut State, index: &'a mut Index, cell: &'a CellId) -> Epoch<'a> {
+    let (number, now) = (state.meta().next_epoch, state.now());
+    Epoch { state, index, cell, number, term: 0, now, outputs: Vec::new(), overcommitments: Vec::new() }
 }
 
 /// The run of a job's present attempt.

@@ -56,7 +56,8 @@ impl Shares {
         *self.taken.entry(tenant.clone()).or_default() += gpu_milli;
     }
 
-    fn promised(&self, tenant: &TenantId) -> i64 {
+    /// What a tenant is promised, thousandths of a GPU.
+    pub fn promised(&self, tenant: &TenantId) -> i64 {
         self.promised.get(tenant).copied().unwrap_or(LEAST_MILLI)
     }
 }

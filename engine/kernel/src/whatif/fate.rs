@@ -16,35 +16,17 @@ use crate::state::State;
 pub(super) fn fates(state: &State, index: &mut Index, mut hits: BTreeMap<JobId, Hit>, outputs: &[Event]) -> Vec<Hit> {
     let mut order: BTreeMap<JobId, (bool, usize)> = BTreeMap::new();
     for (place, output) in outputs.iter().enumerate() {
-        let (job, fate) = match output {
-            Event::JobRequeued(e) => {
-                if let Some(hit) = hits.get_mut(&e.job) {
-                    (hit.kept_work, hit.lost_work) = (e.kept_work_us, e.lost_work_us);
-                }
-                continue;
-            }
-            Event::JobPreempted(e) => {
-                if let Some(hit) = hits.get_mut(&e.job) {
-                    (hit.kept_work, hit.lost_work) = (e.kept_work_us, e.lost_work_us);
-                }
-                continue;
-            }
-            Event::JobPlaced(e) => {
-                let (pool, nodes, terms) = (e.pool.clone(), e.nodes.clone(), e.terms.clone());
-                (&e.job, Fate::Placed { pool, nodes, start: e.start_us, terms })
-            }
-            Event::JobDeferred(e) => {
-                let (pool, start, terms) = (e.pool.clone(), e.until_us, e.then_terms.clone());
-                (&e.job, Fate::Deferred { pool, start, terms })
-            }
-            Event::JobCancelled(e) => (&e.job, Fate::Ends { detail: e.detail.clone() }),
-            Event::CapacityLeaseOrdered(e) => {
-                let Some(job) = &e.job else { continue };
-                (job, leases(state, index, job, &e.pool, e.instances.0))
-            }
-            Event::JobHeld(e) => (&e.job, Fate::Waits { limit: e.limit.clone(), earliest: e.earliest_start_us }),
-            _ => continue,
+        let work = match output {
+            Event::JobRequeued(e) => Some((&e.job, e.kept_work_us, e.lost_work_us)),
+            Event::JobPreempted(e) => Some((&e.job, e.kept_work_us, e.lost_work_us)),
+            _ => None,
         };
+        if let Some((job, kept, lost)) = work
+            && let Some(hit) = hits.get_mut(job)
+        {
+            (hit.kept_work, hit.lost_work) = (kept, lost);
+        }
+        let Some((job, fate)) = said(state, index, output) else { continue };
         let waits = matches!(fate, Fate::Waits { .. });
         let Some(hit) = hits.get_mut(job) else { continue };
         // A job that has a place hears of limits only what it waits for there.
@@ -62,6 +44,41 @@ pub(super) fn fates(state: &State, index: &mut Index, mut hits: BTreeMap<JobId, 
     let mut hits: Vec<Hit> = hits.into_values().map(|hit| binding(state, hit)).collect();
     hits.sort_by_key(|hit| order.get(&hit.job).map_or((true, usize::MAX), |(settled, place)| (!settled, *place)));
     hits
+}
+
+/// What becomes of a job that was not hit.
+pub(super) fn of_job(state: &State, index: &mut Index, id: &JobId, outputs: &[Event]) -> Fate {
+    let mut found: Option<Fate> = None;
+    for output in outputs {
+        if let Some((_, fate)) = said(state, index, output).filter(|(job, _)| *job == id)
+            && (found.is_none() || !matches!(fate, Fate::Waits { .. }))
+        {
+            found = Some(fate);
+        }
+    }
+    found.unwrap_or_else(|| unsaid(state, index, id))
+}
+
+/// The job that a decision settles, and how.
+fn said<'e>(state: &State, index: &mut Index, output: &'e Event) -> Option<(&'e JobId, Fate)> {
+    Some(match output {
+        Event::JobPlaced(e) => {
+            let (pool, nodes, terms) = (e.pool.clone(), e.nodes.clone(), e.terms.clone());
+            (&e.job, Fate::Placed { pool, nodes, start: e.start_us, terms })
+        }
+        Event::JobDeferred(e) => {
+            let (pool, start, terms) = (e.pool.clone(), e.until_us, e.then_terms.clone());
+            (&e.job, Fate::Deferred { pool, start, terms })
+        }
+        Event::JobCancelled(e) => (&e.job, Fate::Ends { detail: e.detail.clone() }),
+        Event::JobRejected(e) => (&e.job, Fate::Ends { detail: e.detail.clone() }),
+        Event::CapacityLeaseOrdered(e) => {
+            let job = e.job.as_ref()?;
+            (job, leases(state, index, job, &e.pool, e.instances.0))
+        }
+        Event::JobHeld(e) => (&e.job, Fate::Waits { limit: e.limit.clone(), earliest: e.earliest_start_us }),
+        _ => return None,
+    })
 }
 
 /// Instances ordered for a job: when they come, and what it then costs.

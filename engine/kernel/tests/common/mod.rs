@@ -143,7 +143,7 @@ impl World {
     }
 }
 
-fn identify(event: &mut Event, number: u64, now: i64) {
+pub fn identify(event: &mut Event, number: u64, now: i64) {
     let id = EventId::from(format!("e{number}"));
     let source = SourceId::from("test");
     let mut value = serde_json::to_value(&*event).unwrap();

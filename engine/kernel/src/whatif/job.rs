@@ -1,0 +1,264 @@
+//! What of one job: one that nobody has asked for yet, or one that waits. Where it would go and why, pool by pool; its place in
+//! line; when it could start at the earliest, and when it will if nothing unforeseen happens.
+
+use solyx_schemas::epochs::Position;
+use solyx_schemas::events::Event;
+use solyx_schemas::events::decisions::{CostTerms, JobPlaced, Limit};
+use solyx_schemas::events::jobs::JobRequested;
+use solyx_schemas::events::runs::{RunFinished, RunStarted, RunStopped, StopReason};
+use solyx_schemas::ids::*;
+use solyx_schemas::units::*;
+
+use super::{Fate, Rehearsal, fate, tell};
+use crate::apply::{apply, expected_work_done};
+use crate::decide::{decide, earliest_start, share_of};
+use crate::index::{Index, Timer};
+use crate::order_rule::OrderRule;
+use crate::place::places;
+use crate::queue::Line;
+use crate::rows::Phase;
+use crate::state::State;
+
+/// Instants that a forecast looks at before it gives up.
+const FORECAST_STEPS_MAX: usize = 2_000;
+/// By when a run that has outlived its expected end is taken to end, from then on.
+const OVERDUE_US: i64 = 60 * SECOND_US;
+
+/// What the kernel says of one job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// What becomes of it in the next epoch.
+    pub fate: Fate,
+    /// The decision that places it, if it is placed: with its terms and the best place that it does not take.
+    pub placed: Option<Box<JobPlaced>>,
+    /// What each pool says of it now, best first, then those that cannot take it by name.
+    pub pools: Vec<PoolAnswer>,
+    /// Runs that are told to stop for it, with their jobs.
+    pub victims: Vec<(JobId, RunId)>,
+    /// Its place in line, if it stands there.
+    pub line: Option<PlaceInLine>,
+    /// When it could start if it went before all who wait and what runs ended when expected: no promise can be earlier.
+    pub earliest: Option<TimeUs>,
+    /// What comes of it if what runs and starts ends when expected, nothing fails and nobody asks for more.
+    pub forecast: Forecast,
+}
+
+/// A pool and a job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolAnswer {
+    /// The pool.
+    pub pool: PoolId,
+    /// When it could start there and what it costs, or the limit that rules it out.
+    pub place: Result<(TimeUs, CostTerms), Limit>,
+}
+
+/// Where a job stands in line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlaceInLine {
+    /// Value of its priority class.
+    pub class_value: i64,
+    /// Jobs whose turn comes before its own; who is tried first changes with shares, and who fits may go first.
+    pub ahead: usize,
+    /// Those of its own tenant among them.
+    pub ahead_of_tenant: usize,
+    /// The name of the order rule.
+    pub rule: Name,
+    /// By how much its place lies behind the time of its request, µs; where the rule has surcharges.
+    pub surcharge_us: Option<i64>,
+    /// What the tenant is promised and what it has of it, thousandths of GPUs; where the rule promises shares.
+    pub share: Option<(i64, i64)>,
+}
+
+/// What will come of a job if everything goes as expected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forecast {
+    /// It starts.
+    Starts(TimeUs),
+    /// It ends without having run.
+    Ends(TimeUs),
+    /// Nothing that is foreseen lets it start.
+    Never,
+    /// It has not started by then, and further ahead nothing was looked at.
+    NotBefore(TimeUs),
+}
+
+impl Rehearsal {
+    /// What would become of a job that is asked for now, or why it cannot be asked for.
+    pub fn job(&self, request: &JobRequested) -> Result<Answer, String> {
+        let event = Event::from(request.clone());
+        event.check().map_err(|error| error.to_string())?;
+        let (mut state, mut index) = (self.state.clone(), self.index.clone());
+        let arrival = Position::new(solyx_schemas::topics::Topic::Jobs, u32::MAX, u64::MAX);
+        apply(&mut state, &mut index, arrival, &event).map_err(|refused| refused.detail)?;
+        Ok(self.answer(state, index, &request.job))
+    }
+
+    /// What becomes of a job that waits; nothing if it does not.
+    pub fn waiting(&self, id: &JobId) -> Option<Answer> {
+        let job = self.state.jobs.get(id)?;
+        let waits = matches!(job.phase, Phase::Requested | Phase::Waiting | Phase::Leasing);
+        waits.then(|| self.answer(self.state.clone(), self.index.clone(), id))
+    }
+
+    fn answer(&self, mut state: State, mut index: Index, id: &JobId) -> Answer {
+        index.changed = true;
+        let pools = pools(&state, &mut index, id);
+        let outputs = decide(&mut state, &mut index, &self.cell, 0).outputs;
+        let mut placed = None;
+        let mut victims = Vec::new();
+        for output in &outputs {
+            match output {
+                Event::JobPlaced(e) if e.job == *id => placed = Some(e.clone()),
+                Event::JobPreempted(e) if e.for_job.as_ref() == Some(id) => {
+                    victims.push((e.job.clone(), e.run.clone()))
+                }
+                _ => {}
+            }
+        }
+        let fate = fate::of_job(&state, &mut index, id, &outputs);
+        Answer {
+            fate,
+            placed,
+            pools,
+            victims,
+            line: self.place_in_line(&mut state, &mut index, id),
+            earliest: earliest_start(&mut state, &mut index, &self.cell, id),
+            forecast: self.forecast(state, index, id, outputs),
+        }
+    }
+
+    fn place_in_line(&self, state: &mut State, index: &mut Index, id: &JobId) -> Option<PlaceInLine> {
+        let (class_value, turn) = index.queue.turn_of(id)?;
+        let (tenant, _) = index.queue.line_of(id)?;
+        let (mut ahead, mut ahead_of_tenant) = (0, 0);
+        for class in index.queue.classes().take_while(|class| *class >= class_value) {
+            for (other, lines) in index.queue.tenants(class) {
+                let before = |line: &Line| match class > class_value {
+                    true => line.len(),
+                    false => line.range(..(turn, id.clone())).count(),
+                };
+                let count: usize = lines.values().map(before).sum();
+                ahead += count;
+                ahead_of_tenant += if *other == tenant { count } else { 0 };
+            }
+        }
+        let share = state.policy().promises_shares().then(|| share_of(state, index, &self.cell, &tenant));
+        let rule = state.policy().order_rule();
+        let requested = state.jobs.get(id)?.requested_us;
+        Some(PlaceInLine {
+            class_value,
+            ahead,
+            ahead_of_tenant,
+            rule: Name::from(rule.name()),
+            surcharge_us: (rule == OrderRule::ShareSurcharge).then(|| turn.rank.saturating_sub(requested.0)),
+            share,
+        })
+    }
+
+    /// Goes from end to end of runs, as they are expected, until the job starts.
+    fn forecast(&self, mut state: State, mut index: Index, id: &JobId, mut outputs: Vec<Event>) -> Forecast {
+        let runs: Vec<RunId> = state.runs.iter().map(|(run, _)| run.clone()).collect();
+        runs.iter().for_each(|run| holds_on(&mut state, &mut index, run));
+        for _ in 0..FORECAST_STEPS_MAX {
+            let Some(job) = state.jobs.get(id) else { return Forecast::Never };
+            if let Some(run) = job.run.as_ref().and_then(|run| state.runs.get(run)) {
+                return Forecast::Starts(run.placed_us);
+            }
+            if let Some(pool) = job.order.as_ref().and_then(|order| state.orders.get(order)).map(|order| &order.pool) {
+                let delay = state.pools.get(pool).and_then(|pool| Some(pool.declared.as_ref()?.start_delay_us));
+                return Forecast::Starts(state.now().after(delay.unwrap_or_default()));
+            }
+            if job.is_over() {
+                return Forecast::Ends(state.now());
+            }
+            let placed: Vec<RunId> = outputs.iter().filter_map(placed_run).collect();
+            for run in &placed {
+                start(&mut state, &mut index, run);
+            }
+            let Some(next) = next_instant(&state, &index) else { return Forecast::Never };
+            state.meta_mut().now_us = next;
+            index.due(&state);
+            end_runs(&mut state, &mut index);
+            outputs = decide(&mut state, &mut index, &self.cell, 0).outputs;
+        }
+        Forecast::NotBefore(state.now())
+    }
+}
+
+/// What each pool says of a job before anybody starts in the next epoch.
+fn pools(state: &State, index: &mut Index, id: &JobId) -> Vec<PoolAnswer> {
+    let found = places(state, index, id, None);
+    let taken = found.candidates.into_iter().map(|c| PoolAnswer { pool: c.pool.pool, place: Ok((c.start, c.terms)) });
+    let refused = found.refusals.into_iter().map(|(pool, limit)| PoolAnswer { pool, place: Err(limit) });
+    taken.chain(refused).collect()
+}
+
+fn placed_run(event: &Event) -> Option<RunId> {
+    match event {
+        Event::JobPlaced(placed) => Some(placed.run.clone()),
+        _ => None,
+    }
+}
+
+/// A run is not thought lost, however long nobody renews its lease.
+fn holds_on(state: &mut State, index: &mut Index, id: &RunId) {
+    index.clear_timer(&Timer::Run(id.clone()));
+    if let Some(run) = state.runs.edit(id) {
+        run.lease_until_us = TimeUs(TIME_MAX_US);
+    }
+}
+
+fn start(state: &mut State, index: &mut Index, id: &RunId) {
+    holds_on(state, index, id);
+    let Some(run) = state.runs.get(id) else { return };
+    let started = RunStarted {
+        job: run.job.clone(),
+        run: id.clone(),
+        nodes: run.nodes.clone(),
+        started_us: state.now(),
+        ..RunStarted::default()
+    };
+    tell(state, index, started.into());
+}
+
+/// When the next run ends or the next thing happens that somebody waits for.
+fn next_instant(state: &State, index: &Index) -> Option<TimeUs> {
+    let now = state.now();
+    let end = |id: &RunId, expected: TimeUs| {
+        let stop = state.runs.get(id).and_then(|run| run.stop.as_ref());
+        stop.map_or(expected, |stop| stop.by_us.min(expected))
+    };
+    // Those told to stop end before the others of their place in the order of ends.
+    let stopping = state.runs.iter().filter_map(|(_, run)| run.stop.as_ref()).map(|stop| stop.by_us).min();
+    let ending = index.ends.first().map(|(expected, id)| end(id, *expected));
+    let next = [stopping, ending, index.next_counting_timer()].into_iter().flatten().min()?;
+    Some(if next > now { next } else { now.after(DurationUs(OVERDUE_US)) })
+}
+
+/// Ends the runs whose time has come.
+fn end_runs(state: &mut State, index: &mut Index) {
+    let now = state.now();
+    let stopped = state.runs.iter().filter(|(_, run)| run.stop.as_ref().is_some_and(|stop| stop.by_us <= now));
+    let stopped: Vec<RunId> = stopped.map(|(id, _)| id.clone()).collect();
+    let finished: Vec<RunId> = index.ends.iter().take_while(|(end, _)| *end <= now).map(|(_, id)| id.clone()).collect();
+    for id in stopped {
+        let Some(run) = state.runs.get(&id) else { continue };
+        let kept_work_us = run.durable_work_us;
+        let job = run.job.clone();
+        let event = RunStopped {
+            job,
+            run: id,
+            reason: StopReason::Preempted,
+            kept_work_us,
+            stopped_us: now,
+            ..RunStopped::default()
+        };
+        tell(state, index, event.into());
+    }
+    for id in finished {
+        let Some(run) = state.runs.get(&id) else { continue };
+        let work_us = expected_work_done(run, now);
+        let event = RunFinished { job: run.job.clone(), run: id, work_us, finished_us: now, ..RunFinished::default() };
+        tell(state, index, event.into());
+    }
+}
