@@ -29,10 +29,7 @@ pub fn tell(job: &JobId, answer: &Answer) {
     }
     if let Fate::Waits { limit, .. } = &answer.fate {
         lines.push(("what moves it", moves(limit).to_owned()));
-        lines.push((
-            "earliest start",
-            answer.earliest.map_or("none is known".to_owned(), |at| format!("{}, {EARLIEST}", rfc3339(at))),
-        ));
+        lines.push(("earliest start", earliest(answer)));
         lines.push(("expected start", forecast(answer.forecast)));
     }
     for (name, text) in lines {
@@ -98,7 +95,7 @@ fn fate(fate: &Fate) -> String {
         Fate::Deferred { pool, start, terms: t } => {
             format!("is deferred: it starts {} in {pool}, for {}", on(*start), money(total(t)))
         }
-        Fate::Waits { limit: l, .. } => format!("waits: {}", limit(l)),
+        Fate::Waits { limit: l, .. } => format!("waits for {}", limit(l)),
         Fate::Ends { detail } => format!("does not run: {detail}"),
     }
 }
@@ -111,6 +108,14 @@ fn place(line: &PlaceInLine) -> String {
     let surcharge =
         line.surcharge_us.filter(|us| *us > 0).map_or(String::new(), |us| format!(", surcharge {}", duration(us)));
     format!("{ahead} (class value {}, order rule {}{surcharge})", line.class_value, line.rule)
+}
+
+fn earliest(answer: &Answer) -> String {
+    match answer.earliest {
+        None => "none is known".to_owned(),
+        Some(at) if answer.line.is_some() => format!("{}, {EARLIEST}", rfc3339(at)),
+        Some(at) => rfc3339(at),
+    }
 }
 
 fn forecast(forecast: Forecast) -> String {
@@ -156,7 +161,9 @@ pub fn moves(limit: &Limit) -> &'static str {
         LimitKind::ProviderCapacity => "capacity at the provider",
         LimitKind::Price => "a price or an exchange rate",
         LimitKind::Deadline => "a later deadline, or faster GPUs",
-        LimitKind::NotBefore | LimitKind::Deferral | LimitKind::RetryBackoff => "time",
+        LimitKind::NotBefore => "the time before which it may not start",
+        LimitKind::Deferral => "the hour that it waits for",
+        LimitKind::RetryBackoff => "the end of the wait after its failure",
         LimitKind::Hold => "a release",
         LimitKind::Dependency => "the end of the job that it depends on",
         LimitKind::JobSet => "the rest of its set",

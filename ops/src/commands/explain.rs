@@ -4,7 +4,8 @@ use clap::Args;
 use serde_json::{Value, json};
 use solyx_schemas::epochs::EpochReader;
 use solyx_schemas::events::Event;
-use solyx_schemas::events::decisions::{CostTerms, JobPlaced, Limit};
+use solyx_schemas::events::decisions::{CostTerms, JobPlaced, Limit, LimitKind};
+use solyx_schemas::events::jobs::Gang;
 use solyx_schemas::ids::JobId;
 use solyx_schemas::json::to_json;
 use solyx_schemas::log::Log;
@@ -12,7 +13,7 @@ use solyx_schemas::units::{TimeUs, rfc3339};
 
 use super::{answer, whatif};
 use crate::failure::{Exit, Failure, Outcome};
-use crate::output::{self, money};
+use crate::output::{self, decimal, money};
 use crate::world::{Source, unreadable_history};
 
 /// Say what became of a job and why.
@@ -117,14 +118,17 @@ fn concerns(event: &Event, job: &JobId) -> bool {
 fn said(event: &Event) -> String {
     match event {
         Event::JobRequested(e) => format!(
-            "requested by {}: {} to {} replicas, {} GPUs each, class {}",
-            e.tenant, e.gang.replicas_min.0, e.gang.replicas_max.0, e.gang.gpus.0, e.class
+            "requested by {}: {} of {}, class {}",
+            e.tenant,
+            replicas(&e.gang),
+            counted(e.gang.gpus.0, "GPU"),
+            e.class
         ),
         Event::JobAdmitted(_) => "admitted".to_owned(),
         Event::JobRejected(e) => format!("rejected: {}; {}", limit(&e.limit), e.detail),
         Event::JobHeld(e) => {
             let start = e.earliest_start_us.map_or(String::new(), |t| format!("; earliest start known {}", rfc3339(t)));
-            format!("waits: {}{start}", limit(&e.limit))
+            format!("waits for {}{start}", limit(&e.limit))
         }
         Event::JobDeferred(e) => format!(
             "deferred to {} in {}: {} then, {} now",
@@ -138,7 +142,7 @@ fn said(event: &Event) -> String {
         Event::JobMigrated(e) => format!("moved from {}: {}", e.from_pool, e.cause),
         Event::JobRequeued(e) => format!("waits again after {}: {}, attempt {}", e.run, e.cause, e.attempts.0),
         Event::JobCancelled(e) => format!("cancelled: {}; {}", e.cause, e.detail),
-        Event::CapacityLeaseOrdered(e) => format!("{} instances ordered of {}", e.instances.0, e.pool),
+        Event::CapacityLeaseOrdered(e) => format!("{} ordered of {}", counted(e.instances.0, "instance"), e.pool),
         Event::RunStarted(e) => format!("run {} started", e.run),
         Event::RunCheckpointed(e) => {
             format!("last checkpoint so far: {} s of work durable at {}", e.work_us.0 / 1_000_000, e.site)
@@ -163,7 +167,11 @@ fn placed(e: &JobPlaced) -> String {
     if let Some(other) = &e.runner_up {
         let more = total(&other.terms) - total(&e.terms);
         let start = rfc3339(other.start_us);
-        text += &format!("; not in {} at {start}: {} more ({})", other.pool, money(more), terms(&other.terms));
+        let difference = match more {
+            more if more < 0 => format!("{} less, but what is ours goes first", money(-more)),
+            more => format!("{} more", money(more)),
+        };
+        text += &format!("; not in {} at {start}: {difference} ({})", other.pool, terms(&other.terms));
     }
     text
 }
@@ -191,17 +199,73 @@ pub(super) fn terms(t: &CostTerms) -> String {
     if said.is_empty() { "nothing".to_owned() } else { said.join(", ") }
 }
 
+/// A limit in words: what is lacking, of what, how much of it, and its name.
 pub(super) fn limit(limit: &Limit) -> String {
-    let mut text = limit.kind.to_string();
-    if let Some(subject) = &limit.subject {
-        text += &format!(" of {subject}");
+    let subject = limit.subject.as_ref().map_or(String::new(), |subject| format!(" ({subject})"));
+    let unit = limit.unit.as_ref().map_or("", |unit| unit.as_str());
+    let amounts = match (limit.asked, limit.available) {
+        (Some(asked), Some(there)) => format!(": {} asked, {} there", amount(asked, unit), amount(there, unit)),
+        (Some(asked), None) => format!(": {} asked", amount(asked, unit)),
+        _ => String::new(),
+    };
+    format!("{}{subject}{amounts} [{}]", lacking(limit.kind), limit.kind)
+}
+
+fn amount(value: i64, unit: &str) -> String {
+    match unit {
+        "GPU/1000" => format!("{} GPUs", decimal(value.into(), 1_000, if value % 1_000 == 0 { 0 } else { 3 })),
+        "MiB" => format!("{} GiB", decimal(value.into(), 1_024, 1)),
+        "" => value.to_string(),
+        unit => format!("{} {unit}", output::grouped(value)),
     }
-    let unit = limit.unit.as_ref().map_or(String::new(), |unit| format!(" {unit}"));
-    if let Some(asked) = limit.asked {
-        text += &format!(", asked {asked}{unit}");
+}
+
+/// What is lacking where a limit binds.
+fn lacking(kind: LimitKind) -> &'static str {
+    match kind {
+        LimitKind::Validity => "a request that is possible",
+        LimitKind::Undeclared => "something it names that is not declared",
+        LimitKind::GpuModel => "a GPU model that it accepts, which this is not",
+        LimitKind::Gpus => "free GPUs",
+        LimitKind::Cpu => "CPU beside the GPUs",
+        LimitKind::Memory => "memory beside the GPUs",
+        LimitKind::Scratch => "scratch space",
+        LimitKind::GpuMemory => "GPUs with enough memory",
+        LimitKind::FabricDomain => "one fabric domain with room for the whole gang",
+        LimitKind::Spread => "failure domains to spread over",
+        LimitKind::Residency => "a country where it may be, which this is not",
+        LimitKind::Certificate => "a certificate that the site lacks",
+        LimitKind::Attestation => "nodes with a valid attestation",
+        LimitKind::Quota => "quota",
+        LimitKind::Budget => "budget",
+        LimitKind::Power => "power",
+        LimitKind::FailoverReserve => "capacity that is held back for failover",
+        LimitKind::Reservation => "capacity that is set aside",
+        LimitKind::Backfill => "a gang ahead of it that it would delay",
+        LimitKind::Draining => "runs that have still to stop",
+        LimitKind::LeasePending => "instances that were ordered",
+        LimitKind::ProviderCapacity => "capacity at a provider",
+        LimitKind::Price => "a price or an exchange rate",
+        LimitKind::Deadline => "time before its deadline",
+        LimitKind::NotBefore => "the time before which it may not start",
+        LimitKind::Deferral => "a cheaper or cleaner hour",
+        LimitKind::Hold => "a release by a person",
+        LimitKind::Dependency => "a job that must end before",
+        LimitKind::JobSet => "the rest of its job set",
+        LimitKind::RetryBackoff => "the end of the wait after a failure",
+        LimitKind::Retries => "retries",
+        LimitKind::Cordon => "the opening of what is cordoned",
+        LimitKind::Depth => "its turn among those that are tried",
+        LimitKind::Latency => "capacity near its clients",
+        LimitKind::Unknown => "something that this build does not know",
     }
-    if let Some(available) = limit.available {
-        text += &format!(", there {available}{unit}");
-    }
-    text
+}
+
+fn counted(count: i64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+fn replicas(gang: &Gang) -> String {
+    let (least, most) = (gang.replicas_min.0, gang.replicas_max.0);
+    if least == most { counted(least, "replica") } else { format!("{least} to {most} replicas") }
 }

@@ -37,7 +37,8 @@ pub struct Answer {
     pub victims: Vec<(JobId, RunId)>,
     /// Its place in line, if it stands there.
     pub line: Option<PlaceInLine>,
-    /// When it could start if it went before all who wait and what runs ended when expected: no promise can be earlier.
+    /// When it could start if it went before all who wait and what runs ended when expected: no promise can be earlier. For a
+    /// job that is kept out of the line until an instant, that instant.
     pub earliest: Option<TimeUs>,
     /// What comes of it if what runs and starts ends when expected, nothing fails and nobody asks for more.
     pub forecast: Forecast,
@@ -122,9 +123,18 @@ impl Rehearsal {
             pools,
             victims,
             line: self.place_in_line(&mut state, &mut index, id),
-            earliest: earliest_start(&mut state, &mut index, &self.cell, id),
+            earliest: self.earliest(&mut state, &mut index, id),
             forecast: self.forecast(state, index, id, outputs),
         }
+    }
+
+    fn earliest(&self, state: &mut State, index: &mut Index, id: &JobId) -> Option<TimeUs> {
+        let now = state.now();
+        if index.queue.turn_of(id).is_none() {
+            return state.jobs.get(id).map(|job| job.not_before_us).filter(|at| *at > now);
+        }
+        // A promise begins after the present; what fits now could start now.
+        earliest_start(state, index, &self.cell, id).map(|start| if start.0 == now.0 + 1 { now } else { start })
     }
 
     fn place_in_line(&self, state: &mut State, index: &mut Index, id: &JobId) -> Option<PlaceInLine> {
