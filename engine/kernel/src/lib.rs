@@ -24,6 +24,7 @@ pub mod whatif;
 mod apply;
 mod budget;
 mod cut;
+mod decay;
 mod decide;
 mod index;
 mod judge;

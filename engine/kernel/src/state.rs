@@ -10,6 +10,8 @@ use solyx_schemas::events::world::{DatasetDeclared, EgressPriced, LinkMeasured, 
 use solyx_schemas::ids::*;
 use solyx_schemas::units::*;
 
+use crate::decay::Served;
+use crate::decide::by_class::any_preempts;
 use crate::digest::SetHash;
 use crate::order_rule::OrderRule;
 use crate::rows::*;
@@ -174,6 +176,8 @@ state! {
     33 claims: JobId => Claim;
     /// Since when a job waits that its tenant's promised share has room for.
     34 entitled: JobId => TimeUs;
+    /// What tenants have been served, while policy has a half-life.
+    42 served: TenantId => Served;
 }
 
 /// A currency as a key.
@@ -212,6 +216,13 @@ impl State {
         Policy(self.policies.get("cell"))
     }
 
+    /// Time between ticks while something waits; none means no ticks. Whoever makes room needs them.
+    pub fn tick(&self) -> Option<DurationUs> {
+        let makes_room = !self.policy().order_rule().promises_starts() || any_preempts(self);
+        let default = makes_room.then_some(DurationUs(60 * SECOND_US));
+        self.policy().as_set().and_then(|set| set.tick_us).or(default).filter(|tick| tick.0 > 0)
+    }
+
     /// The state of a scope; open unless said otherwise.
     pub fn scope(&self, kind: ScopeKind, id: &str) -> ScopeState {
         self.scopes.get(&(kind, RefId::from(id))).copied().unwrap_or(ScopeState::Open)
@@ -237,6 +248,11 @@ impl Policy<'_> {
     /// Whether tenants' promised shares go first, and are given back.
     pub fn promises_shares(&self) -> bool {
         !self.order_rule().promises_starts() && self.promised_milli() > 0
+    }
+
+    /// Time in which past use loses half its weight in shares; none means that only present use counts.
+    pub fn half_life(&self) -> Option<DurationUs> {
+        self.0.and_then(|p| p.half_life_us).filter(|half_life| half_life.0 > 0)
     }
 
     /// How often one job may be stopped for others.
@@ -272,12 +288,6 @@ impl Policy<'_> {
     /// Wait before a first retry.
     pub fn retry_backoff(&self) -> DurationUs {
         self.0.and_then(|p| p.retry_backoff_us).unwrap_or(DurationUs(30 * SECOND_US))
-    }
-
-    /// Time between ticks while something waits; none means no ticks. Rules that make room need them.
-    pub fn tick(&self) -> Option<DurationUs> {
-        let default = (!self.order_rule().promises_starts()).then_some(DurationUs(60 * SECOND_US));
-        self.0.and_then(|p| p.tick_us).or(default).filter(|t| t.0 > 0)
     }
 
     /// Work assumed for a job of unknown length.

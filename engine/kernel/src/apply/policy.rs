@@ -91,7 +91,8 @@ pub fn scope_state_changed(state: &mut State, index: &mut Index, e: &ScopeStateC
 pub fn quota_set(state: &mut State, index: &mut Index, e: &QuotaSet) -> Folded {
     let key = (e.tenant.clone(), e.project.clone(), e.gpu_model.clone());
     index.suspect_quotas.insert(key.clone());
-    state.quotas.insert(key, e.clone());
+    state.quotas.insert(key.clone(), e.clone());
+    index.note_lender(state, &key);
     index.redeclared = true;
     Ok(())
 }

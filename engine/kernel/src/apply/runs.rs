@@ -88,6 +88,10 @@ pub fn run_lease_renewed(state: &mut State, index: &mut Index, e: &RunLeaseRenew
 
 /// Releases what a run holds.
 pub fn end_run(state: &mut State, index: &mut Index, id: &RunId) -> Run {
+    if let Some(run) = state.runs.get(id) {
+        let tenant = run.tenant.clone();
+        crate::decay::note(state, index, &tenant);
+    }
     // Callers have looked the run up.
     let run = state.runs.remove(id).expect("the run is there");
     let used_gpu_milli_s = held_gpu_milli_s(&run, state.now());

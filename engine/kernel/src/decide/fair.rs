@@ -4,6 +4,7 @@ use solyx_schemas::ids::TenantId;
 
 use super::Epoch;
 use super::order::First;
+use crate::decay::{Average, charged, served};
 use crate::queue::Turn;
 
 /// The job of the tenant that is served least. From the top of the tree of tenants down, the branch with the least weighted
@@ -74,19 +75,19 @@ fn compare_shares(epoch: &Epoch<'_>, a: Branch<'_>, b: Branch<'_>) -> std::cmp::
     scaled(a).cmp(&scaled(b))
 }
 
-/// The largest part of any resource that a branch uses: as numerator and denominator.
+/// The largest part of any resource that a branch uses, and has used as far as policy remembers: as numerator and denominator.
 fn dominant_share(epoch: &Epoch<'_>, branch: Branch<'_>) -> (i128, i128) {
     let used = match branch {
         Branch::Family(tenant) => epoch.index.families.get(tenant),
         Branch::Own(tenant) => epoch.index.tenants.get(tenant),
     };
-    let used = used.copied().unwrap_or_default();
-    let total = epoch.index.total;
-    let shares = [
-        (i128::from(used.gpu_milli), i128::from(total.gpu_milli)),
-        (i128::from(used.cpu_milli), i128::from(total.cpu_milli)),
-        (i128::from(used.memory_mib), i128::from(total.memory_mib)),
-    ];
+    let past = epoch.state.policy().half_life().map_or_else(Average::default, |half_life| {
+        let served = served(epoch.state, epoch.index, branch.tenant(), half_life);
+        if let Branch::Family(_) = branch { served.family } else { served.own }
+    });
+    let [gpu, cpu, memory] = charged(used.copied().unwrap_or_default(), past);
+    let total = charged(epoch.index.total, Average::default());
+    let shares = [(gpu, total[0]), (cpu, total[1]), (memory, total[2])];
     let larger = |a: &(i128, i128), b: &(i128, i128)| (a.0 * b.1.max(1)).cmp(&(b.0 * a.1.max(1)));
     shares.into_iter().max_by(larger).unwrap_or((0, 1))
 }

@@ -13,6 +13,7 @@ use crate::rows::Stop;
 use crate::state::State;
 
 mod admission;
+pub(crate) mod by_class;
 mod deferral;
 mod fair;
 mod instances;

@@ -1,6 +1,6 @@
-//! Making room for jobs that wait, once a tick, under order rules that promise no starts.
+//! Making room for jobs that wait, once a tick.
 //!
-//! First for the promised shares: a job that its tenant's share holds takes back what others have borrowed, at first only from
+//! First for classes that preempt (`by_class.rs`); then, under order rules that promise no starts, for the promised shares: a job that its tenant's share holds takes back what others have borrowed, at first only from
 //! runs that have just written a checkpoint, and when it has waited for long from any; then it may also have others moved that
 //! stand in the way of a gang. Then by the order of the line: a job may take the place of runs that come after it, if the work
 //! that is lost is less than half of what its own GPUs would have done while it waited. Victims are whole gangs, those with the
@@ -13,6 +13,7 @@ use solyx_schemas::ids::{JobId, RunId, TenantId};
 use solyx_schemas::units::{DurationUs, SECOND_US};
 
 use super::Epoch;
+use super::by_class::{any_preempts, for_classes};
 use super::room::{Plan, plan};
 use super::share::Shares;
 use super::stops::stop_run;
@@ -36,13 +37,13 @@ const LEAST_LOSS: i64 = 300_000;
 
 /// A job that waits, as its line has it.
 #[derive(Clone, Debug)]
-struct Head {
-    class_value: i64,
+pub(super) struct Head {
+    pub class_value: i64,
     tenant: TenantId,
-    turn: Turn,
-    job: JobId,
+    pub turn: Turn,
+    pub job: JobId,
     gpu_milli: i64,
-    fit: Fit,
+    pub fit: Fit,
 }
 
 /// A run that may be stopped for another job.
@@ -53,7 +54,7 @@ pub(super) struct Victim {
     /// Work that would be lost, thousandths of a GPU × s.
     pub loss: i64,
     since_checkpoint: DurationUs,
-    class_value: i64,
+    pub class_value: i64,
     level: usize,
     rank: i64,
     /// It may still be stopped for the order of the line alone.
@@ -69,7 +70,7 @@ impl Victim {
 }
 
 /// What a tick goes by.
-struct Scene {
+pub(super) struct Scene {
     rule: OrderRule,
     /// Whether promised shares are given back.
     has_shares: bool,
@@ -80,17 +81,24 @@ struct Scene {
 /// Makes room if it is time to.
 pub fn tick(epoch: &mut Epoch<'_>) {
     let policy = epoch.state.policy();
-    let (rule, tick) = (policy.order_rule(), policy.tick());
+    let (rule, tick) = (policy.order_rule(), epoch.state.tick());
     let due = tick.is_some_and(|tick| epoch.state.meta().last_tick_us.after(tick) <= epoch.now);
     if !due || epoch.index.queue.is_empty() {
         return;
     }
     epoch.state.meta_mut().last_tick_us = epoch.now;
-    if rule.promises_starts() {
+    let by_class = any_preempts(epoch.state);
+    if rule.promises_starts() && !by_class {
         return;
     }
     let has_shares = epoch.state.policy().promises_shares();
     let mut scene = Scene { rule, has_shares, shares: Shares::of(epoch), victims: victims(epoch, rule) };
+    if by_class {
+        for_classes(epoch, &mut scene);
+    }
+    if rule.promises_starts() {
+        return;
+    }
     if scene.has_shares {
         for_shares(epoch, &mut scene);
     }
@@ -144,7 +152,7 @@ fn loss_of(run: &Run, since_checkpoint: DurationUs) -> i64 {
 }
 
 /// Of every line, the first of the jobs that wait for room and that nothing makes room for yet.
-fn waiting<'e>(epoch: &'e Epoch<'_>) -> impl Iterator<Item = Vec<Head>> + 'e {
+pub(super) fn waiting<'e>(epoch: &'e Epoch<'_>) -> impl Iterator<Item = Vec<Head>> + 'e {
     let lines = epoch.index.queue.classes().flat_map(move |class_value| {
         let tenants = epoch.index.queue.tenants(class_value);
         tenants.flat_map(move |(tenant, lines)| lines.iter().map(move |line| (class_value, tenant, line)))
@@ -245,15 +253,12 @@ fn by_order(epoch: &mut Epoch<'_>, scene: &mut Scene) {
     });
     for head in heads.into_iter().take(STARTS_MAX) {
         let Some(own_level) = level_of(epoch, &head.job) else { continue };
-        let preempts = epoch.state.spec(&head.job).and_then(|spec| epoch.state.classes.get(&spec.class));
-        let preempts = preempts.is_some_and(|class| class.preempts);
         let comes_before = |victim: &Victim, given_milli: i64| {
             let behind =
                 victim.rank > head.turn.rank && (scene.rule != OrderRule::ShareSurcharge || victim.level > own_level);
             let whose =
                 !scene.has_shares || victim.tenant == head.tenant || scene.shares.borrows(&victim.tenant, given_milli);
-            let by_class = preempts && victim.class_value < head.class_value;
-            by_class || victim.class_value == head.class_value && victim.by_order && behind && whose
+            victim.class_value == head.class_value && victim.by_order && behind && whose
         };
         if let Some(plan) = find(epoch, scene, &head, Some(budget(epoch, &head)), &comes_before) {
             make_room(epoch, scene, &head, plan, true);
@@ -274,7 +279,7 @@ fn level_of(epoch: &Epoch<'_>, job: &JobId) -> Option<usize> {
 
 /// Room for a job on the nodes where the least work is lost. `may` says whether a run can be stopped for it when its tenant has
 /// given back so much already.
-fn find(
+pub(super) fn find(
     epoch: &mut Epoch<'_>,
     scene: &Scene,
     head: &Head,
@@ -296,7 +301,7 @@ fn find(
 }
 
 /// Tells the victims to stop and keeps their nodes for the job.
-fn make_room(epoch: &mut Epoch<'_>, scene: &mut Scene, head: &Head, plan: Plan, by_order: bool) {
+pub(super) fn make_room(epoch: &mut Epoch<'_>, scene: &mut Scene, head: &Head, plan: Plan, by_order: bool) {
     let mut stopped = Vec::new();
     for victim in plan.victims {
         let victim = &mut scene.victims[victim];

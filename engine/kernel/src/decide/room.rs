@@ -11,7 +11,7 @@ use solyx_schemas::ids::{GpuModelId, JobId, NodeId, RunId, TenantId};
 use super::Epoch;
 use super::preempt::Victim;
 use crate::packing::Ask;
-use crate::place::{accepted, ask_of, fixed_limits, quota_limit};
+use crate::place::{accepted, ask_of, fixed_limits, lending_limit, quota_limit};
 use crate::rows::{Job, Run, Spec};
 
 /// Free room of a node.
@@ -160,7 +160,12 @@ pub(super) fn plan(
             }
         }
         for domain in domains.into_values() {
-            let plan = domain.plan(replicas);
+            let plan = domain.plan(replicas).filter(|plan| {
+                // What others keep has to stay free once the victims are gone.
+                let freed: i64 = plan.victims.iter().map(|victim| victims[*victim].gpu_milli).sum();
+                let taken = replicas * ask.gpu_milli() - freed;
+                lending_limit(epoch.state, epoch.index, pool, &spec, model, taken).is_none()
+            });
             if let Some(plan) = plan.filter(|plan| best.as_ref().is_none_or(|best| plan.loss < best.loss)) {
                 best = Some(plan);
             }

@@ -207,6 +207,7 @@ fn place(epoch: &mut Epoch<'_>, id: &JobId, best: &Candidate, runner_up: Option<
     if !epoch.state.budgets.is_empty() {
         epoch.state.owners.insert(run_id.clone(), owner);
     }
+    crate::decay::note(epoch.state, epoch.index, &run.tenant);
     epoch.state.runs.insert(run_id.clone(), run.clone());
     epoch.index.hold(epoch.state, &run_id, &run, 1);
     epoch.say(placed);

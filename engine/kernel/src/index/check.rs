@@ -56,6 +56,7 @@ impl Index {
                 .collect::<Vec<_>>()
         };
         check("use of quotas", &quotas(self), &quotas(&anew));
+        check("lenders", &self.lenders, &anew.lenders);
         check("ends", &self.ends, &anew.ends);
         let named = |index: &Self| index.handles.keys().cloned().collect::<Vec<_>>();
         check("nodes that take work", &named(self), &named(&anew));

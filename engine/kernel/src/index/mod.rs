@@ -13,6 +13,7 @@ use solyx_schemas::units::*;
 pub use self::nodes::quota_keys;
 pub use self::timers::Timer;
 use crate::packing::{Inventory, Kinds, NodeHandle};
+use crate::place::kept_milli;
 use crate::power::SitePower;
 use crate::queue::Queue;
 use crate::rows::*;
@@ -107,6 +108,8 @@ pub struct Index {
     pub tenants: BTreeMap<TenantId, Amounts>,
     /// GPUs in use by tenant, project and model, with and without project and model.
     pub quota_use: BTreeMap<QuotaKey, i64>,
+    /// Quotas of tenants that lend less than all of them.
+    pub lenders: BTreeSet<QuotaKey>,
     /// In use by tenant, with all that those below it use.
     pub families: BTreeMap<TenantId, Amounts>,
     /// Pool and site in which a node stands.
@@ -168,6 +171,7 @@ impl Default for Index {
             capacity: BTreeMap::new(),
             tenants: BTreeMap::new(),
             quota_use: BTreeMap::new(),
+            lenders: BTreeSet::new(),
             families: BTreeMap::new(),
             homes: BTreeMap::new(),
             suspect_quotas: BTreeSet::new(),
@@ -205,6 +209,9 @@ impl Index {
         for (_, rate) in state.exchange.iter() {
             index.exchange.insert(rate);
         }
+        for (key, _) in state.quotas.iter() {
+            index.note_lender(state, key);
+        }
         for (site, _) in state.sites.iter() {
             index.power.insert(site.clone(), SitePower::of(state, site));
         }
@@ -237,6 +244,15 @@ impl Index {
             }
         }
         index
+    }
+
+    /// Notes whether a quota keeps something for its tenant.
+    pub fn note_lender(&mut self, state: &State, key: &QuotaKey) {
+        if state.quotas.get(key).is_some_and(|quota| kept_milli(quota) > 0) {
+            self.lenders.insert(key.clone());
+        } else {
+            self.lenders.remove(key);
+        }
     }
 
     /// Takes in the kinds of jobs that node choice expects.

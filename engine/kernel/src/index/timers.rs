@@ -192,7 +192,7 @@ impl Index {
 
     /// The next tick, while something waits.
     pub fn next_tick(&self, state: &State) -> Option<TimeUs> {
-        let tick = state.policy().tick()?;
+        let tick = state.tick()?;
         let next = state.meta().last_tick_us.after(tick).max(TimeUs(state.now().0 + 1));
         (!self.queue.is_empty()).then_some(next)
     }

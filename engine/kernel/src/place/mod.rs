@@ -2,6 +2,7 @@
 
 mod domains;
 mod leased;
+mod lending;
 mod limits;
 mod nodes;
 
@@ -15,6 +16,7 @@ use solyx_schemas::ids::*;
 use solyx_schemas::units::*;
 
 use self::leased::order_size;
+pub use self::lending::{kept_milli, lending_limit};
 use self::limits::failover_limit;
 pub(crate) use self::limits::fixed_limits;
 pub use self::limits::{quota_limit, quota_most, quota_subject};
@@ -283,6 +285,9 @@ fn candidate(
     let replicas = spec.gang.replicas_min.0;
     let gpu_milli = replicas * ask.gpu_milli();
     if let Some(limit) = quota_limit(state, index, spec, model, gpu_milli) {
+        return Err(limit);
+    }
+    if let Some(limit) = lending_limit(state, index, pool, spec, model, gpu_milli) {
         return Err(limit);
     }
     let now = state.now();

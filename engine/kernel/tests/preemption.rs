@@ -1,0 +1,197 @@
+//! Room made between priority classes and by the line: who may stop whom, and that it never goes round in circles.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::collections::BTreeMap;
+
+use common::*;
+use proptest::prelude::*;
+use solyx_schemas::events::Event;
+use solyx_schemas::events::decisions::{JobPreempted, StopCause};
+use solyx_schemas::events::jobs::JobRequested;
+use solyx_schemas::events::policy::*;
+use solyx_schemas::events::runs::{RunFinished, RunStarted, RunStopped, StopReason};
+use solyx_schemas::ids::*;
+use solyx_schemas::units::*;
+
+const MINUTE_US: i64 = 60 * SECOND_US;
+
+fn class(name: &str, value: i64, preempts: bool, minimum_run_us: i64) -> Event {
+    PriorityClassSet {
+        class: ClassId::from(name),
+        value,
+        preempts,
+        preemptible: true,
+        minimum_run_us: DurationUs(minimum_run_us),
+        ..PriorityClassSet::default()
+    }
+    .into()
+}
+
+/// A policy under which nobody has to renew leases.
+fn policy(rule: &str) -> SchedulingPolicySet {
+    SchedulingPolicySet { run_lease_us: Some(DurationUs(10_000 * HOUR_US)), ..ordered_by(rule) }
+}
+
+fn preempted(outputs: &[Event]) -> Vec<JobPreempted> {
+    let of = |event: &Event| match event {
+        Event::JobPreempted(e) if e.cause == StopCause::Priority => Some((**e).clone()),
+        _ => None,
+    };
+    outputs.iter().filter_map(of).collect()
+}
+
+fn urgent(name: &str, gpus: i64, hours: i64) -> JobRequested {
+    JobRequested { class: ClassId::from("urgent"), ..job(name, "blue", 1, gpus, hours) }
+}
+
+#[test]
+fn under_every_rule_a_class_that_preempts_takes_the_room_of_a_lower_one_at_the_next_tick() {
+    for rule in ["share-surcharge", "classic", "fifo", "sjf", "las", "srpt"] {
+        let mut world = World::with_nodes(1);
+        world.step(vec![policy(rule).into(), class("urgent", 200, true, 0)]);
+        world.step(vec![job("low", "red", 1, 8, 20).into()]);
+        world.now += MINUTE_US;
+        let outputs = world.step(vec![urgent("high", 8, 1).into()]);
+        let stopped = preempted(&outputs);
+        assert_eq!(stopped.len(), 1, "{rule}");
+        assert_eq!((stopped[0].job.as_str(), stopped[0].for_job.as_ref().unwrap().as_str()), ("low", "high"), "{rule}");
+        let stop = world.stopped("low", StopReason::Preempted);
+        world.step(vec![stop]);
+        assert!(world.running.contains_key(&JobId::from("high")), "{rule}");
+    }
+}
+
+#[test]
+fn a_class_that_does_not_preempt_waits_and_no_class_stops_its_equal() {
+    let mut world = World::with_nodes(1);
+    world.step(vec![policy("classic").into()]);
+    world.step(vec![job("low", "red", 1, 8, 20).into()]);
+    world.step(vec![urgent("high", 8, 1).into()]);
+    assert_eq!(preempted(&world.advance(2 * HOUR_US)), []);
+    world.step(vec![class("urgent", 200, true, 0), class("standard", 200, true, 0)]);
+    assert_eq!(preempted(&world.advance(2 * HOUR_US)), []);
+}
+
+#[test]
+fn nobody_is_stopped_before_its_class_has_had_its_minimum_run() {
+    let mut world = World::with_nodes(1);
+    world.step(vec![policy("classic").into(), class("urgent", 200, true, 0), class("standard", 100, false, HOUR_US)]);
+    world.step(vec![job("low", "red", 1, 8, 20).into()]);
+    world.step(vec![urgent("high", 8, 1).into()]);
+    assert_eq!(preempted(&world.advance(59 * MINUTE_US)), []);
+    assert_eq!(preempted(&world.advance(2 * MINUTE_US)).len(), 1);
+}
+
+#[test]
+fn the_gang_that_loses_least_is_stopped_whole_and_keeps_its_place() {
+    let mut world = World::with_nodes(2);
+    world.step(vec![policy("classic").into(), class("urgent", 200, true, 0)]);
+    world.step(vec![job("long", "red", 1, 8, 20).into()]);
+    world.now += HOUR_US / 4;
+    world.step(vec![job("short", "red", 2, 4, 20).into()]);
+    world.now += MINUTE_US;
+    let stopped = preempted(&world.step(vec![urgent("high", 4, 1).into()]));
+    assert_eq!(stopped.iter().map(|e| e.job.as_str()).collect::<Vec<_>>(), ["short"]);
+    let arrival = world.kernel.state().jobs.get(&JobId::from("short")).unwrap().arrival;
+    let stop = world.stopped("short", StopReason::Preempted);
+    world.step(vec![stop]);
+    assert_eq!(world.kernel.state().jobs.get(&JobId::from("short")).unwrap().arrival, arrival);
+}
+
+/// Jobs of these sizes and lengths on two nodes, nothing more asked for; every stop as the pairs of who for whom.
+fn closed_world(rule: &str, jobs: &[(i64, i64, bool)]) -> Vec<(JobId, JobId)> {
+    let mut world = World::with_nodes(2);
+    world.quiet = true;
+    world.step(vec![policy(rule).into(), class("urgent", 200, true, 0)]);
+    let mut left: BTreeMap<JobId, i64> = BTreeMap::new();
+    let mut events = Vec::new();
+    for (n, (gpus, hours, is_urgent)) in jobs.iter().enumerate() {
+        let name = format!("j{n}");
+        left.insert(JobId::from(name.as_str()), hours * HOUR_US);
+        let tenant = if n % 3 == 0 { "red" } else { "blue" };
+        let class = if *is_urgent { "urgent" } else { "standard" };
+        // Nothing is known of lengths.
+        events.push(Event::from(JobRequested { class: ClassId::from(class), ..job(&name, tenant, 1, *gpus, 0) }));
+    }
+    let mut pairs = Vec::new();
+    let mut running: BTreeMap<JobId, (RunId, i64)> = BTreeMap::new();
+    for _ in 0..4 * 24 * 60 {
+        let outputs = world.step(std::mem::take(&mut events));
+        for output in &outputs {
+            match output {
+                Event::JobPlaced(e) => {
+                    running.insert(e.job.clone(), (e.run.clone(), world.now));
+                    let (job, run, started_us) = (e.job.clone(), e.run.clone(), TimeUs(world.now));
+                    events.push(
+                        RunStarted { job, run, started_us, nodes: e.nodes.clone(), ..RunStarted::default() }.into(),
+                    );
+                }
+                Event::JobPreempted(e) => {
+                    let (run, since) = running.remove(&e.job).unwrap();
+                    let done = world.now - since;
+                    *left.get_mut(&e.job).unwrap() -= done;
+                    if let Some(winner) = &e.for_job {
+                        pairs.push((e.job.clone(), winner.clone()));
+                    }
+                    let kept = world.kernel.state().jobs.get(&e.job).unwrap().kept_work_us.0 + done;
+                    events.push(
+                        RunStopped {
+                            job: e.job.clone(),
+                            run,
+                            reason: StopReason::Preempted,
+                            kept_work_us: WorkUs(kept),
+                            stopped_us: TimeUs(world.now),
+                            ..RunStopped::default()
+                        }
+                        .into(),
+                    );
+                }
+                _ => {}
+            }
+        }
+        let over = |(job, (_, since)): &(&JobId, &(RunId, i64))| world.now - since >= left[*job];
+        let done: Vec<JobId> = running.iter().filter(over).map(|(job, _)| job.clone()).collect();
+        for job in done {
+            let (run, _) = running.remove(&job).unwrap();
+            left.remove(&job);
+            let finished_us = TimeUs(world.now);
+            events.push(RunFinished { job, run, finished_us, ..RunFinished::default() }.into());
+        }
+        if left.is_empty() {
+            break;
+        }
+        if events.is_empty() {
+            world.now += MINUTE_US;
+        }
+    }
+    assert!(left.is_empty(), "{rule}: never done: {left:?}");
+    pairs
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    #[test]
+    fn stops_never_go_round_in_circles_and_everything_gets_done(
+        jobs in prop::collection::vec((1..=8i64, 1..7i64, prop::bool::weighted(0.2)), 3..7),
+        rule in prop::sample::select(vec!["share-surcharge", "las", "srpt", "classic"]),
+    ) {
+        let is_urgent = |job: &JobId| jobs[job.as_str()[1..].parse::<usize>().unwrap()].2;
+        let pairs = closed_world(rule, &jobs);
+        let mut turns: BTreeMap<(JobId, JobId), usize> = BTreeMap::new();
+        for (victim, winner) in pairs {
+            prop_assert_ne!(&victim, &winner);
+            prop_assert!(is_urgent(&winner) || !is_urgent(&victim), "a lower class stopped a higher one");
+            *turns.entry((victim, winner)).or_default() += 1;
+        }
+        for ((victim, winner), count) in &turns {
+            // A job's steps only rise: two jobs can take turns once a step each, and by shares while these last.
+            prop_assert!(*count <= 10, "{victim} was stopped for {winner} {count} times");
+            if is_urgent(winner) && !is_urgent(victim) {
+                prop_assert!(!turns.contains_key(&(winner.clone(), victim.clone())));
+            }
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Queues as users of Kueue and Slurm know them: what is kept and not lent, and past use that fades.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::*;
+use solyx_schemas::events::decisions::LimitKind;
+use solyx_schemas::events::policy::*;
+use solyx_schemas::ids::*;
+use solyx_schemas::units::*;
+
+fn quota(tenant: &str, guaranteed: i64, lending: Option<i64>) -> QuotaSet {
+    QuotaSet {
+        tenant: TenantId::from(tenant),
+        guaranteed_milli: GpuMilli(guaranteed * 1_000),
+        lending_limit_milli: lending.map(|gpus| GpuMilli(gpus * 1_000)),
+        ..QuotaSet::default()
+    }
+}
+
+#[test]
+fn what_a_tenant_does_not_lend_stays_free_for_it() {
+    let mut world = World::with_nodes(2);
+    world.step(vec![ordered_by("classic").into(), quota("red", 8, Some(0)).into()]);
+    let outputs = world.step(vec![job("a", "blue", 1, 8, 5).into(), job("b", "blue", 1, 8, 5).into()]);
+    assert!(placed(&outputs, "a").is_some());
+    let limit = &held(&outputs, "b").unwrap().limit;
+    assert_eq!((limit.kind, limit.subject.as_ref().unwrap().as_str()), (LimitKind::Quota, "red:kept"));
+    assert_eq!((limit.asked, limit.available), (Some(8_000), Some(0)));
+    let outputs = world.step(vec![job("c", "red", 1, 8, 5).into()]);
+    assert!(placed(&outputs, "c").is_some(), "its owner finds it at once");
+}
+
+#[test]
+fn what_it_lends_others_use_and_a_part_may_be_lent() {
+    let mut world = World::with_nodes(2);
+    world.step(vec![ordered_by("classic").into(), quota("red", 8, Some(4)).into()]);
+    let outputs = world.step(vec![job("a", "blue", 3, 4, 5).into(), job("b", "blue", 1, 4, 5).into()]);
+    assert!(placed(&outputs, "a").is_some());
+    assert_eq!(held(&outputs, "b").unwrap().limit.kind, LimitKind::Quota);
+    world.step(vec![quota("red", 8, None).into()]);
+    assert!(world.running.contains_key(&JobId::from("b")), "with no limit all of it is lent");
+}
+
+#[test]
+fn those_below_a_tenant_use_what_it_keeps() {
+    let mut world = World::with_nodes(1);
+    let child = TenantDeclared {
+        tenant: TenantId::from("red/x"),
+        parent: Some(TenantId::from("red")),
+        ..tenant_of_weight_one()
+    };
+    world.step(vec![ordered_by("classic").into(), child.into(), quota("red", 8, Some(0)).into()]);
+    let outputs = world.step(vec![job("a", "red/x", 1, 8, 5).into()]);
+    assert!(placed(&outputs, "a").is_some());
+}
+
+/// Red has had the whole fleet for ten hours; then both ask for it.
+fn after_ten_hours_of_red(half_life: Option<i64>) -> String {
+    let mut world = World::with_nodes(1);
+    let policy = SchedulingPolicySet {
+        half_life_us: half_life.map(DurationUs),
+        run_lease_us: Some(DurationUs(1_000 * HOUR_US)),
+        ..ordered_by("classic")
+    };
+    world.step(vec![policy.into()]);
+    world.step(vec![job("warm-up", "red", 1, 8, 1).into()]);
+    world.now += SECOND_US;
+    let end = world.finish("warm-up");
+    world.step(vec![end, job("long", "red", 1, 8, 10).into()]);
+    world.now += 10 * HOUR_US;
+    let end = world.finish("long");
+    world.step(vec![job("of-red", "red", 1, 8, 1).into(), job("of-blue", "blue", 1, 8, 1).into(), end]);
+    ["of-red", "of-blue"].into_iter().find(|job| world.running.contains_key(&JobId::from(*job))).unwrap().to_owned()
+}
+
+#[test]
+fn past_use_counts_against_a_share_and_fades_with_the_half_life() {
+    assert_eq!(after_ten_hours_of_red(None), "of-red", "without a half-life only present use counts, then arrival");
+    assert_eq!(after_ten_hours_of_red(Some(24 * HOUR_US)), "of-blue");
+}
+
+#[test]
+fn a_past_of_many_half_lives_ago_is_forgotten() {
+    let mut world = World::with_nodes(1);
+    let policy = SchedulingPolicySet {
+        half_life_us: Some(DurationUs(HOUR_US)),
+        run_lease_us: Some(DurationUs(1_000 * HOUR_US)),
+        ..ordered_by("classic")
+    };
+    world.step(vec![policy.into()]);
+    world.step(vec![job("long", "red", 1, 8, 10).into()]);
+    world.now += 10 * HOUR_US;
+    let end = world.finish("long");
+    world.step(vec![end]);
+    let row = |world: &World| *world.kernel.state().served.get(&TenantId::from("red")).unwrap();
+    assert!(row(&world).own.gpu > 7_900 * 1_000_000, "almost all of the fleet: {:?}", row(&world));
+    world.now += 60 * HOUR_US;
+    world.step(vec![job("short", "red", 1, 1, 1).into()]);
+    assert_eq!(row(&world).own.gpu, 0);
+}
