@@ -20,6 +20,7 @@ mod order;
 mod overcommit;
 mod preempt;
 mod promise;
+mod reclaim;
 mod room;
 mod share;
 mod start;
@@ -113,6 +114,7 @@ pub fn decide(state: &mut State, index: &mut Index, cell: &CellId, term: i64) ->
         upkeep::runs(&mut epoch);
         overcommit::power(&mut epoch);
         overcommit::quotas(&mut epoch);
+        reclaim::list(&mut epoch);
         if std::mem::take(&mut epoch.index.changed) {
             order::pass(&mut epoch);
         }
@@ -121,6 +123,7 @@ pub fn decide(state: &mut State, index: &mut Index, cell: &CellId, term: i64) ->
         }
     }
     preempt::tick(&mut epoch);
+    reclaim::settle(&mut epoch);
     upkeep::notices(&mut epoch);
     instances::release_idle(&mut epoch);
     Decided { outputs: epoch.outputs, overcommitments: epoch.overcommitments }
