@@ -184,8 +184,9 @@ pub fn around(state: &State, place: &Place) -> Vec<Place> {
         Place::Model(_) => vec![place.clone(), Place::Fleet],
         Place::Site(model, _) => vec![place.clone(), Place::Model(model.clone()), Place::Fleet],
         Place::Pool(pool) => match state.pools.get(pool).and_then(|pool| pool.declared.as_ref()) {
-            Some(declared) => places_of(declared).into(),
-            None => vec![place.clone(), Place::Fleet],
+            Some(declared) if is_standing(declared) => places_of(declared).into(),
+            // There is nothing that it could be held from.
+            _ => vec![place.clone()],
         },
     }
 }

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 
+use solyx_schemas::events::common::NodeGpus;
 use solyx_schemas::events::decisions::{Limit, LimitKind, Overcommitment, StopCause};
 use solyx_schemas::ids::{JobId, NodeId, RunId};
 
@@ -23,6 +24,8 @@ pub fn list(epoch: &mut Epoch<'_>) {
     if !std::mem::take(&mut epoch.index.set_aside.is_touched) {
         return;
     }
+    // Capacity that is taken away lets nobody start, but it may have to be made up for.
+    epoch.index.changed |= !epoch.index.set_aside.short_of_free().is_empty();
     let found = epoch.index.set_aside.shortages();
     for (key, (asked, have)) in &found {
         let (place, before) = (&key.0, epoch.index.shortages.get(key));
@@ -152,7 +155,7 @@ fn lent_in(epoch: &Epoch<'_>, place: &Place) -> Vec<(i64, RunId, i64)> {
         }
         let here = run.nodes.iter().filter(|replica| inside.contains(&replica.node));
         let milli: i64 = match run.exclusive_node {
-            false => here.map(|replica| replica.gpus.len() as i64 * replica.gpu_milli_each.0).sum(),
+            false => here.map(|replica| usable(epoch, replica) * replica.gpu_milli_each.0).sum(),
             true => {
                 let own: BTreeSet<&NodeId> = here.map(|replica| &replica.node).collect();
                 own.iter().filter_map(|node| nodes.get(*node)).map(|share| share.total).sum()
@@ -164,4 +167,12 @@ fn lent_in(epoch: &Epoch<'_>, place: &Place) -> Vec<(i64, RunId, i64)> {
         }
     }
     found.into_iter().collect()
+}
+
+/// GPUs of a replica that would take new work.
+fn usable(epoch: &Epoch<'_>, replica: &NodeGpus) -> i64 {
+    let node = epoch.state.nodes.get(&replica.node);
+    let Some((node, report)) = node.and_then(|node| Some((node, node.report.as_ref()?))) else { return 0 };
+    let present = |gpu: &&i64| report.gpus.iter().any(|own| own.index == **gpu) && !node.avoided_gpus.contains(*gpu);
+    replica.gpus.iter().filter(present).count() as i64
 }

@@ -106,6 +106,8 @@ impl Index {
             return;
         }
         self.set_aside.count(before, -1);
+        // What is owed to its contract again may be missing elsewhere.
+        self.changed |= before.draws.is_some();
         let nodes: std::collections::BTreeSet<&NodeId> = before.nodes.iter().map(|replica| &replica.node).collect();
         nodes.into_iter().for_each(|node| self.share_node(state, node));
     }

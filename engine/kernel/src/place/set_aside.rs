@@ -36,11 +36,15 @@ pub fn set_aside_offer(
     end: Option<TimeUs>,
 ) -> Result<Offer, Limit> {
     let sums = &index.set_aside;
-    if !sums.is_on() || gpu_milli == 0 {
+    if !sums.is_on() {
+        return Ok(Offer::default());
+    }
+    // Also what asks for no GPU takes them from others, if it has its nodes to itself.
+    let gpu_milli = charge(index, spec, nodes, gpu_milli);
+    if gpu_milli == 0 {
         return Ok(Offer::default());
     }
     let draws = in_force(state, spec);
-    let gpu_milli = charge(index, spec, nodes, gpu_milli);
     if !is_standing(pool) {
         return draws.map_or(Ok(Offer::default()), |(contract, _)| Err(short(&contract.subject(), gpu_milli, 0)));
     }

@@ -66,7 +66,13 @@ impl SetAsideBook {
                 let held: i64 = runs
                     .iter()
                     .filter(|run| run.stop.is_none() && run.gpu_milli.0 > 0 && reclaimable(state, run, now))
-                    .map(|run| run.gpu_milli.0)
+                    .flat_map(|run| run.nodes.iter().filter(|replica| replica.node == *id))
+                    .map(|replica| {
+                        let takes = |gpu: &&i64| {
+                            report.gpus.iter().any(|own| own.index == **gpu) && !node.avoided_gpus.contains(*gpu)
+                        };
+                        replica.gpus.iter().filter(takes).count() as i64 * replica.gpu_milli_each.0
+                    })
                     .sum();
                 *stoppable.entry(place).or_insert(0) += held;
             }
