@@ -17,6 +17,7 @@ pub mod power;
 pub mod queue;
 pub mod rating;
 pub mod rows;
+pub mod set_aside;
 pub mod state;
 pub mod table;
 pub mod whatif;

@@ -8,9 +8,11 @@ use solyx_schemas::events::decisions::{Limit, LimitKind};
 use solyx_schemas::events::jobs::DependencyCondition;
 use solyx_schemas::events::policy::{ScopeKind, ScopeState};
 use solyx_schemas::ids::{JobId, RefId, TenantId};
+use solyx_schemas::units::TimeUs;
 
 use crate::order_rule::{gang_milli, rank};
 use crate::rows::{Arrival, Job, Phase, Spec, limit};
+use crate::set_aside;
 use crate::state::State;
 
 /// What a job asks for beside its length and name, as a number.
@@ -63,6 +65,11 @@ pub struct Queue {
     pub notices: BTreeSet<JobId>,
     /// Jobs in line that have not been told anything yet.
     pub fresh: BTreeSet<JobId>,
+    /// Jobs in line that draw on a reservation or sold lease.
+    pub drawers: BTreeSet<JobId>,
+    /// Jobs that wait for theirs to come into force, by when it does.
+    pub awaiting: BTreeSet<(TimeUs, JobId)>,
+    awaited: BTreeMap<JobId, TimeUs>,
 }
 
 impl Queue {
@@ -100,6 +107,12 @@ impl Queue {
     /// Puts a waiting job in that stands nowhere yet.
     pub fn enter(&mut self, state: &State, id: &JobId, job: &Job, spec: &Spec) {
         if let Some(limit) = parking(state, job, spec) {
+            if limit.kind == LimitKind::Reservation
+                && let Some((_, Some(at))) = set_aside::parking(state, spec)
+            {
+                self.awaiting.insert((at, id.clone()));
+                self.awaited.insert(id.clone(), at);
+            }
             self.notices.insert(id.clone());
             self.standing.insert(id.clone(), Standing::Parked(limit));
             return;
@@ -111,6 +124,9 @@ impl Queue {
         line.entry(spec.tenant.clone()).or_default().entry(shape).or_default().insert((turn, id.clone()));
         let ready = Standing::Ready { class_value, tenant: spec.tenant.clone(), shape, turn };
         self.standing.insert(id.clone(), ready);
+        if set_aside::in_force(state, spec).is_some() {
+            self.drawers.insert(id.clone());
+        }
         if job.told.is_none() {
             self.fresh.insert(id.clone());
         }
@@ -151,6 +167,10 @@ impl Queue {
     pub fn take_out(&mut self, id: &JobId) {
         self.notices.remove(id);
         self.fresh.remove(id);
+        self.drawers.remove(id);
+        if let Some(at) = self.awaited.remove(id) {
+            self.awaiting.remove(&(at, id.clone()));
+        }
         let Some(Standing::Ready { class_value, tenant, shape, turn }) = self.standing.remove(id) else { return };
         let key = std::cmp::Reverse(class_value);
         let Some(tenants) = self.lines.get_mut(&key) else { return };
@@ -188,6 +208,11 @@ impl Queue {
         self.lines.get(&std::cmp::Reverse(class_value)).into_iter().flatten()
     }
 
+    /// When the contract comes into force that a job waits for.
+    pub fn awaits(&self, id: &JobId) -> Option<TimeUs> {
+        self.awaited.get(id).copied()
+    }
+
     /// Every waiting job.
     pub fn jobs(&self) -> Vec<JobId> {
         self.standing.keys().cloned().collect()
@@ -203,6 +228,7 @@ impl Queue {
         let capacity = (
             (&spec.gang, &spec.models, &spec.topology, &spec.datasets, &spec.residency),
             (&spec.certificates, spec.attestation_required, memory_mib, avoided),
+            (&spec.reservation, &spec.sold_lease),
         );
         let mut key = postcard::to_stdvec(&capacity).expect("plain data");
         let capacity = key.len();
@@ -246,6 +272,9 @@ pub fn parking(state: &State, job: &Job, spec: &Spec) -> Option<Limit> {
                 return Some(Limit { subject: Some(RefId::from(scope)), ..limit(LimitKind::Cordon) });
             }
         }
+    }
+    if let Some((limit, _)) = set_aside::parking(state, spec) {
+        return Some(limit);
     }
     for dependency in &spec.depends_on {
         let phase = state.jobs.get(&dependency.job).map(|job| job.phase);

@@ -11,6 +11,8 @@ use solyx_schemas::events::policy::{BudgetKind, BudgetSet};
 use solyx_schemas::ids::*;
 use solyx_schemas::units::*;
 
+use crate::set_aside::Draw;
+
 /// The cell itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Meta {
@@ -291,6 +293,10 @@ pub struct Run {
     pub stop: Option<Stop>,
     /// It is to stop at its next checkpoint.
     pub stop_at_checkpoint: Option<StopCause>,
+    /// What it takes of a reservation or sold lease.
+    pub draws: Option<Draw>,
+    /// When it has to be over: it was let start on what is set aside from then on.
+    pub yields_at_us: Option<TimeUs>,
 }
 
 /// An order for instances that has not been answered in full.

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use common::history::{Executor, Luck, frame};
 use common::ledger::Ledger;
+use common::set_aside::SetAsideBook;
 use common::*;
 use proptest::prelude::*;
 use solyx_kernel::{Entry, Kernel};
@@ -33,10 +34,12 @@ fn pass_time(world: &mut World, luck: &mut Luck) {
 fn live_by_epoch(seed: u64) {
     let mut luck = Luck(seed);
     let (mut world, mut ledger, mut executor) = (world(), Ledger::default(), Executor::default());
+    let mut set_aside = SetAsideBook::default();
     let mut events = frame(&mut luck);
     for _ in 0..EPOCHS {
         let (closed, counted) = world.close_counting(events);
         ledger.epoch(world.now, &counted, &closed);
+        set_aside.epoch(world.kernel.state(), &closed);
         assert_eq!(world.kernel.index_differences(), Vec::<String>::new(), "after epoch {}", closed.record.epoch);
         let live: BTreeSet<&RunId> = world.kernel.state().runs.iter().map(|(id, _)| id).collect();
         assert_eq!(live, ledger.held.keys().collect(), "what is held is what live runs hold");

@@ -18,6 +18,7 @@ pub fn pool_declared(state: &mut State, index: &mut Index, e: &PoolDeclared) -> 
     pool.declared = Some(e.clone());
     pool.withdrawn = false;
     refresh_nodes_of(state, index, &e.pool);
+    index.rebuild_set_aside_if_on(state);
     // What is paid for anyway may have changed with it.
     index.idle_instances.extend(state.nodes.iter().filter(|(_, n)| n.lease.is_some()).map(|(id, _)| id.clone()));
     index.redeclared = true;

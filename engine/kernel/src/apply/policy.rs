@@ -35,6 +35,7 @@ pub fn scheduling_policy_set(state: &mut State, index: &mut Index, e: &Schedulin
     }
     state.policies.insert(e.scope.clone(), e.clone());
     index.set_kinds(state);
+    index.rebuild_set_aside_if_on(state);
     // How long an instance may stand idle is a constant of policy.
     index.idle_instances.extend(state.nodes.iter().filter(|(_, n)| n.lease.is_some()).map(|(id, _)| id.clone()));
     // Places in line follow from it.
@@ -113,6 +114,7 @@ pub fn budget_set(state: &mut State, index: &mut Index, e: &BudgetSet) -> Folded
 
 pub fn priority_class_set(state: &mut State, index: &mut Index, e: &PriorityClassSet) -> Folded {
     state.classes.insert(e.class.clone(), e.clone());
+    index.rebuild_set_aside_if_on(state);
     index.redeclared = true;
     Ok(())
 }
@@ -123,30 +125,37 @@ pub fn rate_card_set(state: &mut State, index: &mut Index, e: &RateCardSet) -> F
     Ok(())
 }
 
-pub fn lease_sold(state: &mut State, e: &LeaseSold) -> Folded {
+pub fn lease_sold(state: &mut State, index: &mut Index, e: &LeaseSold) -> Folded {
     state.sold_leases.insert(e.lease.clone(), e.clone());
+    index.rebuild_set_aside(state);
     Ok(())
 }
 
-pub fn sold_lease_ended(state: &mut State, e: &SoldLeaseEnded) -> Folded {
+pub fn sold_lease_ended(state: &mut State, index: &mut Index, e: &SoldLeaseEnded) -> Folded {
     match state.sold_leases.edit(&e.lease) {
         Some(lease) => {
             lease.to_us = lease.to_us.min(e.ended_us);
+            index.rebuild_set_aside(state);
             Ok(())
         }
         None => Err(Rejection::rejected(format!("field lease: found {}, expected a lease that was sold", e.lease))),
     }
 }
 
-pub fn reservation_set(state: &mut State, e: &ReservationSet) -> Folded {
+pub fn reservation_set(state: &mut State, index: &mut Index, e: &ReservationSet) -> Folded {
     state.reservations.insert(e.reservation.clone(), e.clone());
+    index.rebuild_set_aside(state);
     Ok(())
 }
 
-pub fn reservation_cancelled(state: &mut State, e: &ReservationCancelled) -> Folded {
+pub fn reservation_cancelled(state: &mut State, index: &mut Index, e: &ReservationCancelled) -> Folded {
     let known = state.reservations.remove(&e.reservation).is_some();
     let detail = || format!("field reservation: found {}, expected one that was set", e.reservation);
-    if known { Ok(()) } else { Err(Rejection::rejected(detail())) }
+    if !known {
+        return Err(Rejection::rejected(detail()));
+    }
+    index.rebuild_set_aside(state);
+    Ok(())
 }
 
 pub fn reserve_set(state: &mut State, index: &mut Index, e: &ReserveSet) -> Folded {

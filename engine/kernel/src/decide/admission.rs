@@ -7,6 +7,7 @@ use crate::apply::close_job;
 use crate::budget;
 use crate::place::quota_most;
 use crate::rows::{Phase, Spec, limit_of};
+use crate::set_aside;
 
 /// Admits or rejects every job that came in this epoch, in order of arrival.
 pub fn admit(epoch: &mut Epoch<'_>) {
@@ -51,9 +52,14 @@ fn reject(epoch: &mut Epoch<'_>, spec: Spec, limit: Limit, detail: String) {
 /// What can never be, whatever becomes free: more than the quota, more than the budget, a deadline that has passed.
 fn refusal(epoch: &Epoch<'_>, spec: &Spec) -> Option<(Limit, String)> {
     let asked = spec.gang.replicas_min.0 * spec.gang.gpus.0 * spec.gang.gpu_milli_each.0;
+    if let Some(refused) = set_aside::refusal(epoch.state, spec, asked) {
+        return Some(refused);
+    }
     let family = epoch.state.lineage(&spec.tenant).map(|tenant| (tenant.clone(), None, None));
     let own = spec.project.clone().map(|project| (spec.tenant.clone(), Some(project), None));
-    for key in family.chain(own) {
+    // What draws on a contract counts against no quota.
+    let counts = set_aside::named(spec).is_none();
+    for key in family.chain(own).filter(|_| counts) {
         let Some(most) = epoch.state.quotas.get(&key).and_then(quota_most) else { continue };
         if asked > most {
             let limit = limit_of(LimitKind::Quota, key.0.as_str(), asked, most, "GPU/1000");

@@ -21,6 +21,7 @@ mod order;
 mod overcommit;
 mod preempt;
 mod promise;
+mod reclaim;
 mod room;
 mod share;
 mod start;
@@ -114,6 +115,7 @@ pub fn decide(state: &mut State, index: &mut Index, cell: &CellId, term: i64) ->
         upkeep::runs(&mut epoch);
         overcommit::power(&mut epoch);
         overcommit::quotas(&mut epoch);
+        reclaim::list(&mut epoch);
         if std::mem::take(&mut epoch.index.changed) {
             order::pass(&mut epoch);
         }
@@ -122,6 +124,7 @@ pub fn decide(state: &mut State, index: &mut Index, cell: &CellId, term: i64) ->
         }
     }
     preempt::tick(&mut epoch);
+    reclaim::settle(&mut epoch);
     upkeep::notices(&mut epoch);
     instances::release_idle(&mut epoch);
     Decided { outputs: epoch.outputs, overcommitments: epoch.overcommitments }

@@ -11,7 +11,7 @@ use solyx_schemas::ids::{JobId, TenantId};
 
 use super::share::Shares;
 use super::start::{Outcome, try_start};
-use super::{Epoch, fair, promise};
+use super::{Epoch, fair, promise, reclaim};
 use crate::order_rule::OrderRule;
 use crate::place::Promise;
 use crate::queue::{Fit, Shape, Turn};
@@ -30,6 +30,8 @@ pub(super) struct Pass {
     promise: Option<Promise>,
     /// Jobs tried after it.
     depth: i64,
+    /// Jobs that what is set aside was kept from.
+    kept_off: i64,
     /// What tenants have of their promised shares, under rules that look at it.
     shares: Option<Shares>,
 }
@@ -52,6 +54,7 @@ pub fn pass(epoch: &mut Epoch<'_>) {
         pass.shares = Some(Shares::of(epoch));
     }
     claims(epoch, &mut pass);
+    reclaim::serve(epoch, &mut pass);
     let depth_max = epoch.state.policy().backfill_depth();
     let classes: Vec<i64> = epoch.index.queue.classes().collect();
     let promised = epoch.state.meta().promised.clone();
@@ -118,14 +121,28 @@ fn claims(epoch: &mut Epoch<'_>, pass: &mut Pass) {
 
 impl Pass {
     /// Takes note of a job that no longer stands in line.
-    fn left(&mut self, epoch: &Epoch<'_>, tenant: &TenantId, shape: Shape, job: &JobId) {
+    pub(super) fn left(&mut self, epoch: &Epoch<'_>, tenant: &TenantId, shape: Shape, job: &JobId) {
         let runs = epoch.state.jobs.get(job).is_some_and(|job| job.run.is_some());
         if let Some(shares) = self.shares.as_mut().filter(|_| runs) {
-            shares.take(tenant, epoch.index.queue.common(shape).gpu_milli);
+            let run = epoch.state.jobs.get(job).and_then(|job| epoch.state.runs.get(job.run.as_ref()?));
+            let draws = run.is_some_and(|run| run.draws.is_some());
+            shares.take(tenant, if draws { 0 } else { epoch.index.queue.common(shape).gpu_milli });
         }
     }
 
-    fn passes_over(&self, epoch: &Epoch<'_>, tenant: &TenantId, shape: Shape) -> bool {
+    /// Takes note of a job that need not be tried again.
+    pub(super) fn tried(&mut self, job: &JobId) {
+        self.tried.insert(job.clone());
+    }
+
+    /// Takes note of what keeps the line of a job.
+    pub(super) fn block(&mut self, epoch: &Epoch<'_>, job: &JobId, limit: &Limit) {
+        if let Some(line) = epoch.index.queue.line_of(job) {
+            self.blocked.insert(line, limit.clone());
+        }
+    }
+
+    pub(super) fn passes_over(&self, epoch: &Epoch<'_>, tenant: &TenantId, shape: Shape) -> bool {
         self.full.contains_key(&epoch.index.queue.common(shape).fit)
             || self.blocked.contains_key(&(tenant.clone(), shape))
     }
@@ -144,7 +161,10 @@ fn waits(
     let earliest = own.map(|promise| promise.start);
     epoch.tell(job, &limit, earliest);
     // Behind the promise a shorter job of the same shape may fit where this one would not, and a deadline is one's own.
-    if matches!(limit.kind, LimitKind::Backfill | LimitKind::Deadline | LimitKind::Price) {
+    // What is set aside may also be taken by a job that ends in time; so many are asked as are for backfill.
+    let ends_in_time = limit.kind == LimitKind::Reservation && pass.kept_off < epoch.state.policy().backfill_depth();
+    pass.kept_off += i64::from(ends_in_time);
+    if ends_in_time || matches!(limit.kind, LimitKind::Backfill | LimitKind::Deadline | LimitKind::Price) {
         pass.tried.insert(job.clone());
     } else if binds_all && epoch.index.earmarked.is_empty() {
         // Instances that are kept for one job may hold it where there is no room for another.

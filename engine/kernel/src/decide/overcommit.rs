@@ -108,7 +108,7 @@ fn lower(epoch: &mut Epoch<'_>, key: &QuotaKey, used: i64, most: i64) {
         .state
         .runs
         .iter()
-        .filter(|(_, run)| run.gpu_milli.0 > 0 && counts(run).contains(key))
+        .filter(|(_, run)| run.gpu_milli.0 > 0 && run.draws.is_none() && counts(run).contains(key))
         .map(|(id, run)| (id.clone(), run.gpu_milli.0, run.stop.is_some()))
         .collect();
     let mut staying = used - under.iter().filter(|(_, _, told)| *told).map(|(_, milli, _)| milli).sum::<i64>();

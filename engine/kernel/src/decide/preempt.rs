@@ -21,6 +21,7 @@ use crate::apply::{expected_work_done, held_gpu_milli_s};
 use crate::order_rule::{OrderRule, level, outstanding, surcharged, surcharged_use};
 use crate::queue::{Fit, Turn};
 use crate::rows::{Claim, Run, limit_of};
+use crate::set_aside::is_reclaimable;
 
 /// After a checkpoint a run counts as cheap to stop for so long.
 const CHEAP: DurationUs = DurationUs(300 * SECOND_US);
@@ -59,7 +60,7 @@ pub(super) struct Victim {
     rank: i64,
     /// It may still be stopped for the order of the line alone.
     by_order: bool,
-    stopped: bool,
+    pub stopped: bool,
 }
 
 impl Victim {
@@ -112,6 +113,8 @@ fn victims(epoch: &Epoch<'_>, rule: OrderRule) -> Vec<Victim> {
         let class = epoch.state.classes.get(&run.class);
         let long_enough = |least: DurationUs| run.started_us.unwrap_or(run.placed_us).after(least) <= epoch.now;
         run.stop.is_none()
+            // What is in use on a contract is nobody else's.
+            && (run.draws.is_none() || is_reclaimable(epoch.state, run))
             && run.stop_at_checkpoint.is_none()
             && run.preemptible
             && class.is_none_or(|class| class.preemptible && long_enough(class.minimum_run_us))
@@ -145,8 +148,30 @@ fn victims(epoch: &Epoch<'_>, rule: OrderRule) -> Vec<Victim> {
     .collect()
 }
 
+/// Everything that was lent what is set aside: it can be told to stop for whom that is owed, whatever its class, how long it has
+/// run and how often it was stopped.
+pub(super) fn lent(epoch: &Epoch<'_>) -> Vec<Victim> {
+    let runs = epoch.state.runs.iter().filter(|(_, run)| run.stop.is_none() && is_reclaimable(epoch.state, run));
+    let victim = |(id, run): (&RunId, &Run)| {
+        let since_checkpoint = epoch.now.since(run.durable_us);
+        Victim {
+            run: id.clone(),
+            tenant: run.tenant.clone(),
+            gpu_milli: run.gpu_milli.0,
+            loss: loss_of(run, since_checkpoint),
+            since_checkpoint,
+            class_value: 0,
+            level: 0,
+            rank: 0,
+            by_order: false,
+            stopped: false,
+        }
+    };
+    runs.map(victim).collect()
+}
+
 /// Work that is lost when a run stops now, restoring it among that, thousandths of a GPU × s.
-fn loss_of(run: &Run, since_checkpoint: DurationUs) -> i64 {
+pub(super) fn loss_of(run: &Run, since_checkpoint: DurationUs) -> i64 {
     let lost_s = (since_checkpoint.0.saturating_add(run.restore_us.0)) / 1_000_000;
     lost_s.saturating_mul(run.gpu_milli.0)
 }
@@ -161,7 +186,7 @@ pub(super) fn waiting<'e>(epoch: &'e Epoch<'_>) -> impl Iterator<Item = Vec<Head
         let common = epoch.index.queue.common(*shape);
         let waits_for_room = |job: &JobId| {
             let told = epoch.state.jobs.get(job).and_then(|job| job.told);
-            !epoch.state.claims.contains(job) && told.is_some_and(is_room)
+            !epoch.state.claims.contains(job) && !epoch.index.queue.drawers.contains(job) && told.is_some_and(is_room)
         };
         let first = line.iter().take(LOOK_MAX).filter(|(_, job)| waits_for_room(job));
         let head = |(turn, job): &(Turn, JobId)| Head {
@@ -177,7 +202,7 @@ pub(super) fn waiting<'e>(epoch: &'e Epoch<'_>) -> impl Iterator<Item = Vec<Head
 }
 
 /// Whether a limit is one that stopping runs lifts.
-fn is_room(kind: LimitKind) -> bool {
+pub(super) fn is_room(kind: LimitKind) -> bool {
     use LimitKind::{Cpu, Depth, Draining, FabricDomain, Gpus, Memory, Scratch};
     matches!(kind, Gpus | Cpu | Memory | Scratch | FabricDomain | Draining | Depth)
 }

@@ -62,7 +62,7 @@ impl Ended {
     fn take(&mut self, epoch: &Epoch<'_>, run: &Run, gang: &Gang<'_>, pool: &PoolDeclared) -> bool {
         let mut helps = false;
         for key in quota_keys(epoch.state, &run.tenant, run.project.as_ref(), &run.model) {
-            if gang.keys.contains(&key) {
+            if run.draws.is_none() && gang.keys.contains(&key) {
                 *self.quota.entry(key).or_default() += run.gpu_milli.0;
                 helps |= run.gpu_milli.0 > 0;
             }

@@ -13,6 +13,7 @@ use super::preempt::Victim;
 use crate::packing::Ask;
 use crate::place::{accepted, ask_of, fixed_limits, lending_limit, quota_limit};
 use crate::rows::{Job, Run, Spec};
+use crate::set_aside::{in_force, places_of};
 
 /// Free room of a node.
 #[derive(Clone)]
@@ -142,8 +143,14 @@ pub(super) fn plan(
     let ask = ask_of(&spec, job, epoch.index);
     let replicas = spec.gang.replicas_min.0;
     let mut best: Option<Plan> = None;
+    let draws = in_force(epoch.state, &spec);
     for (pool, model) in standing_pools(epoch, &spec) {
-        if quota_limit(epoch.state, epoch.index, &spec, model, replicas * ask.gpu_milli()).is_some() {
+        // What draws on a contract is in its place, and counts against no quota.
+        if let Some((_, terms)) = &draws {
+            if !places_of(pool).contains(&terms.place) {
+                continue;
+            }
+        } else if quota_limit(epoch.state, epoch.index, &spec, model, replicas * ask.gpu_milli()).is_some() {
             continue;
         }
         let mut domains: BTreeMap<String, Domain<'_>> = BTreeMap::new();

@@ -20,11 +20,18 @@ impl Shares {
     pub fn of(epoch: &Epoch<'_>) -> Self {
         let mut taken: BTreeMap<TenantId, i64> =
             epoch.index.tenants.iter().map(|(tenant, used)| (tenant.clone(), used.gpu_milli)).collect();
+        // What was paid for counts against no share.
+        for (tenant, drawn) in &epoch.index.drawn {
+            *taken.entry(tenant.clone()).or_default() -= drawn;
+        }
         for (job, claim) in epoch.state.claims.iter() {
             for run in claim.victims.iter().filter_map(|run| epoch.state.runs.get(run)) {
+                if run.draws.is_some() {
+                    continue;
+                }
                 *taken.entry(run.tenant.clone()).or_default() -= run.gpu_milli.0;
             }
-            if let Some(spec) = epoch.state.spec(job) {
+            if let Some(spec) = epoch.state.spec(job).filter(|_| !epoch.index.queue.drawers.contains(job)) {
                 *taken.entry(spec.tenant).or_default() += claim.gpu_milli;
             }
         }

@@ -39,7 +39,10 @@ pub fn try_start(epoch: &mut Epoch<'_>, id: &JobId, promise: Option<&mut Promise
     let Some(best) = found.candidates.first() else {
         return Outcome::Waits { limit: found.binding(), binds_all: found.binds_all(), wants_room: found.wants_room() };
     };
-    if let Some(later) = deferral::better_hour(epoch, id, best) {
+    // Who has paid for the room does not wait for a better hour.
+    if best.draws.is_none()
+        && let Some(later) = deferral::better_hour(epoch, id, best)
+    {
         defer(epoch, id, best, &later);
         return Outcome::Left;
     }
@@ -161,6 +164,8 @@ fn place(epoch: &mut Epoch<'_>, id: &JobId, best: &Candidate, runner_up: Option<
         durable_us: epoch.now,
         stop: None,
         stop_at_checkpoint: None,
+        draws: best.draws.clone(),
+        yields_at_us: best.yields_at,
     };
     let owner = Owner {
         job: id.clone(),
@@ -210,6 +215,9 @@ fn place(epoch: &mut Epoch<'_>, id: &JobId, best: &Candidate, runner_up: Option<
     crate::decay::note(epoch.state, epoch.index, &run.tenant);
     epoch.state.runs.insert(run_id.clone(), run.clone());
     epoch.index.hold(epoch.state, &run_id, &run, 1);
+    if let Some(draw) = &run.draws {
+        epoch.index.set_aside.answered(draw);
+    }
     epoch.say(placed);
 }
 

@@ -87,8 +87,10 @@ fn mark(epoch: &mut Epoch<'_>, id: &RunId, job: &JobId, stop: Stop) {
         if run.stop.is_none() {
             epoch.index.note_stopping(&run.pool);
         }
+        let before = run.clone();
         run.stop = Some(stop);
         run.stop_at_checkpoint = None;
+        epoch.index.note_told(epoch.state, &before);
     }
     if let Some(job) = epoch.state.jobs.edit(job) {
         job.phase = Phase::Stopping;

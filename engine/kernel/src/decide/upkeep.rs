@@ -338,7 +338,9 @@ pub fn runs(epoch: &mut Epoch<'_>) {
 pub fn notices(epoch: &mut Epoch<'_>) {
     for id in std::mem::take(&mut epoch.index.queue.notices) {
         if let Some(limit) = epoch.index.queue.parked(&id).cloned() {
-            let earliest = epoch.state.jobs.get(&id).map(|job| job.not_before_us).filter(|at| *at > epoch.now);
+            let contract = epoch.index.queue.awaits(&id);
+            let earliest =
+                epoch.state.jobs.get(&id).map(|job| job.not_before_us).filter(|at| *at > epoch.now).or(contract);
             epoch.tell(&id, &limit, earliest);
         }
     }

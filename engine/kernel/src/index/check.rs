@@ -85,6 +85,12 @@ impl Index {
         let loads =
             |index: &Self| index.power.iter().map(|(site, power)| (site.clone(), power.loads())).collect::<Vec<_>>();
         check("power", &loads(self), &loads(&anew));
+        check("set aside", &self.set_aside.essence(), &anew.set_aside.essence());
+        check("shortages", &self.shortages, &anew.shortages);
+        let drawn = |index: &Self| {
+            index.drawn.iter().filter(|(_, milli)| **milli != 0).map(|(t, m)| (t.clone(), *m)).collect::<Vec<_>>()
+        };
+        check("drawn", &drawn(self), &drawn(&anew));
         check("queue", &self.queue.standings(), &anew.queue.standings());
         found
     }

@@ -3,6 +3,7 @@
 
 mod check;
 mod nodes;
+mod set_aside;
 mod timers;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,6 +18,7 @@ use crate::place::kept_milli;
 use crate::power::SitePower;
 use crate::queue::Queue;
 use crate::rows::*;
+use crate::set_aside::{SetAside, Shortages};
 use crate::state::State;
 
 /// What is in use on a node.
@@ -152,6 +154,12 @@ pub struct Index {
     pub claimed: BTreeMap<NodeId, JobId>,
     /// Leased instances kept for the jobs they were ordered for.
     pub earmarked: BTreeMap<JobId, BTreeSet<NodeId>>,
+    /// What is set aside by reservations and sold leases.
+    pub set_aside: SetAside,
+    /// What is missing of it by place, as it was at the end of the last epoch.
+    pub shortages: Shortages,
+    /// What runs hold that draw on contracts, thousandths of GPUs by tenant.
+    pub drawn: BTreeMap<TenantId, i64>,
     timers: timers::Timers,
 }
 
@@ -193,6 +201,9 @@ impl Default for Index {
             stopping: BTreeMap::new(),
             claimed: BTreeMap::new(),
             earmarked: BTreeMap::new(),
+            set_aside: SetAside::default(),
+            shortages: BTreeMap::new(),
+            drawn: BTreeMap::new(),
             timers: timers::Timers::default(),
         }
     }
@@ -243,6 +254,10 @@ impl Index {
                 index.queue.enter(state, id, job, &spec);
             }
         }
+        index.rebuild_set_aside(state);
+        index.shortages = index.set_aside.shortages();
+        // Everything has just been sorted.
+        index.redeclared = false;
         index
     }
 

@@ -34,6 +34,9 @@ impl Index {
                 cpu_milli: run.cpu_milli.0 * replicas,
                 memory_mib: run.memory_mib.0 * replicas,
             };
+            if run.draws.is_some() {
+                continue;
+            }
             for tenant in state.lineage(&run.tenant) {
                 self.families.entry(tenant.clone()).or_default().add(amounts, 1);
             }
@@ -69,11 +72,19 @@ impl Index {
             memory_mib: run.memory_mib.0 * replicas,
         };
         self.tenants.entry(run.tenant.clone()).or_default().add(amounts, sign);
-        for tenant in state.lineage(&run.tenant) {
-            self.families.entry(tenant.clone()).or_default().add(amounts, sign);
-        }
-        for key in quota_keys(state, &run.tenant, run.project.as_ref(), &run.model) {
-            *self.quota_use.entry(key).or_default() += sign * run.gpu_milli.0;
+        if run.draws.is_none() {
+            for tenant in state.lineage(&run.tenant) {
+                self.families.entry(tenant.clone()).or_default().add(amounts, sign);
+            }
+            for key in quota_keys(state, &run.tenant, run.project.as_ref(), &run.model) {
+                *self.quota_use.entry(key).or_default() += sign * run.gpu_milli.0;
+            }
+        } else {
+            // It was paid for, and counts against no share and no quota.
+            *self.drawn.entry(run.tenant.clone()).or_default() += sign * run.gpu_milli.0;
+            if self.set_aside.is_on() {
+                self.set_aside.count(run, sign);
+            }
         }
         if sign > 0 {
             self.ends.insert((run.expected_end_us, id.clone()));
@@ -121,6 +132,9 @@ impl Index {
             None => {
                 self.capacity.remove(id);
             }
+        }
+        if self.set_aside.is_on() {
+            self.share_node(state, id);
         }
     }
 

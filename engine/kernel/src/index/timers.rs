@@ -32,6 +32,8 @@ pub enum Timer {
     Attestation(NodeId),
     /// A budget's period ends.
     Budget(RefId),
+    /// A reservation or sold lease comes into force or is over, or a run has to be.
+    SetAside,
 }
 
 impl Timer {
@@ -167,6 +169,7 @@ impl Index {
                 Timer::Budget(id) => {
                     self.budgets_touched.insert(id);
                 }
+                Timer::SetAside => self.rebuild_set_aside(state),
                 Timer::Pool(_) | Timer::Weights(..) | Timer::Price(..) => {}
             }
         }
@@ -187,7 +190,7 @@ impl Index {
 
     /// The next instant for which somebody waits.
     pub fn next_counting_timer(&self) -> Option<TimeUs> {
-        self.timers.counting.first().map(|(at, _)| *at)
+        self.timers.counting.first().map(|(at, _)| *at).into_iter().chain(self.next_contract()).min()
     }
 
     /// The next tick, while something waits.

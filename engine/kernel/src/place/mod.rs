@@ -5,6 +5,7 @@ mod leased;
 mod lending;
 mod limits;
 mod nodes;
+mod set_aside;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,10 +22,12 @@ use self::limits::failover_limit;
 pub(crate) use self::limits::fixed_limits;
 pub use self::limits::{quota_limit, quota_most, quota_subject};
 use self::nodes::plan_nodes;
+use self::set_aside::{Offer, set_aside_offer};
 use crate::cost::{Question, Unpriced, terms, total, weights};
 use crate::index::{Index, QuotaKey, quota_keys};
 use crate::packing::{Ask, Kind, Kinds, Rule};
 use crate::rows::*;
+use crate::set_aside::Draw;
 use crate::state::State;
 
 /// The rule of a name.
@@ -79,6 +82,10 @@ pub struct Candidate {
     pub duration: DurationUs,
     /// Its cost.
     pub terms: CostTerms,
+    /// What it takes of a reservation or sold lease.
+    pub draws: Option<Draw>,
+    /// When it has to be over, since what it takes is set aside from then on.
+    pub yields_at: Option<TimeUs>,
     /// Owned before reserved before leased, when policy forces that.
     rank: i64,
 }
@@ -195,7 +202,7 @@ fn nearness(kind: LimitKind) -> u8 {
         LimitKind::Draining => 19,
         LimitKind::LeasePending => 18,
         LimitKind::Power => 17,
-        LimitKind::FailoverReserve => 16,
+        LimitKind::FailoverReserve | LimitKind::Reservation => 16,
         LimitKind::Cpu | LimitKind::Memory | LimitKind::Scratch => 15,
         LimitKind::FabricDomain => 14,
         LimitKind::Gpus => 13,
@@ -284,7 +291,9 @@ fn candidate(
     let (model, speed) = accepted(spec, pool).ok_or_else(|| limit(LimitKind::GpuModel))?;
     let replicas = spec.gang.replicas_min.0;
     let gpu_milli = replicas * ask.gpu_milli();
-    if let Some(limit) = quota_limit(state, index, spec, model, gpu_milli) {
+    // What draws on a contract is paid for, and counts against no quota.
+    let draws = index.set_aside.is_on() && crate::set_aside::in_force(state, spec).is_some();
+    if !draws && let Some(limit) = quota_limit(state, index, spec, model, gpu_milli) {
         return Err(limit);
     }
     if let Some(limit) = lending_limit(state, index, pool, spec, model, gpu_milli) {
@@ -293,7 +302,8 @@ fn candidate(
     let now = state.now();
     let (duration, known) = duration_of(state, spec, job, speed);
     let lasting = promise.filter(|promise| promise.job != *id && promise.start < now.after(duration));
-    if let Some(promise) = lasting
+    if !draws
+        && let Some(promise) = lasting
         && promise.breaks_quota(state, index, &quota_keys(state, &spec.tenant, spec.project.as_ref(), model), gpu_milli)
     {
         return Err(promise.limit());
@@ -308,7 +318,11 @@ fn candidate(
         }
         Err(limit) => return Err(limit),
     };
-    if let Some(limit) = failover_limit(state, index, pool, model, gpu_milli, new_instances) {
+    let end = known.then(|| start.after(duration));
+    let Offer { draws, yields_at } = set_aside_offer(state, index, spec, pool, &nodes, gpu_milli, end)?;
+    if draws.is_none()
+        && let Some(limit) = failover_limit(state, index, pool, model, gpu_milli, new_instances)
+    {
         return Err(limit);
     }
     if known
@@ -329,6 +343,8 @@ fn candidate(
         start,
         duration,
         terms,
+        draws,
+        yields_at,
         rank: if forced { class_rank(pool.class) } else { 0 },
     })
 }

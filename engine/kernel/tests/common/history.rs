@@ -332,6 +332,18 @@ impl Executor {
         if luck.chance(20) {
             request.checkpoint_interval_us = None;
         }
+        request.preemptible = !luck.chance(30);
+        if luck.chance(15) {
+            request.reservation = Some(RefId::from(format!("reservation-{}", luck.below(3))));
+        } else if luck.chance(20) {
+            request.sold_lease = Some(RefId::from(format!("lease-{}", luck.below(3))));
+        }
+        if (request.reservation.is_some() || request.sold_lease.is_some()) && luck.chance(70) {
+            // Mostly one that may draw.
+            request.tenant = TenantId::from("red");
+            request.gang.replicas_min = Count(1);
+            request.gang.replicas_max = Count(1);
+        }
         if luck.chance(10) && self.jobs > 1 {
             request.depends_on = vec![Dependency {
                 job: JobId::from(format!("job-{}", 1 + luck.below(self.jobs - 1))),
@@ -346,7 +358,8 @@ impl Executor {
         let at = SiteId::from(*luck.of(&SITES));
         let some_element = ElementId::from(*luck.of(&["a", "b", "row", "pdu"]));
         let some_job = JobId::from(format!("job-{}", 1 + luck.below(self.jobs.max(1))));
-        match luck.below(22) {
+        match luck.below(26) {
+            22..26 => contract(luck, now),
             0..4 => {
                 let i = luck.below(NODES);
                 report(luck, i)
@@ -493,6 +506,61 @@ impl Executor {
                 .into(),
             },
         }
+    }
+}
+
+/// A reservation or a sold lease, its end before its time, or a class that lets nothing be stopped.
+fn contract(luck: &mut Luck, now: i64) -> Event {
+    let from = TimeUs(now + luck.below(3) * HOUR_US / 2);
+    let to = TimeUs(from.0 + HOUR_US + luck.below(6) * HOUR_US);
+    let tenant = TenantId::from(*luck.of(&["red", "red", "blue"]));
+    let number = luck.below(3);
+    match luck.below(10) {
+        0..4 => LeaseSold {
+            lease: RefId::from(format!("lease-{number}")),
+            tenant,
+            gpus: Count(1 + luck.below(8)),
+            gpu_model: GpuModelId::from("H100"),
+            site: luck.chance(50).then(|| SiteId::from(*luck.of(&SITES))),
+            from_us: from,
+            to_us: to,
+            price: Sum { currency: usd(), micros: MoneyMicros(1) },
+            payment: PaymentOption::None,
+            ..LeaseSold::default()
+        }
+        .into(),
+        4..8 => ReservationSet {
+            reservation: RefId::from(format!("reservation-{number}")),
+            tenant,
+            gpus: Count(1 + luck.below(6)),
+            gpu_model: luck.chance(50).then(|| GpuModelId::from("H100")),
+            pool: luck.chance(40).then(|| PoolId::from(POOLS[luck.below(4) as usize].0)),
+            from_us: from,
+            to_us: to,
+            ..ReservationSet::default()
+        }
+        .into(),
+        8 => ReservationCancelled {
+            reservation: RefId::from(format!("reservation-{number}")),
+            ..ReservationCancelled::default()
+        }
+        .into(),
+        _ => match luck.chance(70) {
+            true => SoldLeaseEnded {
+                lease: RefId::from(format!("lease-{number}")),
+                tenant,
+                ended_us: TimeUs(now),
+                ..SoldLeaseEnded::default()
+            }
+            .into(),
+            false => PriorityClassSet {
+                class: ClassId::from("standard"),
+                value: 100,
+                preemptible: luck.chance(70),
+                ..PriorityClassSet::default()
+            }
+            .into(),
+        },
     }
 }
 

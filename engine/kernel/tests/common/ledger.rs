@@ -31,6 +31,8 @@ pub struct Held {
     pub placed: i64,
     pub counted_until: i64,
     pub stopping: bool,
+    /// It draws on a contract, and counts against no quota.
+    pub draws: bool,
 }
 
 impl Held {
@@ -56,6 +58,9 @@ pub struct Ledger {
     limits: BTreeMap<RefId, PowerLimitSet>,
     quotas: BTreeMap<(TenantId, Option<ProjectId>, Option<GpuModelId>), QuotaSet>,
     parents: BTreeMap<TenantId, TenantId>,
+    /// From and to of reservations and leases.
+    reservations: BTreeMap<RefId, (i64, i64)>,
+    leases: BTreeMap<RefId, (i64, i64)>,
     /// GPU thousandths × µs held, counted epoch by epoch, and from placing to release.
     pub by_epoch: i128,
     pub by_run: i128,
@@ -183,6 +188,20 @@ impl Ledger {
                 let key = (e.tenant.clone(), e.project.clone(), e.gpu_model.clone());
                 self.quotas.insert(key, (**e).clone());
             }
+            Event::ReservationSet(e) => {
+                self.reservations.insert(e.reservation.clone(), (e.from_us.0, e.to_us.0));
+            }
+            Event::ReservationCancelled(e) => {
+                self.reservations.remove(&e.reservation);
+            }
+            Event::LeaseSold(e) => {
+                self.leases.insert(e.lease.clone(), (e.from_us.0, e.to_us.0));
+            }
+            Event::SoldLeaseEnded(e) => {
+                if let Some((_, to)) = self.leases.get_mut(&e.lease) {
+                    *to = (*to).min(e.ended_us.0);
+                }
+            }
             Event::TenantDeclared(e) => {
                 self.parents.remove(&e.tenant);
                 if let Some(parent) = &e.parent {
@@ -246,6 +265,7 @@ impl Ledger {
                     placed: self.now,
                     counted_until: self.now,
                     stopping: false,
+                    draws: self.draws(&spec),
                 };
                 self.held.insert(e.run.clone(), held);
             }
@@ -313,12 +333,22 @@ impl Ledger {
         beyond
     }
 
+    /// Whether what a job names is in force.
+    fn draws(&self, spec: &JobRequested) -> bool {
+        let term = match (&spec.reservation, &spec.sold_lease) {
+            (Some(reservation), _) => self.reservations.get(reservation),
+            (None, Some(lease)) => self.leases.get(lease),
+            (None, None) => None,
+        };
+        spec.gang.gpus.0 > 0 && term.is_some_and(|(from, to)| *from <= self.now && self.now < *to)
+    }
+
     fn quota(&self, runs: &[&Held], beyond: &mut BTreeMap<String, (i128, bool)>) {
         for ((tenant, project, model), quota) in &self.quotas {
             let Some(borrow) = quota.borrowing_limit_milli else { continue };
             let used: i64 = runs
                 .iter()
-                .filter(|run| self.is_below(&run.tenant, tenant))
+                .filter(|run| !run.draws && self.is_below(&run.tenant, tenant))
                 .filter(|run| project.is_none() || (run.tenant == *tenant && run.project == *project))
                 .filter(|run| model.as_ref().is_none_or(|model| *model == run.model))
                 .map(|run| run.milli())
