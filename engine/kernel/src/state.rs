@@ -174,6 +174,8 @@ state! {
     33 claims: JobId => Claim;
     /// Since when a job waits that its tenant's promised share has room for.
     34 entitled: JobId => TimeUs;
+    /// Jobs that may have more replicas than their least.
+    38 elastic: JobId => Elastic;
 }
 
 /// A currency as a key.

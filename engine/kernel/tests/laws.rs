@@ -9,7 +9,9 @@ use common::history::{Executor, Luck, frame};
 use common::ledger::Ledger;
 use common::*;
 use proptest::prelude::*;
+use solyx_kernel::rows::Phase;
 use solyx_kernel::{Entry, Kernel};
+use solyx_schemas::events::decisions::LimitKind;
 use solyx_schemas::ids::RunId;
 use solyx_schemas::units::*;
 
@@ -38,6 +40,7 @@ fn live_by_epoch(seed: u64) {
         let (closed, counted) = world.close_counting(events);
         ledger.epoch(world.now, &counted, &closed);
         assert_eq!(world.kernel.index_differences(), Vec::<String>::new(), "after epoch {}", closed.record.epoch);
+        nobody_is_kept_out_by_growth(&world, &ledger);
         let live: BTreeSet<&RunId> = world.kernel.state().runs.iter().map(|(id, _)| id).collect();
         assert_eq!(live, ledger.held.keys().collect(), "what is held is what live runs hold");
         executor.sees(&mut luck, world.now, &closed.outputs);
@@ -53,6 +56,18 @@ fn live_by_epoch(seed: u64) {
         })
         .sum();
     assert_eq!(ledger.by_epoch, ledger.by_run + still, "GPU time from placing to release is held once");
+}
+
+/// Where no quotas are set, nothing grows in an epoch after which somebody waits for room: each could use every pool.
+fn nobody_is_kept_out_by_growth(world: &World, ledger: &Ledger) {
+    let state = world.kernel.state();
+    if ledger.grown.is_empty() || !state.quotas.is_empty() {
+        return;
+    }
+    for (id, job) in state.jobs.iter().filter(|(_, job)| job.phase == Phase::Waiting) {
+        let room = matches!(job.told, Some(LimitKind::Gpus | LimitKind::Cpu | LimitKind::Memory | LimitKind::Scratch));
+        assert!(!room, "{id} waits for {:?} and {:?} grows", job.told, ledger.grown);
+    }
 }
 
 fn restored_goes_on(seed: u64) {

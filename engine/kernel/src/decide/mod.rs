@@ -14,6 +14,7 @@ use crate::state::State;
 
 mod admission;
 mod deferral;
+mod elastic;
 mod fair;
 mod instances;
 mod order;
@@ -67,6 +68,8 @@ pub(crate) struct Epoch<'a> {
     pub now: TimeUs,
     pub outputs: Vec<Event>,
     pub overcommitments: Vec<Overcommitment>,
+    /// Which outputs place jobs that may have more replicas.
+    pub may_grow: Vec<usize>,
 }
 
 impl Epoch<'_> {
@@ -98,7 +101,17 @@ impl Epoch<'_> {
 /// Decides an epoch.
 pub fn decide(state: &mut State, index: &mut Index, cell: &CellId, term: i64) -> Decided {
     let (number, now) = (state.meta().next_epoch, state.now());
-    let mut epoch = Epoch { state, index, cell, number, term, now, outputs: Vec::new(), overcommitments: Vec::new() };
+    let mut epoch = Epoch {
+        state,
+        index,
+        cell,
+        number,
+        term,
+        now,
+        outputs: Vec::new(),
+        overcommitments: Vec::new(),
+        may_grow: Vec::new(),
+    };
     upkeep::redeclared(&mut epoch);
     admission::admit(&mut epoch);
     upkeep::losses(&mut epoch);
@@ -121,6 +134,8 @@ pub fn decide(state: &mut State, index: &mut Index, cell: &CellId, term: i64) ->
         }
     }
     preempt::tick(&mut epoch);
+    elastic::at_start(&mut epoch);
+    elastic::at_checkpoints(&mut epoch);
     upkeep::notices(&mut epoch);
     instances::release_idle(&mut epoch);
     Decided { outputs: epoch.outputs, overcommitments: epoch.overcommitments }

@@ -29,6 +29,12 @@ pub(super) fn fates(state: &State, index: &mut Index, mut hits: BTreeMap<JobId, 
                 }
                 continue;
             }
+            Event::JobResized(e) => {
+                if let Some(hit) = hits.get_mut(&e.job) {
+                    (hit.kept_work, hit.lost_work) = (e.kept_work_us, e.lost_work_us);
+                }
+                continue;
+            }
             Event::JobPlaced(e) => {
                 let (pool, nodes, terms) = (e.pool.clone(), e.nodes.clone(), e.terms.clone());
                 (&e.job, Fate::Placed { pool, nodes, start: e.start_us, terms })

@@ -163,6 +163,7 @@ impl Executor {
                         .push(RunStarted { job, run, nodes, started_us: TimeUs(now), ..RunStarted::default() }.into());
                 }
                 Event::JobPreempted(e) => self.stops(luck, now, &e.job, &e.run, StopReason::Preempted),
+                Event::JobResized(e) => self.stops(luck, now, &e.job, &e.run, StopReason::Resized),
                 Event::JobMigrated(e) => self.stops(luck, now, &e.job, &e.run, StopReason::Migrated),
                 Event::JobCancelled(e) => {
                     if let Some(run) = &e.run {
@@ -275,7 +276,7 @@ impl Executor {
             4 => RunStopped {
                 job,
                 run,
-                reason: *luck.of(&[StopReason::Preempted, StopReason::Cancelled]),
+                reason: *luck.of(&[StopReason::Preempted, StopReason::Cancelled, StopReason::Resized]),
                 stopped_us: TimeUs(now),
                 ..RunStopped::default()
             }
@@ -310,6 +311,9 @@ impl Executor {
         }
         if luck.chance(8) {
             request.gang.gpus = Count(0);
+        }
+        if luck.chance(40) {
+            request.gang.replicas_max.0 += luck.below(4);
         }
         request.gang.cpu_milli = CpuMilli(luck.below(9_000));
         request.gang.memory_mib = MemoryMib(luck.below(12_000));
@@ -443,6 +447,7 @@ impl Executor {
                     job: some_job,
                     class: Some(ClassId::from("urgent")),
                     replicas_min: luck.chance(50).then_some(Count(1)),
+                    replicas_max: luck.chance(30).then_some(Count(3)),
                     ..JobRequestAmended::default()
                 }
                 .into(),
