@@ -5,12 +5,13 @@ mod common;
 
 use std::collections::BTreeSet;
 
-use common::history::{Executor, Luck, frame};
+use common::history::{Executor, Luck, calm_policy, frame};
 use common::ledger::Ledger;
 use common::*;
 use proptest::prelude::*;
 use solyx_kernel::rows::Phase;
 use solyx_kernel::{Entry, Kernel};
+use solyx_schemas::events::Event;
 use solyx_schemas::events::decisions::LimitKind;
 use solyx_schemas::ids::RunId;
 use solyx_schemas::units::*;
@@ -28,14 +29,26 @@ fn pass_time(world: &mut World, luck: &mut Luck) {
     world.now = match (luck.below(3), world.kernel.next_wakeup()) {
         (0, Some(at)) => at.0.clamp(world.now, world.now + 12 * HOUR_US),
         (1, _) => world.now,
-        _ => world.now + luck.below(HOUR_US / 2),
+        _ => world.now + luck.below(HOUR_US),
     };
 }
 
-fn live_by_epoch(seed: u64) {
+/// What is said first, and who says what comes after.
+fn beginning(luck: &mut Luck, calm: bool) -> (Executor, Vec<Event>) {
+    let mut events = frame(luck);
+    if calm {
+        events.retain(|event| !matches!(event, Event::PowerElementDeclared(_)));
+        events.push(calm_policy(luck));
+    }
+    let mut executor = Executor::default();
+    executor.calm = calm;
+    (executor, events)
+}
+
+fn live_by_epoch(seed: u64, calm: bool) {
     let mut luck = Luck(seed);
-    let (mut world, mut ledger, mut executor) = (world(), Ledger::default(), Executor::default());
-    let mut events = frame(&mut luck);
+    let (mut world, mut ledger) = (world(), Ledger::default());
+    let (mut executor, mut events) = beginning(&mut luck, calm);
     for _ in 0..EPOCHS {
         let (closed, counted) = world.close_counting(events);
         ledger.epoch(world.now, &counted, &closed);
@@ -70,11 +83,43 @@ fn nobody_is_kept_out_by_growth(world: &World, ledger: &Ledger) {
     }
 }
 
-fn restored_goes_on(seed: u64) {
+/// How often jobs were lent room and gave it back in a history: at the start, at a checkpoint, back at a checkpoint, back at once.
+fn resizes(seed: u64) -> [usize; 4] {
     let mut luck = Luck(seed);
-    let (mut world, mut executor) = (world(), Executor::default());
+    let (mut world, mut ledger) = (world(), Ledger::default());
+    let (mut executor, mut events) = beginning(&mut luck, true);
+    let mut counts = [0; 4];
+    for _ in 0..EPOCHS {
+        let (closed, counted) = world.close_counting(events);
+        ledger.epoch(world.now, &counted, &closed);
+        counts[0] += ledger.grown.len();
+        for output in &closed.outputs {
+            let Event::JobResized(told) = output else { continue };
+            let kind = match (told.to_replicas > told.from_replicas, told.reason.contains("at once")) {
+                (true, _) => 1,
+                (false, false) => 2,
+                (false, true) => 3,
+            };
+            counts[kind] += 1;
+        }
+        executor.sees(&mut luck, world.now, &closed.outputs);
+        pass_time(&mut world, &mut luck);
+        events = executor.says(&mut luck, world.now);
+    }
+    counts
+}
+
+#[test]
+fn random_histories_lend_room_in_every_way_and_have_it_given_back() {
+    let counts = (0..120).map(resizes).fold([0; 4], |sum, more| std::array::from_fn(|i| sum[i] + more[i]));
+    assert!(counts.iter().all(|count| *count > 0), "{counts:?}");
+}
+
+fn restored_goes_on(seed: u64, calm: bool) {
+    let mut luck = Luck(seed);
+    let mut world = world();
     let mut twin: Option<World> = None;
-    let mut events = frame(&mut luck);
+    let (mut executor, mut events) = beginning(&mut luck, calm);
     for epoch in 0..EPOCHS {
         let closed = world.close(events.clone());
         if let Some(twin) = &mut twin {
@@ -144,7 +189,7 @@ proptest! {
 
     #[test]
     fn no_decision_creates_or_increases_an_overcommitment_in_any_order_of_events(seed: u64) {
-        live_by_epoch(seed);
+        live_by_epoch(seed, false);
     }
 
     #[test]
@@ -154,6 +199,16 @@ proptest! {
 
     #[test]
     fn a_kernel_restored_from_a_snapshot_goes_on_to_the_same_bits(seed: u64) {
-        restored_goes_on(seed);
+        restored_goes_on(seed, false);
+    }
+
+    #[test]
+    fn where_room_is_lent_the_laws_hold_and_jobs_have_between_their_least_and_largest_number(seed: u64) {
+        live_by_epoch(seed, true);
+    }
+
+    #[test]
+    fn a_kernel_restored_while_jobs_are_resized_goes_on_to_the_same_bits(seed: u64) {
+        restored_goes_on(seed, true);
     }
 }

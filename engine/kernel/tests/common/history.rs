@@ -14,7 +14,7 @@ use solyx_schemas::events::world::*;
 use solyx_schemas::ids::*;
 use solyx_schemas::units::*;
 
-use super::{base_events, job, node, pool, site, usd};
+use super::{base_events, job, node, ordered_by, pool, site, usd};
 
 /// A stream of numbers (splitmix64).
 #[derive(Clone)]
@@ -90,6 +90,15 @@ pub fn frame(luck: &mut Luck) -> Vec<Event> {
     events
 }
 
+/// A rule drawn at random, and leases that do not end.
+pub fn calm_policy(luck: &mut Luck) -> Event {
+    SchedulingPolicySet {
+        run_lease_us: Some(DurationUs(100_000 * HOUR_US)),
+        ..ordered_by(luck.of::<&str>(&["share-surcharge", "classic", "fifo", "sjf", "las", "srpt"]))
+    }
+    .into()
+}
+
 fn pool_of(name: &str, at: &str, class: CapacityClass) -> Event {
     let mut declared = pool(name, at, class);
     declared.shape.gpus = Count(4);
@@ -148,6 +157,8 @@ pub struct Executor {
     leased: Vec<(PoolId, InstanceId)>,
     late: Vec<Event>,
     jobs: i64,
+    /// Little happens: long jobs that checkpoint, and room that nobody waits for.
+    pub calm: bool,
 }
 
 impl Executor {
@@ -240,15 +251,34 @@ impl Executor {
         }
         let runs: Vec<(RunId, JobId)> = self.runs.iter().map(|(r, j)| (r.clone(), j.clone())).collect();
         for (run, job) in runs {
+            if self.calm {
+                if luck.chance(50) {
+                    events.push(checkpointed(luck, now, &run, &job));
+                }
+                if luck.chance(6) {
+                    let (job, run) = (job.clone(), run.clone());
+                    events.push(RunFinished { job, run, finished_us: TimeUs(now), ..RunFinished::default() }.into());
+                }
+                continue;
+            }
             if luck.chance(15) {
                 events.push(self.about(luck, now, &run, &job));
             }
+            if luck.chance(15) {
+                events.push(checkpointed(luck, now, &run, &job));
+            }
         }
-        for _ in 0..luck.below(4) {
-            events.push(self.request(luck, now));
-        }
-        for _ in 0..luck.below(3) {
-            events.push(self.change(luck, now));
+        if self.calm {
+            if luck.chance(14) {
+                events.push(self.long_request(luck, now));
+            }
+        } else {
+            for _ in 0..luck.below(4) {
+                events.push(self.request(luck, now));
+            }
+            for _ in 0..luck.below(3) {
+                events.push(self.change(luck, now));
+            }
         }
         // Nothing promises an order.
         for i in (1..events.len()).rev() {
@@ -281,15 +311,7 @@ impl Executor {
                 ..RunStopped::default()
             }
             .into(),
-            5 => RunCheckpointed {
-                job,
-                run,
-                work_us: WorkUs(luck.below(HOUR_US)),
-                site: SiteId::from("pod"),
-                durable_us: TimeUs(now),
-                ..RunCheckpointed::default()
-            }
-            .into(),
+            5 => checkpointed(luck, now, &run, &job),
             _ => RunLeaseRenewed {
                 job,
                 run,
@@ -343,6 +365,17 @@ impl Executor {
             }];
         }
         request.into()
+    }
+
+    fn long_request(&mut self, luck: &mut Luck, now: i64) -> Event {
+        let Event::JobRequested(mut request) = self.request(luck, now) else { unreachable!() };
+        request.expected_work_us = Some(WorkUs((10 + luck.below(50)) * HOUR_US));
+        (request.deadline_us, request.not_before_us) = (None, None);
+        request.gang.gpus.0 = request.gang.gpus.0.min(2);
+        request.gang.replicas_max.0 += luck.below(3);
+        request.depends_on.clear();
+        request.attestation_required = false;
+        Event::JobRequested(request)
     }
 
     fn change(&mut self, luck: &mut Luck, now: i64) -> Event {
@@ -499,6 +532,18 @@ impl Executor {
             },
         }
     }
+}
+
+fn checkpointed(luck: &mut Luck, now: i64, run: &RunId, job: &JobId) -> Event {
+    RunCheckpointed {
+        job: job.clone(),
+        run: run.clone(),
+        work_us: WorkUs(luck.below(HOUR_US)),
+        site: SiteId::from("pod"),
+        durable_us: TimeUs(now),
+        ..RunCheckpointed::default()
+    }
+    .into()
 }
 
 fn ended(pool: &PoolId, instance: &InstanceId, now: i64) -> Event {
