@@ -234,6 +234,30 @@ pub struct Claim {
     pub gpu_milli: i64,
 }
 
+/// A job that may have more replicas than its least, from its first placement to its end.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Elastic {
+    /// Least number of replicas.
+    pub least: i64,
+    /// Largest number of replicas.
+    pub most: i64,
+    /// When its run was last told to stop for another number.
+    pub resized_us: Option<TimeUs>,
+    /// Since when there was room for more at each of its checkpoints.
+    pub room_us: Option<TimeUs>,
+    /// With what it goes on once its run has stopped; absent while it is not being resized.
+    pub goes_on: Option<GoesOn>,
+}
+
+/// With what a job goes on that is being resized.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GoesOn {
+    /// Where.
+    pub pool: PoolId,
+    /// Replicas that are kept for it.
+    pub replicas: i64,
+}
+
 /// A run and all it holds until it is released.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Run {

@@ -176,6 +176,8 @@ state! {
     33 claims: JobId => Claim;
     /// Since when a job waits that its tenant's promised share has room for.
     34 entitled: JobId => TimeUs;
+    /// Jobs that may have more replicas than their least.
+    38 elastic: JobId => Elastic;
     /// What tenants have been served, while policy has a half-life.
     42 served: TenantId => Served;
 }

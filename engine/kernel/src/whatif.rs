@@ -237,6 +237,7 @@ impl Rehearsal {
         let now = self.state.now();
         spec.datasets.clear();
         spec.restore_us = None;
+        spec.gang.replicas_min = Count(run.nodes.len() as i64);
         job.checkpoint_site = None;
         job.kept_work_us = expected_work_done(run, now);
         let (duration, _) = duration_of(&self.state, &spec, &job, run.speed_milli.0);

@@ -5,12 +5,15 @@ mod common;
 
 use std::collections::BTreeSet;
 
-use common::history::{Executor, Luck, frame};
+use common::history::{Executor, Luck, calm_policy, frame};
 use common::ledger::Ledger;
 use common::set_aside::SetAsideBook;
 use common::*;
 use proptest::prelude::*;
+use solyx_kernel::rows::Phase;
 use solyx_kernel::{Entry, Kernel};
+use solyx_schemas::events::Event;
+use solyx_schemas::events::decisions::LimitKind;
 use solyx_schemas::ids::RunId;
 use solyx_schemas::units::*;
 
@@ -27,20 +30,33 @@ fn pass_time(world: &mut World, luck: &mut Luck) {
     world.now = match (luck.below(3), world.kernel.next_wakeup()) {
         (0, Some(at)) => at.0.clamp(world.now, world.now + 12 * HOUR_US),
         (1, _) => world.now,
-        _ => world.now + luck.below(HOUR_US / 2),
+        _ => world.now + luck.below(HOUR_US),
     };
 }
 
-fn live_by_epoch(seed: u64) {
+/// What is said first, and who says what comes after.
+fn beginning(luck: &mut Luck, calm: bool) -> (Executor, Vec<Event>) {
+    let mut events = frame(luck);
+    if calm {
+        events.retain(|event| !matches!(event, Event::PowerElementDeclared(_)));
+        events.push(calm_policy(luck));
+    }
+    let mut executor = Executor::default();
+    executor.calm = calm;
+    (executor, events)
+}
+
+fn live_by_epoch(seed: u64, calm: bool) {
     let mut luck = Luck(seed);
-    let (mut world, mut ledger, mut executor) = (world(), Ledger::default(), Executor::default());
+    let (mut world, mut ledger) = (world(), Ledger::default());
     let mut set_aside = SetAsideBook::default();
-    let mut events = frame(&mut luck);
+    let (mut executor, mut events) = beginning(&mut luck, calm);
     for _ in 0..EPOCHS {
         let (closed, counted) = world.close_counting(events);
         ledger.epoch(world.now, &counted, &closed);
         set_aside.epoch(world.kernel.state(), &closed);
         assert_eq!(world.kernel.index_differences(), Vec::<String>::new(), "after epoch {}", closed.record.epoch);
+        nobody_is_kept_out_by_growth(&world, &ledger);
         let live: BTreeSet<&RunId> = world.kernel.state().runs.iter().map(|(id, _)| id).collect();
         assert_eq!(live, ledger.held.keys().collect(), "what is held is what live runs hold");
         executor.sees(&mut luck, world.now, &closed.outputs);
@@ -58,11 +74,55 @@ fn live_by_epoch(seed: u64) {
     assert_eq!(ledger.by_epoch, ledger.by_run + still, "GPU time from placing to release is held once");
 }
 
-fn restored_goes_on(seed: u64) {
+/// Where no quotas are set, nothing grows in an epoch after which somebody waits for room: each could use every pool.
+fn nobody_is_kept_out_by_growth(world: &World, ledger: &Ledger) {
+    let state = world.kernel.state();
+    if ledger.grown.is_empty() || !state.quotas.is_empty() {
+        return;
+    }
+    for (id, job) in state.jobs.iter().filter(|(_, job)| job.phase == Phase::Waiting) {
+        let room = matches!(job.told, Some(LimitKind::Gpus | LimitKind::Cpu | LimitKind::Memory | LimitKind::Scratch));
+        assert!(!room, "{id} waits for {:?} and {:?} grows", job.told, ledger.grown);
+    }
+}
+
+/// How often jobs were lent room and gave it back in a history: at the start, at a checkpoint, back at a checkpoint, back at once.
+fn resizes(seed: u64) -> [usize; 4] {
     let mut luck = Luck(seed);
-    let (mut world, mut executor) = (world(), Executor::default());
+    let (mut world, mut ledger) = (world(), Ledger::default());
+    let (mut executor, mut events) = beginning(&mut luck, true);
+    let mut counts = [0; 4];
+    for _ in 0..EPOCHS {
+        let (closed, counted) = world.close_counting(events);
+        ledger.epoch(world.now, &counted, &closed);
+        counts[0] += ledger.grown.len();
+        for output in &closed.outputs {
+            let Event::JobResized(told) = output else { continue };
+            let kind = match (told.to_replicas > told.from_replicas, told.reason.contains("at once")) {
+                (true, _) => 1,
+                (false, false) => 2,
+                (false, true) => 3,
+            };
+            counts[kind] += 1;
+        }
+        executor.sees(&mut luck, world.now, &closed.outputs);
+        pass_time(&mut world, &mut luck);
+        events = executor.says(&mut luck, world.now);
+    }
+    counts
+}
+
+#[test]
+fn random_histories_lend_room_at_the_start_and_at_checkpoints() {
+    let counts = (0..120).map(resizes).fold([0; 4], |sum, more| std::array::from_fn(|i| sum[i] + more[i]));
+    assert!(counts[0] > 0 && counts[1] > 0, "{counts:?}");
+}
+
+fn restored_goes_on(seed: u64, calm: bool) {
+    let mut luck = Luck(seed);
+    let mut world = world();
     let mut twin: Option<World> = None;
-    let mut events = frame(&mut luck);
+    let (mut executor, mut events) = beginning(&mut luck, calm);
     for epoch in 0..EPOCHS {
         let closed = world.close(events.clone());
         if let Some(twin) = &mut twin {
@@ -132,7 +192,7 @@ proptest! {
 
     #[test]
     fn no_decision_creates_or_increases_an_overcommitment_in_any_order_of_events(seed: u64) {
-        live_by_epoch(seed);
+        live_by_epoch(seed, false);
     }
 
     #[test]
@@ -142,6 +202,16 @@ proptest! {
 
     #[test]
     fn a_kernel_restored_from_a_snapshot_goes_on_to_the_same_bits(seed: u64) {
-        restored_goes_on(seed);
+        restored_goes_on(seed, false);
+    }
+
+    #[test]
+    fn where_room_is_lent_the_laws_hold_and_jobs_have_between_their_least_and_largest_number(seed: u64) {
+        live_by_epoch(seed, true);
+    }
+
+    #[test]
+    fn a_kernel_restored_while_jobs_are_resized_goes_on_to_the_same_bits(seed: u64) {
+        restored_goes_on(seed, true);
     }
 }

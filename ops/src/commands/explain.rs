@@ -140,6 +140,9 @@ fn said(event: &Event) -> String {
         Event::JobPlaced(e) => placed(e),
         Event::JobPreempted(e) => format!("preempted: {}{}", e.cause, for_job(e.for_job.as_ref())),
         Event::JobMigrated(e) => format!("moved from {}: {}", e.from_pool, e.cause),
+        Event::JobResized(e) => {
+            format!("resized from {} to {} replicas: {}", e.from_replicas.0, e.to_replicas.0, e.reason)
+        }
         Event::JobRequeued(e) => format!("waits again after {}: {}, attempt {}", e.run, e.cause, e.attempts.0),
         Event::JobCancelled(e) => format!("cancelled: {}; {}", e.cause, e.detail),
         Event::CapacityLeaseOrdered(e) => format!("{} ordered of {}", counted(e.instances.0, "instance"), e.pool),

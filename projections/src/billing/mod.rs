@@ -187,6 +187,7 @@ impl Billing {
             Event::JobPlaced(e) => self.job_placed(e, now),
             Event::JobPreempted(e) => self.stop_ordered(&e.run, now, false),
             Event::JobMigrated(e) => self.stop_ordered(&e.run, now, false),
+            Event::JobResized(e) => self.stop_ordered(&e.run, now, false),
             Event::JobCancelled(e) => match &e.run {
                 Some(run) => self.stop_ordered(run, now, true),
                 // A run that was lost, and whose job may not be tried again, ends with its job.

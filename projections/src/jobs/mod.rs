@@ -23,7 +23,7 @@ pub use waiting::{WAITING_BOUNDS_US, Waiting};
 /// Name of the view.
 const NAME: &str = "jobs";
 /// Version of the entries.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// The state of the view.
 #[derive(Clone, Debug, Default)]
@@ -82,6 +82,7 @@ struct JobRow {
     deferred: u32,
     preempted: u32,
     moved: u32,
+    resized: u32,
     /// What placements said its egress would cost, in micros of the cell's currency.
     egress_micros: i64,
 }
@@ -117,6 +118,7 @@ impl Jobs {
             Event::JobDeferred(e) => self.count(&e.job, |row| &mut row.deferred),
             Event::JobPreempted(e) => self.count(&e.job, |row| &mut row.preempted),
             Event::JobMigrated(e) => self.count(&e.job, |row| &mut row.moved),
+            Event::JobResized(e) => self.count(&e.job, |row| &mut row.resized),
             Event::JobPlaced(e) => self.placed(e, now),
             Event::JobRequeued(e) => {
                 if let Some(row) = self.jobs.get_mut(&e.job) {

@@ -77,6 +77,8 @@ pub struct JobView {
     pub preempted: u32,
     /// Times it was moved.
     pub moved: u32,
+    /// Times it was told to go on with more or fewer replicas.
+    pub resized: u32,
 }
 
 impl Jobs {
@@ -127,6 +129,7 @@ impl JobRow {
             deferred: self.deferred,
             preempted: self.preempted,
             moved: self.moved,
+            resized: self.resized,
         }
     }
 }

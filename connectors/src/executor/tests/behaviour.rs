@@ -151,6 +151,35 @@ fn a_stop_keeps_the_work_of_a_run_that_takes_checkpoints_and_no_other() {
 }
 
 #[test]
+fn a_run_that_is_resized_stops_with_its_work_and_goes_on_at_the_speed_of_its_new_number() {
+    let mut executor = executor(&[habits().into(), script("j", 9_000).into()]);
+    let mut inputs = fleet(&["n1"]);
+    inputs.push(request("j", Some(3_000)));
+    let resized = JobResized { job: "j".into(), run: "j/1".into(), to_replicas: Count(2), ..Default::default() };
+    let mut twice = placed("j", 2, "n1", WorkUs(995 * SECOND_US), at(1_010));
+    twice.speed_milli = Milli(2_000);
+    let orders = vec![
+        (at(0), inputs, vec![placed("j", 1, "n1", WorkUs::ZERO, at(0)).into()]),
+        (at(1_000), vec![], vec![resized.into()]),
+        (at(1_010), vec![], vec![twice.into()]),
+    ];
+    let reports = drive(&mut executor, at(100_000), orders);
+    let reason = reports.iter().find_map(|event| match event {
+        Event::RunStopped(e) => Some((e.reason, e.kept_work_us)),
+        _ => None,
+    });
+    assert_eq!(reason, Some((StopReason::Resized, WorkUs(995 * SECOND_US))));
+    let finished = reports.iter().find_map(|event| match event {
+        Event::RunFinished(e) => Some((e.work_us, e.finished_us)),
+        _ => None,
+    });
+    // 8,005 s of work are left, at twice the speed, after the start's ten seconds and the restore.
+    let (work, end) = finished.unwrap();
+    assert_eq!(work, WorkUs(9_000 * SECOND_US));
+    assert!(end.since(at(1_010)).0 < 4_400 * SECOND_US && end.since(at(1_010)).0 > 4_000 * SECOND_US, "{end:?}");
+}
+
+#[test]
 fn a_failing_node_takes_its_runs_with_it_is_fenced_and_comes_back() {
     let mut habits = habits();
     habits.node_failures_per_1000_h = Count(1_000_000);

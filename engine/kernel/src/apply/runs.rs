@@ -35,6 +35,9 @@ pub fn run_checkpointed(state: &mut State, index: &mut Index, e: &RunCheckpointe
             index.suspect_runs.insert(e.run.clone());
         }
     }
+    if state.elastic.contains(&e.job) {
+        index.checkpointed.insert(e.run.clone());
+    }
     if let Some(job) = state.jobs.edit(&e.job) {
         job.kept_work_us = job.kept_work_us.max(e.work_us);
         job.checkpoint_site = Some(e.site.clone());
@@ -144,6 +147,7 @@ pub fn close_job(state: &mut State, index: &mut Index, id: &JobId, phase: Phase)
     index.free_instances(state, id);
     index.give_up_claim(state, id);
     state.entitled.remove(id);
+    state.elastic.remove(id);
     state.specs.remove(id);
     if let Some(dependents) = index.dependents.remove(id) {
         index.suspect_jobs.extend(dependents);
@@ -164,6 +168,8 @@ pub fn record_failure(
     let done = run.durable_work_us.max(kept);
     let lost = WorkUs((expected_work_done(run, state.now()).0 - done.0).max(0));
     let lost_cost = crate::cost::worth_of(state, index, run, lost);
+    // A run that was only to go on with another number of replicas failed by itself.
+    let resized = state.elastic.get(id).is_some_and(|row| row.goes_on.is_some());
     index.failed.push(crate::decide::Failure {
         job: id.clone(),
         run: crate::decide::run_id_of(state, id),
@@ -173,7 +179,7 @@ pub fn record_failure(
         pool: run.pool.clone(),
         lost,
         lost_cost,
-        stopped_for: run.stop.clone(),
+        stopped_for: run.stop.clone().filter(|stop| stop.ends_job || !resized),
     });
     let now = state.now();
     if let Some(job) = state.jobs.edit(id) {

@@ -15,6 +15,7 @@ use crate::state::State;
 mod admission;
 pub(crate) mod by_class;
 mod deferral;
+mod elastic;
 mod fair;
 mod instances;
 mod order;
@@ -69,6 +70,8 @@ pub(crate) struct Epoch<'a> {
     pub now: TimeUs,
     pub outputs: Vec<Event>,
     pub overcommitments: Vec<Overcommitment>,
+    /// Which outputs place jobs that may have more replicas.
+    pub may_grow: Vec<usize>,
 }
 
 impl Epoch<'_> {
@@ -100,7 +103,17 @@ impl Epoch<'_> {
 /// Decides an epoch.
 pub fn decide(state: &mut State, index: &mut Index, cell: &CellId, term: i64) -> Decided {
     let (number, now) = (state.meta().next_epoch, state.now());
-    let mut epoch = Epoch { state, index, cell, number, term, now, outputs: Vec::new(), overcommitments: Vec::new() };
+    let mut epoch = Epoch {
+        state,
+        index,
+        cell,
+        number,
+        term,
+        now,
+        outputs: Vec::new(),
+        overcommitments: Vec::new(),
+        may_grow: Vec::new(),
+    };
     upkeep::redeclared(&mut epoch);
     admission::admit(&mut epoch);
     upkeep::losses(&mut epoch);
@@ -125,6 +138,8 @@ pub fn decide(state: &mut State, index: &mut Index, cell: &CellId, term: i64) ->
     }
     preempt::tick(&mut epoch);
     reclaim::settle(&mut epoch);
+    elastic::at_start(&mut epoch);
+    elastic::at_checkpoints(&mut epoch);
     upkeep::notices(&mut epoch);
     instances::release_idle(&mut epoch);
     Decided { outputs: epoch.outputs, overcommitments: epoch.overcommitments }
@@ -144,7 +159,17 @@ pub fn share_of(state: &mut State, index: &mut Index, cell: &CellId, tenant: &Te
 /// An epoch in which nothing is decided, for questions.
 fn asked<'a>(state: &'a mut State, index: &'a mut Index, cell: &'a CellId) -> Epoch<'a> {
     let (number, now) = (state.meta().next_epoch, state.now());
-    Epoch { state, index, cell, number, term: 0, now, outputs: Vec::new(), overcommitments: Vec::new() }
+    Epoch {
+        state,
+        index,
+        cell,
+        number,
+        term: 0,
+        now,
+        outputs: Vec::new(),
+        overcommitments: Vec::new(),
+        may_grow: Default::default(),
+    }
 }
 
 /// The run of a job's present attempt.

@@ -11,11 +11,11 @@ use solyx_schemas::ids::{JobId, TenantId};
 
 use super::share::Shares;
 use super::start::{Outcome, try_start};
-use super::{Epoch, fair, promise, reclaim};
+use super::{Epoch, elastic, fair, promise, reclaim};
 use crate::order_rule::OrderRule;
 use crate::place::Promise;
 use crate::queue::{Fit, Shape, Turn};
-use crate::rows::limit;
+use crate::rows::{Phase, Run, limit};
 
 /// What one pass has found out so far.
 #[derive(Default)]
@@ -99,12 +99,23 @@ pub fn pass(epoch: &mut Epoch<'_>) {
 /// Those that room is made for take it first, as soon as it is free. A claim ends when it is used, and when what was told to
 /// stop for it is gone and the room is still not enough.
 fn claims(epoch: &mut Epoch<'_>, pass: &mut Pass) {
-    let jobs: Vec<JobId> = epoch.state.claims.iter().map(|(job, _)| job.clone()).collect();
+    let mut jobs: Vec<JobId> = epoch.state.claims.iter().map(|(job, _)| job.clone()).collect();
+    // What a job gives back is taken before it goes on with the rest.
+    jobs.sort_by_key(|job| elastic::is_resized(epoch, job));
     for job in jobs {
         let Some((tenant, shape)) = epoch.index.queue.line_of(&job) else {
-            epoch.index.give_up_claim(epoch.state, &job);
+            let stopping = epoch.state.jobs.get(&job).is_some_and(|job| job.phase == Phase::Stopping);
+            if !stopping || !elastic::is_resized(epoch, &job) {
+                elastic::waits_again(epoch, &job);
+                epoch.index.give_up_claim(epoch.state, &job);
+            }
             continue;
         };
+        if elastic::go_on(epoch, &job) {
+            pass.left(epoch, &tenant, shape, &job);
+            continue;
+        }
+        elastic::waits_again(epoch, &job);
         match try_start(epoch, &job, None) {
             Outcome::Left => pass.left(epoch, &tenant, shape, &job),
             Outcome::Waits { limit, .. } => {
@@ -122,11 +133,12 @@ fn claims(epoch: &mut Epoch<'_>, pass: &mut Pass) {
 impl Pass {
     /// Takes note of a job that no longer stands in line.
     pub(super) fn left(&mut self, epoch: &Epoch<'_>, tenant: &TenantId, shape: Shape, job: &JobId) {
-        let runs = epoch.state.jobs.get(job).is_some_and(|job| job.run.is_some());
-        if let Some(shares) = self.shares.as_mut().filter(|_| runs) {
-            let run = epoch.state.jobs.get(job).and_then(|job| epoch.state.runs.get(job.run.as_ref()?));
-            let draws = run.is_some_and(|run| run.draws.is_some());
-            shares.take(tenant, if draws { 0 } else { epoch.index.queue.common(shape).gpu_milli });
+        let run = epoch.state.jobs.get(job).and_then(|job| job.run.as_ref());
+        if let (Some(shares), Some(run)) = (self.shares.as_mut(), run) {
+            let least = epoch.index.queue.common(shape).gpu_milli;
+            // What draws on something set aside was paid for and takes nothing of a share.
+            let taken = |run: &Run| if run.draws.is_some() { 0 } else { run.gpu_milli.0 };
+            shares.take(tenant, epoch.state.runs.get(run).map_or(least, taken));
         }
     }
 

@@ -12,11 +12,11 @@ use solyx_schemas::events::decisions::{LimitKind, StopCause};
 use solyx_schemas::ids::{JobId, RunId, TenantId};
 use solyx_schemas::units::{DurationUs, SECOND_US};
 
-use super::Epoch;
 use super::by_class::{any_preempts, for_classes};
 use super::room::{Plan, plan};
 use super::share::Shares;
 use super::stops::stop_run;
+use super::{Epoch, elastic};
 use crate::apply::{expected_work_done, held_gpu_milli_s};
 use crate::order_rule::{OrderRule, level, outstanding, surcharged, surcharged_use};
 use crate::queue::{Fit, Turn};
@@ -123,7 +123,11 @@ fn victims(epoch: &Epoch<'_>, rule: OrderRule) -> Vec<Victim> {
         let job = epoch.state.jobs.get(&run.job).filter(|job| i64::from(job.preemptions) < most)?;
         let policy = epoch.state.policy();
         let held = job.used_gpu_milli_s + held_gpu_milli_s(run, epoch.now);
-        let done = (expected_work_done(run, epoch.now).0 / 1_000_000).saturating_mul(run.gpu_milli.0);
+        // Work is that of each replica of the least gang.
+        let replicas = run.nodes.len() as i64;
+        let least = epoch.state.elastic.get(&run.job).map_or(replicas, |row| row.least);
+        let least_milli = run.gpu_milli.0 / replicas.max(1) * least;
+        let done = (expected_work_done(run, epoch.now).0 / 1_000_000).saturating_mul(least_milli);
         let used = outstanding(run.said_gpu_milli_s, done, held);
         let left_s = run.expected_end_us.since(epoch.now).0.max(0) / 1_000_000;
         let rank = match rule {
@@ -330,11 +334,13 @@ pub(super) fn make_room(epoch: &mut Epoch<'_>, scene: &mut Scene, head: &Head, p
     let mut stopped = Vec::new();
     for victim in plan.victims {
         let victim = &mut scene.victims[victim];
-        if !stop_run(epoch, &victim.run, StopCause::Priority, Some(head.job.clone())) {
-            continue;
-        }
+        let kept_milli = match elastic::stays(epoch, &victim.run, &plan.nodes) {
+            Some(stays) => elastic::give_back_at_once(epoch, &victim.run, stays, &head.job),
+            None => stop_run(epoch, &victim.run, StopCause::Priority, Some(head.job.clone())).then_some(0),
+        };
+        let Some(kept_milli) = kept_milli else { continue };
         victim.stopped = true;
-        scene.shares.take(&victim.tenant, -victim.gpu_milli);
+        scene.shares.take(&victim.tenant, kept_milli - victim.gpu_milli);
         let job = epoch.state.runs.get(&victim.run).map(|run| run.job.clone());
         if let Some(job) = job.and_then(|job| epoch.state.jobs.edit(&job)) {
             job.preemptions = job.preemptions.saturating_add(1);

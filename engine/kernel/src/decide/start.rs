@@ -10,7 +10,7 @@ use super::stops::cancel_job;
 use super::{Epoch, deferral};
 use crate::index::Timer;
 use crate::order_rule::said_gpu_milli_s;
-use crate::place::{Candidate, Promise, duration_of, places};
+use crate::place::{Candidate, Promise, duration_of, most_replicas, places, scaled};
 use crate::rows::*;
 
 /// What became of an attempt to start a job.
@@ -62,11 +62,12 @@ pub fn try_start(epoch: &mut Epoch<'_>, id: &JobId, promise: Option<&mut Promise
     Outcome::Left
 }
 
-/// By how much a job would miss its deadline even if it started now on the fastest model it accepts.
+/// By how much a job would miss its deadline even if it started now on the fastest model it accepts, as large as it may be.
 fn hopeless(epoch: &Epoch<'_>, id: &JobId) -> Option<i64> {
     let (job, spec) = (epoch.state.jobs.get(id)?, epoch.state.spec(id)?);
     let deadline = spec.deadline_us?;
     let fastest = spec.models.iter().map(|choice| choice.speed_milli.0).max().unwrap_or(1_000);
+    let fastest = scaled(fastest, most_replicas(&spec), spec.gang.replicas_min.0);
     let (duration, known) = duration_of(epoch.state, &spec, job, fastest);
     let end = epoch.now.after(duration);
     (known && end > deadline).then(|| end.since(deadline).0)
@@ -125,7 +126,13 @@ fn order_instances(epoch: &mut Epoch<'_>, id: &JobId, best: &Candidate) {
     epoch.tell(id, &limit(LimitKind::LeasePending), Some(best.start));
 }
 
-fn place(epoch: &mut Epoch<'_>, id: &JobId, best: &Candidate, runner_up: Option<Alternative>, backfilled: bool) {
+pub(super) fn place(
+    epoch: &mut Epoch<'_>,
+    id: &JobId,
+    best: &Candidate,
+    runner_up: Option<Alternative>,
+    backfilled: bool,
+) {
     let policy = epoch.state.policy();
     let (lease_us, plan) = (policy.run_lease(), None);
     let (Some(job), Some(spec)) = (epoch.state.jobs.get(id), &epoch.state.spec(id)) else { return };
@@ -207,6 +214,7 @@ fn place(epoch: &mut Epoch<'_>, id: &JobId, best: &Candidate, runner_up: Option<
     epoch.index.queue.take_out(id);
     epoch.index.give_up_claim(epoch.state, id);
     epoch.state.entitled.remove(id);
+    super::elastic::note_placed(epoch, id, spec);
     occupy_instances(epoch, id, &run);
     epoch.index.set_timer(run.lease_until_us, Timer::Run(run_id.clone()));
     if !epoch.state.budgets.is_empty() {

@@ -1,13 +1,13 @@
 //! Telling runs to stop. What a run holds stays held until it has stopped.
 
-use solyx_schemas::events::decisions::{JobCancelled, JobMigrated, JobPreempted, StopCause};
+use solyx_schemas::events::decisions::{JobCancelled, JobMigrated, JobPreempted, JobResized, StopCause};
 use solyx_schemas::ids::{JobId, RunId};
-use solyx_schemas::units::WorkUs;
+use solyx_schemas::units::{Count, WorkUs};
 
 use super::Epoch;
 use crate::apply::expected_work_done;
 use crate::cost::worth_of;
-use crate::rows::{Phase, Stop};
+use crate::rows::{GoesOn, Phase, Stop};
 
 /// Tells a run to stop; its job waits again once it has. Says whether it was running.
 pub fn stop_run(epoch: &mut Epoch<'_>, id: &RunId, cause: StopCause, for_job: Option<JobId>) -> bool {
@@ -47,6 +47,35 @@ pub fn stop_run(epoch: &mut Epoch<'_>, id: &RunId, cause: StopCause, for_job: Op
             ..JobPreempted::default()
         });
     }
+    true
+}
+
+/// Tells a run to stop so that its job goes on with `to` replicas, of which so many are kept for it. Says whether it was running.
+pub fn resize_run(epoch: &mut Epoch<'_>, id: &RunId, to: i64, kept: i64, reason: String) -> bool {
+    let Some(run) = epoch.state.runs.get(id).filter(|run| run.stop.is_none()) else { return false };
+    let by_us = epoch.now.after(epoch.state.policy().grace());
+    let kept_work_us = run.durable_work_us;
+    let lost_work_us = WorkUs((expected_work_done(run, epoch.now).0 - kept_work_us.0).max(0));
+    let lost_cost = worth_of(epoch.state, epoch.index, run, lost_work_us);
+    let (job, pool, from_replicas) = (run.job.clone(), run.pool.clone(), Count(run.nodes.len() as i64));
+    mark(epoch, id, &job, Stop { cause: StopCause::Priority, by_us, ends_job: false });
+    let now = epoch.now;
+    if let Some(row) = epoch.state.elastic.edit(&job) {
+        row.resized_us = Some(now);
+        row.room_us = None;
+        row.goes_on = Some(GoesOn { pool, replicas: kept });
+    }
+    epoch.say(JobResized {
+        job,
+        run: id.clone(),
+        from_replicas,
+        to_replicas: Count(to),
+        reason,
+        kept_work_us,
+        lost_work_us,
+        lost_cost,
+        ..JobResized::default()
+    });
     true
 }
 

@@ -132,6 +132,8 @@ pub struct Index {
     pub suspect_sites: BTreeSet<SiteId>,
     /// Runs whose lease is to be checked.
     pub suspect_runs: BTreeSet<RunId>,
+    /// Runs of elastic jobs that have written a checkpoint in this epoch.
+    pub checkpointed: BTreeSet<RunId>,
     /// Jobs to be looked at: cancelled, released, finished …
     pub suspect_jobs: BTreeSet<JobId>,
     /// Leased instances to be looked at: idle perhaps.
@@ -190,6 +192,7 @@ impl Default for Index {
             suspects: BTreeSet::new(),
             suspect_sites: BTreeSet::new(),
             suspect_runs: BTreeSet::new(),
+            checkpointed: BTreeSet::new(),
             suspect_jobs: BTreeSet::new(),
             idle_instances: BTreeSet::new(),
             changed: false,

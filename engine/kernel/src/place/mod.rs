@@ -1,6 +1,7 @@
 //! Where a job can go now: the candidates pool by pool, with what each costs or the limit that rules it out.
 
 mod domains;
+mod elastic;
 mod leased;
 mod lending;
 mod limits;
@@ -16,6 +17,8 @@ use solyx_schemas::events::policy::OwnedFirst;
 use solyx_schemas::ids::*;
 use solyx_schemas::units::*;
 
+use self::elastic::in_time;
+pub use self::elastic::{most_replicas, place_of, scaled};
 use self::leased::order_size;
 pub use self::lending::{kept_milli, lending_limit};
 use self::limits::failover_limit;
@@ -256,9 +259,12 @@ pub fn places(state: &State, index: &mut Index, id: &JobId, promise: Option<&Pro
         found.refusals.push((PoolId::default(), Limit { subject, ..limit(LimitKind::Undeclared) }));
     }
     for pool in pools {
-        match candidate(state, index, id, job, &spec, &ask, pool, promise) {
+        match candidate(state, index, id, job, &spec, spec.gang.replicas_min.0, &ask, pool, promise) {
             Ok(candidate) => found.candidates.push(candidate),
-            Err(limit) => found.refusals.push((pool.pool.clone(), limit)),
+            Err(limit) => match in_time(state, index, id, pool).filter(|_| limit.kind == LimitKind::Deadline) {
+                Some(candidate) => found.candidates.push(candidate),
+                None => found.refusals.push((pool.pool.clone(), limit)),
+            },
         }
     }
     found.candidates.sort_by(|a, b| a.order().cmp(&b.order()));
@@ -274,13 +280,15 @@ pub fn accepted<'a>(spec: &'a Spec, pool: &'a PoolDeclared) -> Option<(&'a GpuMo
     Some((&choice.model, choice.speed_milli.0))
 }
 
-#[expect(clippy::too_many_arguments, reason = "one pool's answer to one job, called from one place")]
+/// What a pool answers to a job with the replicas that `spec` asks for; what it says of its work is of a gang of `least`.
+#[expect(clippy::too_many_arguments, reason = "one pool's answer to one job")]
 fn candidate(
     state: &State,
     index: &mut Index,
     id: &JobId,
     job: &Job,
     spec: &Spec,
+    least: i64,
     ask: &Ask,
     pool: &PoolDeclared,
     promise: Option<&Promise>,
@@ -290,6 +298,7 @@ fn candidate(
     }
     let (model, speed) = accepted(spec, pool).ok_or_else(|| limit(LimitKind::GpuModel))?;
     let replicas = spec.gang.replicas_min.0;
+    let speed = scaled(speed, replicas, least);
     let gpu_milli = replicas * ask.gpu_milli();
     // What draws on a contract is paid for, and counts against no quota.
     let draws = index.set_aside.is_on() && crate::set_aside::in_force(state, spec).is_some();

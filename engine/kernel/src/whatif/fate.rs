@@ -19,6 +19,7 @@ pub(super) fn fates(state: &State, index: &mut Index, mut hits: BTreeMap<JobId, 
         let work = match output {
             Event::JobRequeued(e) => Some((&e.job, e.kept_work_us, e.lost_work_us)),
             Event::JobPreempted(e) => Some((&e.job, e.kept_work_us, e.lost_work_us)),
+            Event::JobResized(e) => Some((&e.job, e.kept_work_us, e.lost_work_us)),
             _ => None,
         };
         if let Some((job, kept, lost)) = work

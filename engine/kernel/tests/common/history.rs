@@ -14,7 +14,7 @@ use solyx_schemas::events::world::*;
 use solyx_schemas::ids::*;
 use solyx_schemas::units::*;
 
-use super::{base_events, job, node, pool, site, usd};
+use super::{base_events, job, node, ordered_by, pool, site, usd};
 
 /// A stream of numbers (splitmix64).
 #[derive(Clone)]
@@ -90,6 +90,15 @@ pub fn frame(luck: &mut Luck) -> Vec<Event> {
     events
 }
 
+/// A rule drawn at random, and leases that do not end.
+pub fn calm_policy(luck: &mut Luck) -> Event {
+    SchedulingPolicySet {
+        run_lease_us: Some(DurationUs(100_000 * HOUR_US)),
+        ..ordered_by(luck.of::<&str>(&["share-surcharge", "classic", "fifo", "sjf", "las", "srpt"]))
+    }
+    .into()
+}
+
 fn pool_of(name: &str, at: &str, class: CapacityClass) -> Event {
     let mut declared = pool(name, at, class);
     declared.shape.gpus = Count(4);
@@ -148,6 +157,8 @@ pub struct Executor {
     leased: Vec<(PoolId, InstanceId)>,
     late: Vec<Event>,
     jobs: i64,
+    /// Little happens: long jobs that checkpoint, and room that nobody waits for.
+    pub calm: bool,
 }
 
 impl Executor {
@@ -159,10 +170,15 @@ impl Executor {
                     self.runs.insert(e.run.clone(), e.job.clone());
                     let (job, run) = (e.job.clone(), e.run.clone());
                     let nodes = e.nodes.clone();
-                    self.late
-                        .push(RunStarted { job, run, nodes, started_us: TimeUs(now), ..RunStarted::default() }.into());
+                    // Without one a report does not count.
+                    let decision = RefId::from(if self.calm { "test/0/0/0" } else { "" });
+                    self.late.push(
+                        RunStarted { job, run, nodes, started_us: TimeUs(now), decision, ..RunStarted::default() }
+                            .into(),
+                    );
                 }
                 Event::JobPreempted(e) => self.stops(luck, now, &e.job, &e.run, StopReason::Preempted),
+                Event::JobResized(e) => self.stops(luck, now, &e.job, &e.run, StopReason::Resized),
                 Event::JobMigrated(e) => self.stops(luck, now, &e.job, &e.run, StopReason::Migrated),
                 Event::JobCancelled(e) => {
                     if let Some(run) = &e.run {
@@ -239,15 +255,34 @@ impl Executor {
         }
         let runs: Vec<(RunId, JobId)> = self.runs.iter().map(|(r, j)| (r.clone(), j.clone())).collect();
         for (run, job) in runs {
+            if self.calm {
+                if luck.chance(50) {
+                    events.push(checkpointed(luck, now, &run, &job));
+                }
+                if luck.chance(6) {
+                    let (job, run) = (job.clone(), run.clone());
+                    events.push(RunFinished { job, run, finished_us: TimeUs(now), ..RunFinished::default() }.into());
+                }
+                continue;
+            }
             if luck.chance(15) {
                 events.push(self.about(luck, now, &run, &job));
             }
+            if luck.chance(15) {
+                events.push(checkpointed(luck, now, &run, &job));
+            }
         }
-        for _ in 0..luck.below(4) {
-            events.push(self.request(luck, now));
-        }
-        for _ in 0..luck.below(3) {
-            events.push(self.change(luck, now));
+        if self.calm {
+            if luck.chance(14) {
+                events.push(self.long_request(luck, now));
+            }
+        } else {
+            for _ in 0..luck.below(4) {
+                events.push(self.request(luck, now));
+            }
+            for _ in 0..luck.below(3) {
+                events.push(self.change(luck, now));
+            }
         }
         // Nothing promises an order.
         for i in (1..events.len()).rev() {
@@ -275,20 +310,12 @@ impl Executor {
             4 => RunStopped {
                 job,
                 run,
-                reason: *luck.of(&[StopReason::Preempted, StopReason::Cancelled]),
+                reason: *luck.of(&[StopReason::Preempted, StopReason::Cancelled, StopReason::Resized]),
                 stopped_us: TimeUs(now),
                 ..RunStopped::default()
             }
             .into(),
-            5 => RunCheckpointed {
-                job,
-                run,
-                work_us: WorkUs(luck.below(HOUR_US)),
-                site: SiteId::from("pod"),
-                durable_us: TimeUs(now),
-                ..RunCheckpointed::default()
-            }
-            .into(),
+            5 => checkpointed(luck, now, &run, &job),
             _ => RunLeaseRenewed {
                 job,
                 run,
@@ -310,6 +337,9 @@ impl Executor {
         }
         if luck.chance(8) {
             request.gang.gpus = Count(0);
+        }
+        if luck.chance(40) {
+            request.gang.replicas_max.0 += luck.below(4);
         }
         request.gang.cpu_milli = CpuMilli(luck.below(9_000));
         request.gang.memory_mib = MemoryMib(luck.below(12_000));
@@ -351,6 +381,17 @@ impl Executor {
             }];
         }
         request.into()
+    }
+
+    fn long_request(&mut self, luck: &mut Luck, now: i64) -> Event {
+        let Event::JobRequested(mut request) = self.request(luck, now) else { unreachable!() };
+        request.expected_work_us = Some(WorkUs((10 + luck.below(50)) * HOUR_US));
+        (request.deadline_us, request.not_before_us) = (None, None);
+        request.gang.gpus.0 = request.gang.gpus.0.min(2);
+        request.gang.replicas_max.0 += luck.below(3);
+        request.depends_on.clear();
+        request.attestation_required = false;
+        Event::JobRequested(request)
     }
 
     fn change(&mut self, luck: &mut Luck, now: i64) -> Event {
@@ -456,6 +497,7 @@ impl Executor {
                     job: some_job,
                     class: Some(ClassId::from("urgent")),
                     replicas_min: luck.chance(50).then_some(Count(1)),
+                    replicas_max: luck.chance(30).then_some(Count(3)),
                     ..JobRequestAmended::default()
                 }
                 .into(),
@@ -562,6 +604,18 @@ fn contract(luck: &mut Luck, now: i64) -> Event {
             .into(),
         },
     }
+}
+
+fn checkpointed(luck: &mut Luck, now: i64, run: &RunId, job: &JobId) -> Event {
+    RunCheckpointed {
+        job: job.clone(),
+        run: run.clone(),
+        work_us: WorkUs(luck.below(HOUR_US)),
+        site: SiteId::from("pod"),
+        durable_us: TimeUs(now),
+        ..RunCheckpointed::default()
+    }
+    .into()
 }
 
 fn ended(pool: &PoolId, instance: &InstanceId, now: i64) -> Event {

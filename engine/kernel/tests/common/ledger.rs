@@ -6,6 +6,7 @@ use solyx_kernel::Closed;
 use solyx_schemas::events::Event;
 use solyx_schemas::events::capacity::PoolDeclared;
 use solyx_schemas::events::common::NodeGpus;
+use solyx_schemas::events::decisions::JobResized;
 use solyx_schemas::events::facility::*;
 use solyx_schemas::events::jobs::*;
 use solyx_schemas::events::nodes::*;
@@ -66,6 +67,13 @@ pub struct Ledger {
     pub by_run: i128,
     before: BTreeMap<String, Excess>,
     now: i64,
+    /// Work that checkpoints said is durable.
+    durable: BTreeMap<JobId, i64>,
+    /// When jobs were told to go on with more or fewer replicas, and how often in all.
+    resized: BTreeMap<JobId, i64>,
+    pub resizes: usize,
+    /// Jobs that got more than their least number of replicas in this epoch.
+    pub grown: Vec<JobId>,
 }
 
 /// How far something is beyond its limit: in all, and without runs that were told to stop.
@@ -85,6 +93,7 @@ impl Ledger {
             run.counted_until = now;
         }
         self.now = now;
+        self.grown.clear();
         for event in counted {
             self.input(event);
         }
@@ -214,6 +223,11 @@ impl Ledger {
             Event::JobRequestAmended(e) => {
                 let spec = self.specs.get_mut(&e.job).unwrap();
                 spec.gang.replicas_min = e.replicas_min.unwrap_or(spec.gang.replicas_min);
+                spec.gang.replicas_max = e.replicas_max.unwrap_or(spec.gang.replicas_max);
+            }
+            Event::RunCheckpointed(e) => {
+                let durable = self.durable.entry(e.job.clone()).or_default();
+                *durable = e.work_us.0.max(*durable);
             }
             Event::RunFinished(e) => self.release(&e.run),
             Event::RunStopped(e) => self.release(&e.run),
@@ -239,7 +253,15 @@ impl Ledger {
                 let spec = &self.specs[&e.job];
                 assert!(self.placed_ever.insert(e.run.clone()), "{} is placed twice", e.run);
                 assert!(self.held.values().all(|held| held.job != e.job), "{} has two runs", e.job);
-                assert_eq!(e.nodes.len() as i64, spec.gang.replicas_min.0, "{} is not whole", e.job);
+                let (least, most) = (spec.gang.replicas_min.0, spec.gang.replicas_max.0);
+                let replicas = e.nodes.len() as i64;
+                assert!((least..=most).contains(&replicas), "{} has {replicas} of {least} to {most}", e.job);
+                assert_eq!(replicas, e.replicas.0);
+                let durable = self.durable.get(&e.job).copied().unwrap_or(0);
+                assert!(e.from_work_us.0 >= durable, "{} goes on from {}, {durable} is durable", e.job, e.from_work_us);
+                if replicas > least && spec.deadline_us.is_none() {
+                    self.grown.push(e.job.clone());
+                }
                 for replica in &e.nodes {
                     let distinct: BTreeSet<&i64> = replica.gpus.iter().collect();
                     assert_eq!(distinct.len() as i64, spec.gang.gpus.0, "GPUs of a replica of {}", e.job);
@@ -270,6 +292,10 @@ impl Ledger {
                 self.held.insert(e.run.clone(), held);
             }
             Event::JobPreempted(e) => self.stopping(&e.run),
+            Event::JobResized(e) => {
+                self.stopping(&e.run);
+                self.resized(e);
+            }
             Event::JobMigrated(e) => self.stopping(&e.run),
             Event::JobCancelled(e) => {
                 if let Some(run) = &e.run {
@@ -278,6 +304,21 @@ impl Ledger {
             }
             _ => {}
         }
+    }
+
+    /// Between two resizes at checkpoints there is a pause; what is given back at once counts as a preemption.
+    fn resized(&mut self, e: &JobResized) {
+        let gang = &self.specs[&e.job].gang;
+        let (least, most) = (gang.replicas_min.0, gang.replicas_max.0);
+        assert_eq!(e.from_replicas.0, self.held[&e.run].nodes.len() as i64);
+        assert!(e.from_replicas != e.to_replicas && (least..=most).contains(&e.to_replicas.0), "{e:?}");
+        if e.to_replicas > e.from_replicas {
+            self.grown.push(e.job.clone());
+        }
+        let last = self.resized.insert(e.job.clone(), self.now);
+        let at_once = e.reason.contains("at once");
+        assert!(at_once || last.is_none_or(|last| last + HOUR_US / 2 <= self.now), "{} is resized again: {e:?}", e.job);
+        self.resizes += 1;
     }
 
     fn stopping(&mut self, run: &RunId) {
