@@ -10,6 +10,7 @@ use solyx_schemas::events::policy::{ScopeKind, ScopeState};
 use solyx_schemas::ids::{JobId, RefId, TenantId};
 
 use crate::order_rule::{gang_milli, rank};
+use crate::place::spread_of;
 use crate::rows::{Arrival, Job, Phase, Spec, limit};
 use crate::state::State;
 
@@ -202,7 +203,7 @@ impl Queue {
         // What decides whether a job fits, and nothing that only one job can have.
         let capacity = (
             (&spec.gang, &spec.models, &spec.topology, &spec.datasets, &spec.residency),
-            (&spec.certificates, spec.attestation_required, memory_mib, avoided),
+            (&spec.certificates, spec.attestation_required, memory_mib, avoided, spread_of(spec)),
         );
         let mut key = postcard::to_stdvec(&capacity).expect("plain data");
         let capacity = key.len();

@@ -63,6 +63,9 @@ pub fn job_request_amended(state: &mut State, index: &mut Index, e: &JobRequestA
     solyx_schemas::events::Event::from(amended.clone())
         .check()
         .map_err(|error| Rejection::rejected(error.to_string()))?;
+    if let Some((_, detail)) = crate::place::contradiction(&amended) {
+        return Err(Rejection::rejected(detail));
+    }
     state.specs.insert(e.job.clone(), Packed::of(&amended));
     index.queue.place(state, &e.job);
     index.changed = true;

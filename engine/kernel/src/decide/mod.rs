@@ -16,6 +16,7 @@ mod admission;
 mod deferral;
 mod fair;
 mod instances;
+mod laid;
 mod order;
 mod overcommit;
 mod preempt;

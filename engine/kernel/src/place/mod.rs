@@ -1,9 +1,12 @@
 //! Where a job can go now: the candidates pool by pool, with what each costs or the limit that rules it out.
 
+mod cover;
 mod domains;
+mod layout;
 mod leased;
 mod limits;
 mod nodes;
+mod spread;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,11 +17,14 @@ use solyx_schemas::events::policy::OwnedFirst;
 use solyx_schemas::ids::*;
 use solyx_schemas::units::*;
 
+pub(crate) use self::cover::{Space, cover};
+pub(crate) use self::layout::{Domain, Layout, contradiction, domain_of, failure_domain_of, spread_name, spread_of};
 use self::leased::order_size;
-use self::limits::failover_limit;
 pub(crate) use self::limits::fixed_limits;
+use self::limits::{failover_limit, spread_limit};
 pub use self::limits::{quota_limit, quota_most, quota_subject};
 use self::nodes::plan_nodes;
+pub(crate) use self::spread::Spread;
 use crate::cost::{Question, Unpriced, terms, total, weights};
 use crate::index::{Index, QuotaKey, quota_keys};
 use crate::packing::{Ask, Kind, Kinds, Rule};
@@ -166,6 +172,7 @@ impl Places {
                     | LimitKind::Memory
                     | LimitKind::Scratch
                     | LimitKind::FabricDomain
+                    | LimitKind::Spread
                     | LimitKind::Power
                     | LimitKind::Draining
             )
@@ -195,7 +202,7 @@ fn nearness(kind: LimitKind) -> u8 {
         LimitKind::Power => 17,
         LimitKind::FailoverReserve => 16,
         LimitKind::Cpu | LimitKind::Memory | LimitKind::Scratch => 15,
-        LimitKind::FabricDomain => 14,
+        LimitKind::FabricDomain | LimitKind::Spread => 14,
         LimitKind::Gpus => 13,
         LimitKind::Attestation => 12,
         LimitKind::ProviderCapacity => 11,
@@ -279,6 +286,9 @@ fn candidate(
     if let Some(limit) = fixed_limits(state, spec, pool) {
         return Err(limit);
     }
+    if let Some(limit) = spread_limit(state, spec, pool) {
+        return Err(limit);
+    }
     let (model, speed) = accepted(spec, pool).ok_or_else(|| limit(LimitKind::GpuModel))?;
     let replicas = spec.gang.replicas_min.0;
     let gpu_milli = replicas * ask.gpu_milli();
@@ -298,7 +308,7 @@ fn candidate(
     let (nodes, new_instances, start) = match planned {
         Ok(nodes) => (nodes, 0, now),
         Err(_) if leased => {
-            let instances = order_size(state, index, spec, ask, pool)?;
+            let instances = order_size(state, spec, ask, pool)?;
             (Vec::new(), instances, now.after(pool.start_delay_us))
         }
         Err(limit) => return Err(limit),
