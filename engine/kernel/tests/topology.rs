@@ -205,3 +205,40 @@ fn a_gang_spread_over_sites_is_refused_where_there_are_several() {
     let limit = held(&world.step(vec![asked().into()]), "gang").unwrap().limit.clone();
     assert_eq!((limit.kind, limit.asked, limit.available), (LimitKind::Spread, Some(2), Some(1)));
 }
+
+fn of_set(mut job: JobRequested, size: i64) -> JobRequested {
+    job.job_set = Some(JobSet { set: RefId::from("set"), size: Count(size) });
+    job
+}
+
+#[test]
+fn a_set_waits_for_its_last_job_and_then_starts_in_one_epoch() {
+    let mut world = World::with_nodes(2);
+    let outputs = world.step(vec![of_set(job("one", "red", 1, 8, 1), 2).into()]);
+    let limit = &held(&outputs, "one").unwrap().limit;
+    assert_eq!((limit.kind, limit.asked, limit.available), (LimitKind::JobSet, Some(2), Some(1)));
+    assert_eq!(world.kernel.index_differences(), Vec::<String>::new());
+    let outputs = world.step(vec![of_set(job("two", "red", 1, 8, 1), 2).into()]);
+    assert!(placed(&outputs, "one").is_some() && placed(&outputs, "two").is_some());
+    assert_eq!(world.kernel.index_differences(), Vec::<String>::new());
+}
+
+#[test]
+fn a_set_of_which_one_does_not_fit_starts_none_and_names_it() {
+    let mut world = World::with_nodes(2);
+    world.step(vec![job("other", "blue", 1, 1, 9).into()]);
+    let set = ["one", "two"].map(|name| of_set(job(name, "red", 1, 8, 1), 2).into());
+    let outputs = world.step(set.to_vec());
+    for name in ["one", "two"] {
+        assert!(placed(&outputs, name).is_none());
+        let limit = &held(&outputs, name).unwrap().limit;
+        assert_eq!((limit.kind, limit.asked, limit.available), (LimitKind::JobSet, Some(2), Some(1)));
+        assert_eq!(limit.subject.as_ref().unwrap().as_str(), "two");
+    }
+    assert_eq!(world.kernel.index_differences(), Vec::<String>::new());
+    let outputs = world.step(vec![world.finish("other")]);
+    assert!(placed(&outputs, "one").is_some() && placed(&outputs, "two").is_some());
+    // One that ends leaves the other as it is, also for a retry.
+    world.step(vec![world.finish("one")]);
+    assert_eq!(world.kernel.index_differences(), Vec::<String>::new());
+}

@@ -32,6 +32,9 @@ pub fn job_requested(state: &mut State, index: &mut Index, position: Position, e
     }
     state.specs.insert(e.job.clone(), Packed::of(e));
     state.jobs.insert(e.job.clone(), job);
+    if let Some(key) = crate::queue::set_of(e) {
+        index.queue.join_set(state, &e.job, key);
+    }
     index.requested.insert((arrival, e.job.clone()));
     index.changed = true;
     Ok(())

@@ -22,6 +22,7 @@ mod overcommit;
 mod preempt;
 mod promise;
 mod room;
+mod sets;
 mod share;
 mod start;
 mod stops;

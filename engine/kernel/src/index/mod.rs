@@ -230,6 +230,12 @@ impl Index {
         for (id, claim) in state.claims.iter() {
             index.claimed.extend(claim.nodes.iter().map(|node| (node.clone(), id.clone())));
         }
+        // Nobody stands in line yet, so that this only counts.
+        for (id, spec) in state.specs.iter() {
+            if let Some(key) = crate::queue::set_of(&spec.open()) {
+                index.queue.join_set(state, id, key);
+            }
+        }
         // Jobs and what they ask for are both in the order of their ids.
         let mut jobs = state.jobs.iter().peekable();
         for (id, spec) in state.specs.iter() {

@@ -338,6 +338,11 @@ impl Executor {
             request.topology.get_or_insert_default().preferred = preferred;
         }
         request.project = luck.chance(30).then(|| ProjectId::from("p"));
+        let pair = self.jobs / 2;
+        if pair % 5 == 1 {
+            request.tenant = TenantId::from(TENANTS[(pair % 4) as usize]);
+            request.job_set = Some(JobSet { set: RefId::from(format!("set-{pair}")), size: Count(2) });
+        }
         request.attestation_required = luck.chance(10);
         request.class = ClassId::from(*luck.of(&["standard", "standard", "urgent"]));
         if luck.chance(15) {

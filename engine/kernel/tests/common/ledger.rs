@@ -95,6 +95,13 @@ impl Ledger {
         for output in &closed.outputs {
             self.output(output);
         }
+        let mut started: BTreeMap<&RefId, i64> = BTreeMap::new();
+        for output in &closed.outputs {
+            let Event::JobPlaced(e) = output else { continue };
+            let set = self.specs[&e.job].job_set.as_ref().filter(|_| e.attempt.0 == 1);
+            set.into_iter().for_each(|set| *started.entry(&set.set).or_default() += 1);
+        }
+        assert!(started.values().all(|jobs| *jobs == 2), "sets start whole: {started:?}");
         let after = self.excesses();
         let listed: BTreeSet<String> = closed
             .record
