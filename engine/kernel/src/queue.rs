@@ -7,10 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use solyx_schemas::events::decisions::{Limit, LimitKind};
 use solyx_schemas::events::jobs::DependencyCondition;
 use solyx_schemas::events::policy::{ScopeKind, ScopeState};
-use solyx_schemas::ids::{JobId, RefId, TenantId};
+use solyx_schemas::ids::{JobId, Name, RefId, TenantId};
 use solyx_schemas::units::TimeUs;
 
 use crate::order_rule::{gang_milli, rank};
+use crate::place::spread_of;
 use crate::rows::{Arrival, Job, Phase, Spec, limit};
 use crate::set_aside;
 use crate::state::State;
@@ -51,6 +52,15 @@ enum Standing {
 /// Jobs of one tenant, class and shape, by turn.
 pub type Line = BTreeSet<(Turn, JobId)>;
 
+/// What a set of jobs is known by: whose it is, its id and its size. Jobs that differ in one are of different sets.
+pub type SetKey = (TenantId, RefId, i64);
+
+/// The set that a job starts together with others of, if it is one.
+pub fn set_of(spec: &Spec) -> Option<SetKey> {
+    let set = spec.job_set.as_ref().filter(|set| set.size.0 > 1)?;
+    Some((spec.tenant.clone(), set.set.clone(), set.size.0))
+}
+
 /// The queue.
 #[derive(Clone, Default)]
 pub struct Queue {
@@ -61,6 +71,8 @@ pub struct Queue {
     fits: BTreeMap<Vec<u8>, Fit>,
     /// By shape.
     common: Vec<Common>,
+    /// Living jobs by set.
+    sets: BTreeMap<SetKey, BTreeSet<JobId>>,
     /// Parked jobs whose limit has not been told since it was found.
     pub notices: BTreeSet<JobId>,
     /// Jobs in line that have not been told anything yet.
@@ -95,6 +107,38 @@ impl Queue {
         self.standing.len()
     }
 
+    /// Living jobs of a set, in the order of their ids.
+    pub fn set(&self, key: &SetKey) -> impl Iterator<Item = &JobId> {
+        self.sets.get(key).into_iter().flatten()
+    }
+
+    /// Counts a job that has come among its set; those that waited for the last one get in line.
+    pub fn join_set(&mut self, state: &State, id: &JobId, key: SetKey) {
+        let members = self.sets.entry(key.clone()).or_default();
+        members.insert(id.clone());
+        if members.len() as i64 == key.2 {
+            self.place_set(state, &key);
+        }
+    }
+
+    /// Counts one that is over no more. Those that have not started yet can no longer start together.
+    pub fn leave_set(&mut self, state: &State, id: &JobId, key: &SetKey) {
+        let Some(members) = self.sets.get_mut(key) else { return };
+        let was_whole = members.len() as i64 >= key.2;
+        members.remove(id);
+        let is_whole = members.len() as i64 >= key.2;
+        if members.is_empty() {
+            self.sets.remove(key);
+        } else if was_whole && !is_whole {
+            self.place_set(state, key);
+        }
+    }
+
+    fn place_set(&mut self, state: &State, key: &SetKey) {
+        let waiting: Vec<JobId> = self.set(key).filter(|id| self.standing.contains_key(*id)).cloned().collect();
+        waiting.iter().for_each(|id| self.place(state, id));
+    }
+
     /// Puts a job where it belongs, or takes it out if it does not wait.
     pub fn place(&mut self, state: &State, id: &JobId) {
         self.take_out(id);
@@ -106,7 +150,7 @@ impl Queue {
 
     /// Puts a waiting job in that stands nowhere yet.
     pub fn enter(&mut self, state: &State, id: &JobId, job: &Job, spec: &Spec) {
-        if let Some(limit) = parking(state, job, spec) {
+        if let Some(limit) = self.parking(state, job, spec) {
             if limit.kind == LimitKind::Reservation
                 && let Some((_, Some(at))) = set_aside::parking(state, spec)
             {
@@ -223,11 +267,22 @@ impl Queue {
         self.standing.iter().filter(|(_, s)| matches!(s, Standing::Parked(_))).map(|(id, _)| id.clone()).collect()
     }
 
+    /// What keeps a waiting job out of the line, if anything does.
+    fn parking(&self, state: &State, job: &Job, spec: &Spec) -> Option<Limit> {
+        parking(state, job, spec).or_else(|| {
+            // One that has started with the others goes on without them.
+            let key = set_of(spec).filter(|_| job.attempts == 0)?;
+            let come = self.sets.get(&key).map_or(0, |members| members.len() as i64);
+            let unit = Some(Name::from("jobs of the set"));
+            (come < key.2).then(|| Limit { unit, asked: Some(key.2), subject: Some(key.1), ..limit(LimitKind::JobSet) })
+        })
+    }
+
     fn shape_of(&mut self, spec: &Spec, memory_mib: i64, avoided: &[solyx_schemas::ids::NodeId]) -> Shape {
         // What decides whether a job fits, and nothing that only one job can have.
         let capacity = (
             (&spec.gang, &spec.models, &spec.topology, &spec.datasets, &spec.residency),
-            (&spec.certificates, spec.attestation_required, memory_mib, avoided),
+            (&spec.certificates, spec.attestation_required, memory_mib, avoided, spread_of(spec)),
             (&spec.reservation, &spec.sold_lease),
         );
         let mut key = postcard::to_stdvec(&capacity).expect("plain data");
@@ -247,7 +302,7 @@ impl Queue {
 }
 
 /// What keeps a waiting job out of the line, if anything does.
-pub fn parking(state: &State, job: &Job, spec: &Spec) -> Option<Limit> {
+fn parking(state: &State, job: &Job, spec: &Spec) -> Option<Limit> {
     let undeclared = |subject: &str| Limit { subject: Some(RefId::from(subject)), ..limit(LimitKind::Undeclared) };
     if job.hold {
         return Some(limit(LimitKind::Hold));
@@ -284,19 +339,6 @@ pub fn parking(state: &State, job: &Job, spec: &Spec) -> Option<Limit> {
         };
         if !met {
             return Some(Limit { subject: Some(RefId::from(dependency.job.as_str())), ..limit(LimitKind::Dependency) });
-        }
-    }
-    if let Some(set) = &spec.job_set {
-        let members =
-            state.specs.iter().filter(|(_, s)| s.open().job_set.is_some_and(|own| own.set == set.set)).count();
-        if (members as i64) < set.size.0 {
-            let subject = Some(RefId::from(set.set.as_str()));
-            return Some(Limit {
-                subject,
-                asked: Some(set.size.0),
-                available: Some(members as i64),
-                ..limit(LimitKind::JobSet)
-            });
         }
     }
     crate::budget::parking(state, spec)

@@ -32,6 +32,9 @@ pub fn job_requested(state: &mut State, index: &mut Index, position: Position, e
     }
     state.specs.insert(e.job.clone(), Packed::of(e));
     state.jobs.insert(e.job.clone(), job);
+    if let Some(key) = crate::queue::set_of(e) {
+        index.queue.join_set(state, &e.job, key);
+    }
     index.requested.insert((arrival, e.job.clone()));
     index.changed = true;
     Ok(())
@@ -63,6 +66,9 @@ pub fn job_request_amended(state: &mut State, index: &mut Index, e: &JobRequestA
     solyx_schemas::events::Event::from(amended.clone())
         .check()
         .map_err(|error| Rejection::rejected(error.to_string()))?;
+    if let Some((_, detail)) = crate::place::contradiction(&amended) {
+        return Err(Rejection::rejected(detail));
+    }
     state.specs.insert(e.job.clone(), Packed::of(&amended));
     index.queue.place(state, &e.job);
     index.changed = true;

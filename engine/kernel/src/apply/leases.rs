@@ -78,6 +78,7 @@ pub fn instance_leased(state: &mut State, index: &mut Index, e: &InstanceLeased)
         id.clone(),
         Node { report: Some(report), state: NodeState::Ready, lease: Some(lease), ..Node::default() },
     );
+    index.failure_domains.refresh(state, &id);
     index.refresh_node(state, &id);
     index.idle_instances.insert(id);
     answer_order(state, index, e.order.as_str());
@@ -135,6 +136,7 @@ pub fn instance_lease_ended(state: &mut State, index: &mut Index, e: &InstanceLe
     };
     node.gone = true;
     index.idle_instances.insert(id.clone());
+    index.failure_domains.refresh(state, &id);
     index.refresh_node(state, &id);
     index.suspects.insert(id);
     index.changed = true;

@@ -18,6 +18,7 @@ pub fn node_reported(state: &mut State, index: &mut Index, e: &NodeReported) -> 
     if node.lease.is_some() {
         index.idle_instances.insert(e.node.clone());
     }
+    index.failure_domains.refresh(state, &e.node);
     index.forget_power_path(&e.node);
     index.refresh_node(state, &e.node);
     // It may draw more than before, or elsewhere.
@@ -43,6 +44,7 @@ pub fn node_removed(state: &mut State, index: &mut Index, e: &NodeRemoved) -> Fo
     if node.lease.is_some() {
         index.idle_instances.insert(e.node.clone());
     }
+    index.failure_domains.refresh(state, &e.node);
     index.refresh_node(state, &e.node);
     index.suspects.insert(e.node.clone());
     index.changed = true;

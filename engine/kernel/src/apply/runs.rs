@@ -148,7 +148,11 @@ pub fn close_job(state: &mut State, index: &mut Index, id: &JobId, phase: Phase)
     index.give_up_claim(state, id);
     state.entitled.remove(id);
     state.elastic.remove(id);
+    let set = state.spec(id).and_then(|spec| crate::queue::set_of(&spec));
     state.specs.remove(id);
+    if let Some(key) = set {
+        index.queue.leave_set(state, id, &key);
+    }
     if let Some(dependents) = index.dependents.remove(id) {
         index.suspect_jobs.extend(dependents);
     }

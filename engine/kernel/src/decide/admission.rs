@@ -5,7 +5,7 @@ use solyx_schemas::events::decisions::{JobAdmitted, JobRejected, Limit, LimitKin
 use super::Epoch;
 use crate::apply::close_job;
 use crate::budget;
-use crate::place::quota_most;
+use crate::place::{contradiction, quota_most};
 use crate::rows::{Phase, Spec, limit_of};
 use crate::set_aside;
 
@@ -51,6 +51,9 @@ fn reject(epoch: &mut Epoch<'_>, spec: Spec, limit: Limit, detail: String) {
 
 /// What can never be, whatever becomes free: more than the quota, more than the budget, a deadline that has passed.
 fn refusal(epoch: &Epoch<'_>, spec: &Spec) -> Option<(Limit, String)> {
+    if let Some(contradiction) = contradiction(spec) {
+        return Some(contradiction);
+    }
     let asked = spec.gang.replicas_min.0 * spec.gang.gpus.0 * spec.gang.gpu_milli_each.0;
     if let Some(refused) = set_aside::refusal(epoch.state, spec, asked) {
         return Some(refused);

@@ -10,7 +10,7 @@ use solyx_schemas::events::decisions::{Limit, LimitKind};
 use solyx_schemas::ids::{JobId, TenantId};
 
 use super::share::Shares;
-use super::start::{Outcome, try_start};
+use super::start::{Outcome, together, try_start};
 use super::{Epoch, elastic, fair, promise, reclaim};
 use crate::order_rule::OrderRule;
 use crate::place::Promise;
@@ -68,13 +68,22 @@ pub fn pass(epoch: &mut Epoch<'_>) {
                     break 'classes;
                 }
             }
+            let set = set_lines(epoch, &job);
             match try_start(epoch, &job, pass.promise.as_mut()) {
-                Outcome::Left => pass.left(epoch, &tenant, shape, &job),
+                Outcome::Left if set.is_empty() => pass.left(epoch, &tenant, shape, &job),
+                Outcome::Left => set.iter().for_each(|(tenant, shape, job)| pass.left(epoch, tenant, *shape, job)),
                 Outcome::Waits { limit, binds_all, wants_room } => {
                     // What runs before it on its tenant's quota does not end a promise: it is to end by then.
                     let holds = promised.as_ref() == Some(&job) && limit.kind == LimitKind::Quota;
                     if rule.promises_starts() && (wants_room || holds) && pass.promise.is_none() {
-                        pass.promise = promise::earliest_start(epoch, &job);
+                        // Of a set it is the one that lacks room.
+                        let lacking = limit.subject.as_ref().filter(|_| limit.kind == LimitKind::JobSet);
+                        let lacking = lacking.map_or_else(|| job.clone(), |id| JobId::from(id.as_str()));
+                        pass.promise = promise::earliest_start(epoch, &lacking);
+                    }
+                    for (.., other) in set.into_iter().filter(|(.., other)| *other != job) {
+                        epoch.tell(&other, &limit, None);
+                        pass.tried.insert(other);
                     }
                     waits(epoch, &mut pass, tenant, shape, &job, limit, binds_all);
                 }
@@ -94,6 +103,12 @@ pub fn pass(epoch: &mut Epoch<'_>) {
         });
         epoch.tell(&job, &known.unwrap_or_else(|| limit(LimitKind::Depth)), None);
     }
+}
+
+/// The jobs that would start together with one, each with its line.
+fn set_lines(epoch: &Epoch<'_>, job: &JobId) -> Vec<(TenantId, Shape, JobId)> {
+    let lines = |id: JobId| epoch.index.queue.line_of(&id).map(|(tenant, shape)| (tenant, shape, id));
+    together(epoch, job).into_iter().flatten().filter_map(lines).collect()
 }
 
 /// Those that room is made for take it first, as soon as it is free. A claim ends when it is used, and when what was told to
@@ -176,7 +191,8 @@ fn waits(
     // What is set aside may also be taken by a job that ends in time; so many are asked as are for backfill.
     let ends_in_time = limit.kind == LimitKind::Reservation && pass.kept_off < epoch.state.policy().backfill_depth();
     pass.kept_off += i64::from(ends_in_time);
-    if ends_in_time || matches!(limit.kind, LimitKind::Backfill | LimitKind::Deadline | LimitKind::Price) {
+    let is_own = matches!(limit.kind, LimitKind::Backfill | LimitKind::Deadline | LimitKind::JobSet | LimitKind::Price);
+    if ends_in_time || is_own {
         pass.tried.insert(job.clone());
     } else if binds_all && epoch.index.earmarked.is_empty() {
         // Instances that are kept for one job may hold it where there is no room for another.

@@ -207,8 +207,8 @@ pub(super) fn waiting<'e>(epoch: &'e Epoch<'_>) -> impl Iterator<Item = Vec<Head
 
 /// Whether a limit is one that stopping runs lifts.
 pub(super) fn is_room(kind: LimitKind) -> bool {
-    use LimitKind::{Cpu, Depth, Draining, FabricDomain, Gpus, Memory, Scratch};
-    matches!(kind, Gpus | Cpu | Memory | Scratch | FabricDomain | Draining | Depth)
+    use LimitKind::{Cpu, Depth, Draining, FabricDomain, Gpus, Memory, Scratch, Spread};
+    matches!(kind, Gpus | Cpu | Memory | Scratch | FabricDomain | Spread | Draining | Depth)
 }
 
 /// Jobs that their tenants' promised shares hold as things are. Those ahead of them may take it from them; until then they

@@ -8,11 +8,12 @@ use solyx_schemas::ids::{GpuModelId, JobId, NodeId};
 use solyx_schemas::units::{SECOND_US, TimeUs};
 
 use super::Epoch;
+use super::laid::lay_out;
 use super::room::{Room, rooms_of, standing_pools};
 use crate::index::{QuotaKey, quota_keys};
 use crate::packing::Ask;
-use crate::place::{Promise, ask_of, quota_most};
-use crate::rows::Run;
+use crate::place::{Layout, Promise, ask_of, quota_most};
+use crate::rows::{Job, Run, Spec};
 
 /// Time by which a run that has outlived its expected end is taken to end from now.
 const OVERDUE_US: i64 = 60 * SECOND_US;
@@ -23,6 +24,8 @@ struct Gang<'a> {
     ask: Ask,
     replicas: i64,
     keys: Vec<QuotaKey>,
+    row: &'a Job,
+    spec: &'a Spec,
 }
 
 /// The promise for a job: over all owned and reserved pools it could use, the one in which it starts first.
@@ -36,6 +39,8 @@ pub fn earliest_start(epoch: &mut Epoch<'_>, id: &JobId) -> Option<Promise> {
             ask: ask.clone(),
             replicas: spec.gang.replicas_min.0,
             keys: quota_keys(epoch.state, &spec.tenant, spec.project.as_ref(), model),
+            row: job,
+            spec: &spec,
         };
         let mut rooms = rooms_of(epoch, job, &spec, declared);
         if let Some(promise) = first_fit(epoch, &gang, declared, model, &mut rooms)
@@ -154,7 +159,7 @@ fn fits(
     if !quota.iter().all(within) {
         return None;
     }
-    let nodes = nodes_of_gang(fitting, rooms, gang)?;
+    let nodes = nodes_of_gang(epoch, pool, fitting, rooms, gang)?;
     let freed_w = ended.idle_w.iter().map(|(node, gpus)| (node.clone(), -gpus.values().sum::<i64>()));
     let mut power_w: BTreeMap<NodeId, i64> = freed_w.collect();
     for (node, replicas) in &nodes {
@@ -174,11 +179,17 @@ fn fits(
 /// The nodes of the first domain that has room for the whole gang, with the replicas on each: those with most room first, so
 /// that few are kept.
 fn nodes_of_gang(
+    epoch: &Epoch<'_>,
+    pool: &PoolDeclared,
     fitting: &BTreeMap<String, i64>,
     rooms: &BTreeMap<&NodeId, Room>,
     gang: &Gang<'_>,
 ) -> Option<BTreeMap<NodeId, i64>> {
     let (group, _) = fitting.iter().find(|(_, room)| **room >= gang.replicas)?;
+    if Layout::of(gang.spec).is_divided() {
+        let rooms: Vec<(&NodeId, i64)> = rooms.iter().map(|(node, room)| (*node, room.replicas(&gang.ask))).collect();
+        return lay_out(epoch, (gang.row, gang.spec, &gang.ask), pool, &rooms);
+    }
     let mut nodes: Vec<(i64, &NodeId)> = rooms
         .iter()
         .filter(|(_, room)| room.group == *group)

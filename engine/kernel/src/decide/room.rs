@@ -9,9 +9,10 @@ use solyx_schemas::events::nodes::NodeState;
 use solyx_schemas::ids::{GpuModelId, JobId, NodeId, RunId, TenantId};
 
 use super::Epoch;
+use super::laid::lay_out;
 use super::preempt::Victim;
 use crate::packing::Ask;
-use crate::place::{accepted, ask_of, fixed_limits, lending_limit, quota_limit};
+use crate::place::{Layout, accepted, ask_of, domain_of, fixed_limits, lending_limit, quota_limit};
 use crate::rows::{Job, Run, Spec};
 use crate::set_aside::{in_force, places_of};
 
@@ -69,7 +70,9 @@ pub(super) fn rooms_of<'e>(
     spec: &Spec,
     pool: &PoolDeclared,
 ) -> BTreeMap<&'e NodeId, Room> {
-    let level = spec.topology.as_ref().and_then(|topology| topology.required);
+    let layout = Layout::of(spec);
+    // A gang in segments is in one domain with no more than a segment.
+    let level = layout.required.filter(|_| layout.segment.is_none());
     let nodes = epoch.index.pool_nodes.get(&pool.pool).into_iter().flatten();
     let attested = |node: &NodeId| {
         let until = epoch.state.nodes.get(node).and_then(|row| row.attested_until_us);
@@ -91,13 +94,10 @@ fn room_of(epoch: &Epoch<'_>, id: &NodeId, level: Option<TopologyLevel>) -> Opti
     for gpu in report.gpus.iter().filter(|gpu| !node.avoided_gpus.contains(&gpu.index)) {
         gpus[gpu.index as usize] = 1_000 - of_gpu(gpu.index);
     }
-    let group = match level {
-        Some(TopologyLevel::Leaf) => report.leaf.as_ref().map_or(id.to_string(), ToString::to_string),
-        Some(TopologyLevel::Spine) => report.spine.as_ref().map_or(id.to_string(), ToString::to_string),
-        Some(TopologyLevel::Rack) => report.rack.as_ref().map_or(id.to_string(), ToString::to_string),
-        Some(TopologyLevel::NvlinkDomain) => id.to_string(),
-        _ => String::new(),
-    };
+    let group = level.map_or(String::new(), |level| {
+        let (named, name) = domain_of(epoch.state, level, id, report);
+        format!("{}{name}", if named { "" } else { "node:" })
+    });
     Some(Room {
         group,
         gpus,
@@ -142,6 +142,7 @@ pub(super) fn plan(
     let (job, spec) = (epoch.state.jobs.get(id)?, epoch.state.spec(id)?);
     let ask = ask_of(&spec, job, epoch.index);
     let replicas = spec.gang.replicas_min.0;
+    let divided = Layout::of(&spec).is_divided();
     let mut best: Option<Plan> = None;
     let draws = in_force(epoch.state, &spec);
     for (pool, model) in standing_pools(epoch, &spec) {
@@ -167,7 +168,8 @@ pub(super) fn plan(
             }
         }
         for domain in domains.into_values() {
-            let plan = domain.plan(replicas).filter(|plan| {
+            let lay = |rooms: &[(&NodeId, i64)]| lay_out(epoch, (job, &spec, &ask), pool, rooms);
+            let plan = domain.plan(replicas, divided.then_some(&lay as &Lay<'_>)).filter(|plan| {
                 // What others keep has to stay free once the victims are gone.
                 let freed: i64 = plan.victims.iter().map(|victim| victims[*victim].gpu_milli).sum();
                 let taken = replicas * ask.gpu_milli() - freed;
@@ -180,6 +182,9 @@ pub(super) fn plan(
     }
     best
 }
+
+/// Lays a gang out over rooms, if they hold it.
+type Lay<'a> = dyn Fn(&[(&NodeId, i64)]) -> Option<BTreeMap<NodeId, i64>> + 'a;
 
 /// Nodes that a gang may be on together, and what may be stopped there.
 struct Domain<'e> {
@@ -208,7 +213,7 @@ impl<'e> Domain<'e> {
     }
 
     /// Stops runs node by node, where a replica more costs least, until the gang fits; then spares those that need not stop.
-    fn plan(mut self, replicas: i64) -> Option<Plan> {
+    fn plan(mut self, replicas: i64, lay: Option<&Lay<'_>>) -> Option<Plan> {
         let before = self.rooms.clone();
         let mut have: i64 = self.rooms.values().map(|room| room.replicas(self.ask).min(replicas)).sum();
         // It is something else than room that it lacks here.
@@ -237,8 +242,22 @@ impl<'e> Domain<'e> {
         }
         self.rooms.clone_from(&before);
         chosen.iter().for_each(|victim| self.release(*victim));
+        let nodes = match lay {
+            None => self.nodes(replicas, &before),
+            Some(lay) => {
+                // Room that the gang cannot lie in is none, and who is not in its way need not stop.
+                let rooms: Vec<(&NodeId, i64)> =
+                    self.rooms.iter().map(|(node, room)| (*node, room.replicas(self.ask))).collect();
+                let nodes = lay(&rooms)?;
+                let in_the_way = |victim: &usize| {
+                    self.runs.get(victim).is_some_and(|run| run.nodes.iter().any(|own| nodes.contains_key(&own.node)))
+                };
+                chosen.retain(in_the_way);
+                nodes.into_keys().collect()
+            }
+        };
         let loss = chosen.iter().map(|victim| self.victims[*victim].loss).sum();
-        Some(Plan { nodes: self.nodes(replicas, &before), victims: chosen, loss })
+        (!chosen.is_empty()).then_some(Plan { nodes, victims: chosen, loss })
     }
 
     fn release(&mut self, victim: usize) {

@@ -6,11 +6,13 @@ use solyx_schemas::events::decisions::{
 use solyx_schemas::ids::{JobId, RunId};
 use solyx_schemas::units::*;
 
+use super::sets::{start_all, unstarted};
 use super::stops::cancel_job;
 use super::{Epoch, deferral};
 use crate::index::Timer;
 use crate::order_rule::said_gpu_milli_s;
 use crate::place::{Candidate, Promise, duration_of, most_replicas, places, scaled};
+use crate::queue::set_of;
 use crate::rows::*;
 
 /// What became of an attempt to start a job.
@@ -34,6 +36,12 @@ pub fn try_start(epoch: &mut Epoch<'_>, id: &JobId, promise: Option<&mut Promise
         let detail = format!("its deadline can no longer be kept: {late} µs are missing");
         cancel_job(epoch, id, StopCause::Deadline, detail);
         return Outcome::Left;
+    }
+    if let Some(set) = together(epoch, id) {
+        return match start_all(epoch, &set, promise) {
+            Ok(()) => Outcome::Left,
+            Err((limit, wants_room)) => Outcome::Waits { limit, binds_all: false, wants_room },
+        };
     }
     let found = places(epoch.state, epoch.index, id, promise.as_deref());
     let Some(best) = found.candidates.first() else {
@@ -60,6 +68,13 @@ pub fn try_start(epoch: &mut Epoch<'_>, id: &JobId, promise: Option<&mut Promise
         }
     }
     Outcome::Left
+}
+
+/// The jobs that this one starts together with, itself among them.
+pub(super) fn together(epoch: &Epoch<'_>, id: &JobId) -> Option<Vec<JobId>> {
+    epoch.state.jobs.get(id).filter(|job| job.attempts == 0)?;
+    let key = set_of(&epoch.state.spec(id)?)?;
+    Some(unstarted(epoch, &key))
 }
 
 /// By how much a job would miss its deadline even if it started now on the fastest model it accepts, as large as it may be.
@@ -126,20 +141,11 @@ fn order_instances(epoch: &mut Epoch<'_>, id: &JobId, best: &Candidate) {
     epoch.tell(id, &limit(LimitKind::LeasePending), Some(best.start));
 }
 
-pub(super) fn place(
-    epoch: &mut Epoch<'_>,
-    id: &JobId,
-    best: &Candidate,
-    runner_up: Option<Alternative>,
-    backfilled: bool,
-) {
-    let policy = epoch.state.policy();
-    let (lease_us, plan) = (policy.run_lease(), None);
-    let (Some(job), Some(spec)) = (epoch.state.jobs.get(id), &epoch.state.spec(id)) else { return };
-    let attempt = job.attempts + 1;
-    let run_id = RunId::from(format!("{id}/{attempt}"));
-    let known = spec.expected_work_us.is_some();
-    let end = epoch.now.after(best.duration);
+/// The run that a job would have at a place.
+pub(super) fn run_of(epoch: &Epoch<'_>, id: &JobId, best: &Candidate) -> Option<(RunId, Run)> {
+    let lease_us = epoch.state.policy().run_lease();
+    let (job, spec) = (epoch.state.jobs.get(id)?, epoch.state.spec(id)?);
+    let run_id = RunId::from(format!("{id}/{}", job.attempts + 1));
     let gang_milli: i64 = best.nodes.iter().map(|replica| replica.gpus.len() as i64 * replica.gpu_milli_each.0).sum();
     let run = Run {
         job: id.clone(),
@@ -148,7 +154,7 @@ pub(super) fn place(
         class: spec.class.clone(),
         preemptible: spec.preemptible,
         restore_us: spec.restore_us.unwrap_or_default(),
-        said_gpu_milli_s: said_gpu_milli_s(spec),
+        said_gpu_milli_s: said_gpu_milli_s(&spec),
         pool: best.pool.pool.clone(),
         site: best.pool.site.clone(),
         model: best.model.clone(),
@@ -160,8 +166,8 @@ pub(super) fn place(
         gpu_milli: GpuMilli(gang_milli),
         placed_us: epoch.now,
         started_us: None,
-        expected_end_us: end,
-        length_known: known,
+        expected_end_us: epoch.now.after(best.duration),
+        length_known: spec.expected_work_us.is_some(),
         // The start may take as long as the pool says before the first renewal can come.
         lease_until_us: epoch.now.after(lease_us).after(best.pool.start_delay_us),
         lease_us,
@@ -174,6 +180,21 @@ pub(super) fn place(
         draws: best.draws.clone(),
         yields_at_us: best.yields_at,
     };
+    Some((run_id, run))
+}
+
+pub(super) fn place(
+    epoch: &mut Epoch<'_>,
+    id: &JobId,
+    best: &Candidate,
+    runner_up: Option<Alternative>,
+    backfilled: bool,
+) {
+    let Some((run_id, run)) = run_of(epoch, id, best) else { return };
+    let (Some(job), Some(spec)) = (epoch.state.jobs.get(id), &epoch.state.spec(id)) else { return };
+    let attempt = job.attempts + 1;
+    let known = spec.expected_work_us.is_some();
+    let (end, plan) = (run.expected_end_us, None);
     let owner = Owner {
         job: id.clone(),
         tenant: spec.tenant.clone(),

@@ -37,6 +37,7 @@ impl Index {
                 .collect::<Vec<_>>()
         };
         check("nodes of pools", &filled(self), &filled(&anew));
+        check("failure domains", &self.failure_domains, &anew.failure_domains);
         check("total", &self.total, &anew.total);
         check("homes", &self.homes, &anew.homes);
         let amounts = |of: &std::collections::BTreeMap<solyx_schemas::ids::TenantId, super::Amounts>| {

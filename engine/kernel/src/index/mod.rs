@@ -2,6 +2,7 @@
 //! happens by itself at which instant. Rebuilt from the state when a snapshot is restored.
 
 mod check;
+mod domains;
 mod nodes;
 mod set_aside;
 mod timers;
@@ -11,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use solyx_schemas::ids::*;
 use solyx_schemas::units::*;
 
+pub use self::domains::FailureDomains;
 pub use self::nodes::quota_keys;
 pub use self::timers::Timer;
 use crate::packing::{Inventory, Kinds, NodeHandle};
@@ -101,6 +103,8 @@ pub struct Index {
     pub uses: BTreeMap<NodeId, NodeUse>,
     /// Nodes by pool, gone ones not among them.
     pub pool_nodes: BTreeMap<PoolId, BTreeSet<NodeId>>,
+    /// Racks and feeds with their nodes, by pool.
+    pub failure_domains: FailureDomains,
     /// Power by site.
     pub power: BTreeMap<SiteId, SitePower>,
     /// All capacity of nodes that are not gone.
@@ -176,6 +180,7 @@ impl Default for Index {
             domains: Numbers::default(),
             uses: BTreeMap::new(),
             pool_nodes: BTreeMap::new(),
+            failure_domains: FailureDomains::default(),
             power: BTreeMap::new(),
             total: Amounts::default(),
             capacity: BTreeMap::new(),
@@ -237,6 +242,7 @@ impl Index {
         }
         for (id, node) in state.nodes.iter() {
             index.refresh_node(state, id);
+            index.failure_domains.refresh(state, id);
             if let Some(job) = node.lease.as_ref().and_then(|lease| lease.earmarked.clone()) {
                 index.earmarked.entry(job).or_default().insert(id.clone());
             }
@@ -244,6 +250,12 @@ impl Index {
         index.set_all_timers(state);
         for (id, claim) in state.claims.iter() {
             index.claimed.extend(claim.nodes.iter().map(|node| (node.clone(), id.clone())));
+        }
+        // Nobody stands in line yet, so that this only counts.
+        for (id, spec) in state.specs.iter() {
+            if let Some(key) = crate::queue::set_of(&spec.open()) {
+                index.queue.join_set(state, id, key);
+            }
         }
         // Jobs and what they ask for are both in the order of their ids.
         let mut jobs = state.jobs.iter().peekable();

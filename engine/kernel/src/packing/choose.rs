@@ -29,7 +29,12 @@ impl<'a> Scope<'a> {
         Self { accepts: Some(accepts), ..self }
     }
 
-    fn shelves<'i>(&self, all: &'i BTreeMap<Area, Shelf>) -> impl Iterator<Item = &'i Shelf> + use<'i, 'a> {
+    /// Whether a node may be chosen, as far as that is asked.
+    pub(super) fn takes(&self, node: NodeHandle) -> bool {
+        self.accepts.is_none_or(|accepts| accepts(node))
+    }
+
+    pub(super) fn shelves<'i>(&self, all: &'i BTreeMap<Area, Shelf>) -> impl Iterator<Item = &'i Shelf> + use<'i, 'a> {
         let named = self.areas.into_iter().flatten().filter_map(|area| all.get(area));
         let pools = self.areas.is_none().then(|| all.range(..Area::Domain(0)).map(|(_, shelf)| shelf));
         named.chain(pools.into_iter().flatten())

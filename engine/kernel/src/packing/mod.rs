@@ -11,6 +11,7 @@ mod inventory;
 mod kinds;
 mod market;
 mod node;
+mod rooms;
 mod score;
 mod shelf;
 mod state;

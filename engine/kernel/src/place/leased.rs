@@ -5,13 +5,13 @@ use solyx_schemas::events::decisions::{Limit, LimitKind};
 use solyx_schemas::events::jobs::TopologyLevel;
 use solyx_schemas::ids::PoolId;
 
-use crate::index::Index;
+use super::Layout;
 use crate::packing::Ask;
 use crate::rows::*;
 use crate::state::State;
 
 /// How many instances a pool would have to lease for a job, or why it cannot.
-pub fn order_size(state: &State, index: &Index, spec: &Spec, ask: &Ask, declared: &PoolDeclared) -> Result<i64, Limit> {
+pub fn order_size(state: &State, spec: &Spec, ask: &Ask, declared: &PoolDeclared) -> Result<i64, Limit> {
     let pool = state.pools.get(&declared.pool).ok_or_else(|| limit(LimitKind::Undeclared))?;
     let name = declared.pool.as_str();
     let per_gpu = if ask.gpu_milli_each > 0 { 1_000 / ask.gpu_milli_each.max(1) } else { 0 };
@@ -27,8 +27,7 @@ pub fn order_size(state: &State, index: &Index, spec: &Spec, ask: &Ask, declared
     if fits < 1 {
         return Err(limit_of(LimitKind::Gpus, name, ask.gpus, declared.shape.gpus.0, "GPUs of one instance"));
     }
-    let replicas = spec.gang.replicas_min.0;
-    let instances = (replicas + fits - 1) / fits;
+    let instances = instances_of(spec, name, fits)?;
     if spec.attestation_required {
         return Err(limit(LimitKind::Attestation));
     }
@@ -44,12 +43,30 @@ pub fn order_size(state: &State, index: &Index, spec: &Spec, ask: &Ask, declared
     {
         return Err(limit_of(LimitKind::ProviderCapacity, name, instances, (available - ordered).max(0), "instances"));
     }
-    let level = spec.topology.as_ref().and_then(|topology| topology.required);
-    if matches!(level, Some(TopologyLevel::NvlinkDomain)) && instances > 1 {
-        return Err(limit_of(LimitKind::FabricDomain, name, replicas, fits, "replicas in one domain"));
-    }
-    let _ = index;
     Ok(instances)
+}
+
+/// How many instances hold the gang as it has to lie, with so many replicas on one. Those of one order are one leaf; of racks,
+/// spines, feeds and NVLink domains that they share nothing is known, so that each counts as one of its own.
+fn instances_of(spec: &Spec, pool: &str, fits: i64) -> Result<i64, Limit> {
+    let replicas = spec.gang.replicas_min.0;
+    let layout = Layout::of(spec);
+    let each = match (layout.required, layout.segment) {
+        (None | Some(TopologyLevel::Leaf), _) => fits,
+        (Some(_), Some(segment)) => fits / segment * segment,
+        (Some(_), None) if fits < replicas => 0,
+        (Some(_), None) => fits,
+    };
+    if each < 1 {
+        let together = layout.segment.unwrap_or(replicas);
+        return Err(limit_of(LimitKind::FabricDomain, pool, together, fits, "replicas in one instance"));
+    }
+    // With one skew on each the most and the least loaded are never further apart.
+    let each = layout.spread.map_or(each, |(_, skew)| each.min(skew));
+    if each < 1 {
+        return Err(limit_of(LimitKind::Spread, pool, replicas, 0, "replicas over instances with a skew of 0"));
+    }
+    Ok((replicas + each - 1) / each)
 }
 
 fn orders_of(state: &State, pool: &PoolId) -> i64 {

@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 
 use solyx_schemas::events::capacity::{PoolDeclared, ProviderState};
 use solyx_schemas::events::decisions::{Limit, LimitKind};
+use solyx_schemas::events::jobs::SpreadLevel;
 use solyx_schemas::events::policy::{QuotaSet, ScopeKind, ScopeState};
 use solyx_schemas::ids::*;
 
-use super::accepted;
+use super::{accepted, spread_name, spread_of};
 use crate::index::{Index, QuotaKey, quota_keys};
 use crate::rows::*;
 use crate::state::State;
@@ -55,6 +56,26 @@ pub fn fixed_limits(state: &State, spec: &Spec, pool: &PoolDeclared) -> Option<L
         return Some(of(LimitKind::ProviderCapacity, pool.provider.as_str()));
     }
     None
+}
+
+/// A gang is in one pool, and so at one site and of one provider: it is spread over several only as far as the skew lets all of
+/// it be in one. Where there is but one that it may be at, that is all there is.
+pub fn spread_limit(state: &State, spec: &Spec, pool: &PoolDeclared) -> Option<Limit> {
+    let (level, skew) = spread_of(spec)?;
+    let replicas = spec.gang.replicas_min.0;
+    let domain = |pool: &PoolDeclared| match level {
+        SpreadLevel::Site => Some(pool.site.to_string()),
+        SpreadLevel::Provider => Some(pool.provider.to_string()),
+        _ => None,
+    };
+    let own = domain(pool)?;
+    let others = state.pools.iter().filter_map(|(_, pool)| pool.declared.as_ref());
+    let mut usable = others.filter(|other| fixed_limits(state, spec, other).is_none());
+    if replicas <= skew.max(1) || usable.all(|other| domain(other).as_ref() == Some(&own)) {
+        return None;
+    }
+    let unit = format!("replicas in one {} with a skew of {skew}", spread_name(level));
+    Some(limit_of(LimitKind::Spread, &own, replicas, skew, &unit))
 }
 
 /// Thousandths of GPUs that a quota allows; none when it may borrow any.

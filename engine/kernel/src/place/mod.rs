@@ -1,12 +1,15 @@
 //! Where a job can go now: the candidates pool by pool, with what each costs or the limit that rules it out.
 
+mod cover;
 mod domains;
 mod elastic;
+mod layout;
 mod leased;
 mod lending;
 mod limits;
 mod nodes;
 mod set_aside;
+mod spread;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,15 +20,18 @@ use solyx_schemas::events::policy::OwnedFirst;
 use solyx_schemas::ids::*;
 use solyx_schemas::units::*;
 
+pub(crate) use self::cover::{Space, cover};
 use self::elastic::in_time;
 pub use self::elastic::{most_replicas, place_of, scaled};
+pub(crate) use self::layout::{Domain, Layout, contradiction, domain_of, failure_domain_of, spread_name, spread_of};
 use self::leased::order_size;
 pub use self::lending::{kept_milli, lending_limit};
-use self::limits::failover_limit;
 pub(crate) use self::limits::fixed_limits;
+use self::limits::{failover_limit, spread_limit};
 pub use self::limits::{quota_limit, quota_most, quota_subject};
 use self::nodes::plan_nodes;
 use self::set_aside::{Offer, set_aside_offer};
+pub(crate) use self::spread::Spread;
 use crate::cost::{Question, Unpriced, terms, total, weights};
 use crate::index::{Index, QuotaKey, quota_keys};
 use crate::packing::{Ask, Kind, Kinds, Rule};
@@ -178,6 +184,7 @@ impl Places {
                     | LimitKind::Memory
                     | LimitKind::Scratch
                     | LimitKind::FabricDomain
+                    | LimitKind::Spread
                     | LimitKind::Power
                     | LimitKind::Draining
             )
@@ -207,7 +214,7 @@ fn nearness(kind: LimitKind) -> u8 {
         LimitKind::Power => 17,
         LimitKind::FailoverReserve | LimitKind::Reservation => 16,
         LimitKind::Cpu | LimitKind::Memory | LimitKind::Scratch => 15,
-        LimitKind::FabricDomain => 14,
+        LimitKind::FabricDomain | LimitKind::Spread => 14,
         LimitKind::Gpus => 13,
         LimitKind::Attestation => 12,
         LimitKind::ProviderCapacity => 11,
@@ -296,6 +303,9 @@ fn candidate(
     if let Some(limit) = fixed_limits(state, spec, pool) {
         return Err(limit);
     }
+    if let Some(limit) = spread_limit(state, spec, pool) {
+        return Err(limit);
+    }
     let (model, speed) = accepted(spec, pool).ok_or_else(|| limit(LimitKind::GpuModel))?;
     let replicas = spec.gang.replicas_min.0;
     let speed = scaled(speed, replicas, least);
@@ -322,7 +332,7 @@ fn candidate(
     let (nodes, new_instances, start) = match planned {
         Ok(nodes) => (nodes, 0, now),
         Err(_) if leased => {
-            let instances = order_size(state, index, spec, ask, pool)?;
+            let instances = order_size(state, spec, ask, pool)?;
             (Vec::new(), instances, now.after(pool.start_delay_us))
         }
         Err(limit) => return Err(limit),

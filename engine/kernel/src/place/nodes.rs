@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use solyx_schemas::events::capacity::PoolDeclared;
 use solyx_schemas::events::common::NodeGpus;
 use solyx_schemas::events::decisions::{Limit, LimitKind};
-use solyx_schemas::events::jobs::TopologyLevel;
 use solyx_schemas::ids::*;
 use solyx_schemas::units::*;
 
-use super::domains::{choose, index_largest};
+use super::domains::Seeker;
+use super::layout::{Layout, level_name, spread_name};
+use super::spread::Spread;
 use super::{Promise, accepted, packing_rule};
 use crate::index::{Index, NodeUse};
 use crate::packing::{Area, Ask, Choice, NodeHandle, Rule, Scope};
@@ -49,7 +50,7 @@ pub fn plan_nodes(
     let max_w =
         state.models.get(accepted(spec, pool).map_or(&pool.gpu_model, |(model, _)| model)).map_or(0, |m| m.max_w.0);
     let per_node_w = ask.gpus.max(0) * max_w;
-    let Index { inventory, power, uses, claimed, .. } = index;
+    let Index { inventory, power, uses, claimed, failure_domains, pool_nodes, .. } = index;
     let names = &index.names;
     let site_power = power.get(&pool.site);
     let now = state.now();
@@ -71,19 +72,33 @@ pub fn plan_nodes(
         let claimed = claimed.get(node).is_some_and(|by| by != id);
         attested && mine && !promised && !claimed && !job.avoided.contains(node) && powered()
     };
-    let level = spec.topology.as_ref().and_then(|topology| topology.required);
-    let preferred = spec.topology.as_ref().and_then(|topology| topology.preferred);
-    let levels = [level.or(preferred), level];
-    let tries = if level.is_none() && preferred.is_some() { 2 } else { 1 };
+    let layout = Layout::of(spec);
+    let ever = |node: &NodeId| {
+        let until = state.nodes.get(node).and_then(|row| row.attested_until_us);
+        (!spec.attestation_required || until.is_some_and(|until| until > now)) && !job.avoided.contains(node)
+    };
+    let spread = layout.spread.map(|over| Spread {
+        state,
+        domains: failure_domains,
+        pool: &pool.pool,
+        nodes: pool_nodes.get(&pool.pool),
+        inside: None,
+        over,
+        ask,
+        ever: &ever,
+    });
+    let seeker = Seeker { state, names, rule, ask, replicas, pool: number, spread };
+    let layouts = [layout, layout.without_preference()];
+    let tries = if layout.preferred.is_some() { 2 } else { 1 };
     // A share may go to a GPU that is in use, which commits no more power; where it would wake one, room for that is asked.
     let mut refused = None;
     for margin in [Margin::Least, Margin::Whole] {
         if matches!(margin, Margin::Whole) && refused.is_none() {
             break;
         }
-        for level in levels.into_iter().take(tries) {
+        for layout in layouts.into_iter().take(tries) {
             let all = |handle: NodeHandle| acceptable(handle, true, margin);
-            let Some(gang) = choose(state, inventory, names, rule, ask, replicas, number, level, &all) else {
+            let Some(gang) = seeker.choose(inventory, layout, &all) else {
                 continue;
             };
             let nodes = name_gang(names, ask, &gang);
@@ -100,13 +115,14 @@ pub fn plan_nodes(
         return Err(limit);
     }
     // Which limit was it? Lift one after the other until the gang fits.
-    let mut fits = |ask: &Ask, level: Option<TopologyLevel>, accepts: &dyn Fn(NodeHandle) -> bool| {
-        choose(state, inventory, names, rule, ask, replicas, number, level, accepts).is_some()
+    let layout = layout.without_preference();
+    let mut fits = |ask: &Ask, layout: Layout, accepts: &dyn Fn(NodeHandle) -> bool| {
+        Seeker { ask, ..seeker }.choose(inventory, layout, accepts).is_some()
     };
-    if kept_free.is_some() && fits(ask, level, &|handle| acceptable(handle, false, Margin::Least)) {
+    if kept_free.is_some() && fits(ask, layout, &|handle| acceptable(handle, false, Margin::Least)) {
         return Err(kept_free.map_or_else(|| limit(LimitKind::Backfill), Promise::limit));
     }
-    if fits(ask, level, &|handle| acceptable(handle, false, Margin::Any)) {
+    if fits(ask, layout, &|handle| acceptable(handle, false, Margin::Any)) {
         let added: BTreeMap<NodeId, i64> = names
             .values()
             .filter(|node| state.nodes.get(*node).and_then(|n| n.report.as_ref()).is_some_and(|r| r.pool == pool.pool))
@@ -117,20 +133,44 @@ pub fn plan_nodes(
         });
         return Err(overload.map_or_else(|| limit(LimitKind::Power), |overload| overload.limit(&pool.site)));
     }
-    if spec.attestation_required && fits(ask, level, &|_| true) {
+    if spec.attestation_required && fits(ask, layout, &|_| true) {
         return Err(Limit { subject: Some(RefId::from(name)), ..limit(LimitKind::Attestation) });
     }
-    if level.is_some() && fits(ask, None, &|_| true) {
-        let largest = index_largest(state, inventory, names, ask, number, level, replicas);
-        return Err(limit_of(LimitKind::FabricDomain, name, replicas, largest, "replicas in one domain"));
+    let anywhere = Layout::default();
+    if !layout.is_free() && fits(ask, anywhere, &|_| true) {
+        return Err(match (layout.required, layout.spread) {
+            (Some(level), _) if !fits(ask, Layout { spread: None, ..layout }, &|_| true) => {
+                let name = level_name(level);
+                let unit = match layout.segment {
+                    Some(segment) => format!("replicas in segments of {segment} within one {name}"),
+                    None => format!("replicas in one {name}"),
+                };
+                limit_of(LimitKind::FabricDomain, pool.pool.as_str(), replicas, seeker.most(inventory, layout), &unit)
+            }
+            (_, Some((level, skew))) => {
+                let unit = format!("replicas over {}s with a skew of {skew}", spread_name(level));
+                // Where so many are held, so are fewer.
+                let (mut most, mut too_many) = (0, replicas);
+                while too_many - most > 1 {
+                    let between = most + (too_many - most) / 2;
+                    let seeker = Seeker { replicas: between, ..seeker };
+                    match seeker.choose(inventory, layout, &|_| true) {
+                        Some(_) => most = between,
+                        None => too_many = between,
+                    }
+                }
+                limit_of(LimitKind::Spread, pool.pool.as_str(), replicas, most, &unit)
+            }
+            _ => limit_of(LimitKind::FabricDomain, name, replicas, 0, "replicas in one domain"),
+        });
     }
     let mut less = ask.clone();
     less.cpu_milli = 0;
-    if fits(&less, None, &|_| true) {
+    if fits(&less, anywhere, &|_| true) {
         return Err(limit_of(LimitKind::Cpu, name, ask.cpu_milli * replicas, 0, "CPU/1000 beside the GPUs"));
     }
     less.memory_mib = 0;
-    if fits(&less, None, &|_| true) {
+    if fits(&less, anywhere, &|_| true) {
         return Err(limit_of(LimitKind::Memory, name, ask.memory_mib * replicas, 0, "MiB beside the GPUs"));
     }
     Err(limit_of(LimitKind::Gpus, name, asked, 0, "GPU/1000 on acceptable nodes"))

@@ -139,6 +139,8 @@ fn report(luck: &mut Luck, i: i64) -> Event {
     report.cpu_milli = CpuMilli(if luck.chance(80) { 32_000 } else { 4_000 + luck.below(12_000) });
     report.memory_mib = MemoryMib(if luck.chance(80) { 64_000 } else { 4_000 + luck.below(20_000) });
     report.scratch_gib = StorageGib(if luck.chance(80) { 100 } else { luck.below(60) });
+    report.rack = luck.chance(80).then(|| ElementId::from(format!("rack-{}", luck.below(3))));
+    report.spine = luck.chance(80).then(|| Name::from(format!("spine-{}", i / 3)));
     report.idle_w = PowerW(if luck.chance(85) { 500 } else { 500 + luck.below(3_000) });
     let feed = |name: &str, share| FeedShare { element: ElementId::from(name), share_milli: Milli(share) };
     report.feeds = match luck.below(10) {
@@ -350,7 +352,27 @@ impl Executor {
             let level = *luck.of(&[TopologyLevel::Leaf, TopologyLevel::NvlinkDomain, TopologyLevel::Rack]);
             request.topology = Some(Topology { required: Some(level), ..Topology::default() });
         }
+        if luck.chance(12) {
+            let segment = 1 + luck.below(2);
+            request.gang.replicas_min = Count(segment * (1 + luck.below(3)));
+            request.gang.replicas_max = request.gang.replicas_min;
+            let level = *luck.of(&[TopologyLevel::Leaf, TopologyLevel::Rack, TopologyLevel::NvlinkDomain]);
+            let (required, segment_min) = (Some(level), Some(Count(segment)));
+            request.topology = Some(Topology { required, segment_min, ..Topology::default() });
+        } else if luck.chance(15) {
+            let level = *luck.of(&[SpreadLevel::Node, SpreadLevel::Rack, SpreadLevel::Feed, SpreadLevel::Site]);
+            let topology = request.topology.get_or_insert_default();
+            (topology.spread, topology.skew_max) = (Some(level), Some(Count(luck.below(3))));
+        } else if luck.chance(15) {
+            let preferred = Some(*luck.of(&[TopologyLevel::Leaf, TopologyLevel::Spine]));
+            request.topology.get_or_insert_default().preferred = preferred;
+        }
         request.project = luck.chance(30).then(|| ProjectId::from("p"));
+        let pair = self.jobs / 2;
+        if pair % 5 == 1 {
+            request.tenant = TenantId::from(TENANTS[(pair % 4) as usize]);
+            request.job_set = Some(JobSet { set: RefId::from(format!("set-{pair}")), size: Count(2) });
+        }
         request.attestation_required = luck.chance(10);
         request.class = ClassId::from(*luck.of(&["standard", "standard", "urgent"]));
         if luck.chance(15) {

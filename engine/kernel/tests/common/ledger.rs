@@ -109,6 +109,13 @@ impl Ledger {
         for output in &closed.outputs {
             self.output(output);
         }
+        let mut started: BTreeMap<&RefId, i64> = BTreeMap::new();
+        for output in &closed.outputs {
+            let Event::JobPlaced(e) = output else { continue };
+            let set = self.specs[&e.job].job_set.as_ref().filter(|_| e.attempt.0 == 1);
+            set.into_iter().for_each(|set| *started.entry(&set.set).or_default() += 1);
+        }
+        assert!(started.values().all(|jobs| *jobs == 2), "sets start whole: {started:?}");
         let after = self.excesses();
         let listed: BTreeSet<String> = closed
             .record
@@ -267,13 +274,7 @@ impl Ledger {
                     assert_eq!(distinct.len() as i64, spec.gang.gpus.0, "GPUs of a replica of {}", e.job);
                     assert!(spec.gang.gpus.0 == 0 || replica.gpu_milli_each == spec.gang.gpu_milli_each);
                 }
-                let leaf = |n: &NodeGpus| self.nodes[&n.node].leaf.clone();
-                let required = spec.topology.as_ref().and_then(|t| t.required);
-                if required == Some(TopologyLevel::Leaf) && e.nodes.len() > 1 {
-                    let one = e.nodes.iter().all(|n| leaf(n).is_some() && leaf(n) == leaf(&e.nodes[0]));
-                    let one_node = e.nodes.iter().all(|n| n.node == e.nodes[0].node);
-                    assert!(one || one_node, "{} lies in more than one leaf", e.job);
-                }
+                self.check_layout(spec, &e.nodes);
                 let held = Held {
                     job: e.job.clone(),
                     tenant: e.tenant.clone(),
@@ -319,6 +320,40 @@ impl Ledger {
         let at_once = e.reason.contains("at once");
         assert!(at_once || last.is_none_or(|last| last + HOUR_US / 2 <= self.now), "{} is resized again: {e:?}", e.job);
         self.resizes += 1;
+    }
+
+    /// Whether a gang lies as its job requires.
+    fn check_layout(&self, spec: &JobRequested, nodes: &[NodeGpus]) {
+        let Some(topology) = &spec.topology else { return };
+        let count = |name_of: &dyn Fn(&NodeReported) -> Option<String>| {
+            let mut counts: BTreeMap<String, i64> = BTreeMap::new();
+            for replica in nodes {
+                let name = name_of(&self.nodes[&replica.node]);
+                *counts.entry(name.unwrap_or_else(|| format!("node {}", replica.node))).or_default() += 1;
+            }
+            counts
+        };
+        let domains = topology.required.map(|level| match level {
+            TopologyLevel::Leaf => count(&|report| report.leaf.as_ref().map(ToString::to_string)),
+            TopologyLevel::Rack => count(&|report| report.rack.as_ref().map(ToString::to_string)),
+            // No model of these histories is linked beyond a node.
+            TopologyLevel::NvlinkDomain => count(&|_| None),
+            _ => BTreeMap::new(),
+        });
+        match (domains, topology.segment_min) {
+            (Some(domains), Some(segment)) => {
+                assert!(domains.values().all(|count| count % segment.0 == 0), "{}: {domains:?}", spec.job);
+            }
+            (Some(domains), None) => assert!(domains.len() <= 1, "{}: {domains:?}", spec.job),
+            _ => {}
+        }
+        let loads = match topology.spread {
+            Some(SpreadLevel::Node) => count(&|_| None),
+            Some(SpreadLevel::Rack) => count(&|report| report.rack.as_ref().map(ToString::to_string)),
+            _ => return,
+        };
+        let (most, least) = (loads.values().max().unwrap_or(&0), loads.values().min().unwrap_or(&0));
+        assert!(most - least <= topology.skew_max.unwrap().0, "{}: {loads:?}", spec.job);
     }
 
     fn stopping(&mut self, run: &RunId) {
