@@ -14,6 +14,7 @@ mod node;
 mod score;
 mod shelf;
 mod state;
+mod tree;
 
 pub use choose::Scope;
 pub use inventory::Inventory;
