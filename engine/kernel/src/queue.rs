@@ -188,6 +188,11 @@ impl Queue {
         self.lines.get(&std::cmp::Reverse(class_value)).into_iter().flatten()
     }
 
+    /// The line of a class, tenant and shape, if anybody stands in it.
+    pub fn line(&self, class_value: i64, tenant: &TenantId, shape: Shape) -> Option<&Line> {
+        self.lines.get(&std::cmp::Reverse(class_value))?.get(tenant)?.get(&shape)
+    }
+
     /// Every waiting job.
     pub fn jobs(&self) -> Vec<JobId> {
         self.standing.keys().cloned().collect()

@@ -15,6 +15,7 @@ use crate::state::State;
 mod admission;
 mod deferral;
 mod fair;
+mod heads;
 mod instances;
 mod order;
 mod overcommit;

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use solyx_schemas::events::decisions::{Limit, LimitKind};
 use solyx_schemas::ids::{JobId, TenantId};
 
+use super::heads::Heads;
 use super::share::Shares;
 use super::start::{Outcome, try_start};
 use super::{Epoch, fair, promise};
@@ -40,8 +41,10 @@ pub(super) struct First<'a> {
     pub tenant: &'a TenantId,
     /// Its turn.
     pub turn: Turn,
-    shape: Shape,
-    job: &'a JobId,
+    /// What it asks for.
+    pub shape: Shape,
+    /// The job.
+    pub job: &'a JobId,
 }
 
 /// One pass over all who wait.
@@ -58,7 +61,9 @@ pub fn pass(epoch: &mut Epoch<'_>) {
     'classes: for class in classes {
         // Whoever has a promise keeps it while shares turn: it goes first in its class.
         let mut first = promised.as_ref().and_then(|job| epoch.index.queue.in_line(job, class));
-        while let Some((tenant, shape, job)) = first.take().or_else(|| next(epoch, &pass, rule, class)) {
+        let mut heads = Heads::of(&epoch.index.queue, class, &pass.tried);
+        while let Some((tenant, shape, job)) = first.take().or_else(|| next(epoch, &pass, rule, &mut heads)) {
+            let Some((_, turn)) = epoch.index.queue.turn_of(&job) else { break };
             if pass.promise.is_some() {
                 pass.depth += 1;
                 if pass.depth > depth_max {
@@ -73,9 +78,10 @@ pub fn pass(epoch: &mut Epoch<'_>) {
                     if rule.promises_starts() && (wants_room || holds) && pass.promise.is_none() {
                         pass.promise = promise::earliest_start(epoch, &job);
                     }
-                    waits(epoch, &mut pass, tenant, shape, &job, limit, binds_all);
+                    waits(epoch, &mut pass, tenant.clone(), shape, &job, limit, binds_all);
                 }
             }
+            heads.go_on(&epoch.index.queue, &tenant, (turn, job, shape), &pass.tried);
         }
     }
     let now_promised = pass.promise.as_ref().map(|promise| promise.job.clone());
@@ -155,20 +161,9 @@ fn waits(
 }
 
 /// The next job to try.
-fn next(epoch: &Epoch<'_>, pass: &Pass, rule: OrderRule, class: i64) -> Option<(TenantId, Shape, JobId)> {
-    let mut firsts: Vec<First<'_>> = Vec::new();
-    for (tenant, lines) in epoch.index.queue.tenants(class) {
-        let open = lines.iter().filter(|(shape, _)| !pass.passes_over(epoch, tenant, **shape));
-        let mut found = open.filter_map(|(shape, line)| {
-            let (turn, job) = line.iter().find(|(_, job)| !pass.tried.contains(job))?;
-            Some(First { tenant, turn: *turn, shape: *shape, job })
-        });
-        match &pass.shares {
-            // What the promised share still holds may not be the first in line.
-            Some(_) => firsts.extend(found),
-            None => firsts.extend(found.by_ref().min_by(|a, b| (a.turn, a.job).cmp(&(b.turn, b.job)))),
-        }
-    }
+fn next(epoch: &Epoch<'_>, pass: &Pass, rule: OrderRule, heads: &mut Heads) -> Option<(TenantId, Shape, JobId)> {
+    // What the promised share still holds may not be the first in line.
+    let firsts = heads.firsts(pass.shares.is_some(), |tenant, shape| pass.passes_over(epoch, tenant, shape));
     let first = match (rule, &pass.shares) {
         (OrderRule::Classic, _) => fair::least_served(epoch, firsts)?,
         (_, Some(shares)) => firsts.into_iter().min_by_key(|first| {
