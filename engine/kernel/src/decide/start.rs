@@ -10,7 +10,7 @@ use super::stops::cancel_job;
 use super::{Epoch, deferral};
 use crate::index::Timer;
 use crate::order_rule::said_gpu_milli_s;
-use crate::place::{Candidate, Promise, duration_of, places};
+use crate::place::{Candidate, Places, Promise, duration_of, places_of};
 use crate::rows::*;
 
 /// What became of an attempt to start a job.
@@ -30,17 +30,23 @@ pub enum Outcome {
 
 /// Tries to start a job now.
 pub fn try_start(epoch: &mut Epoch<'_>, id: &JobId, promise: Option<&mut Promise>) -> Outcome {
-    if let Some(late) = hopeless(epoch, id) {
+    let Some(spec) = epoch.state.spec(id) else {
+        return Outcome::Waits { limit: limit(LimitKind::Gpus), binds_all: true, wants_room: false };
+    };
+    if let Some(late) = hopeless(epoch, id, &spec) {
         let detail = format!("its deadline can no longer be kept: {late} µs are missing");
         cancel_job(epoch, id, StopCause::Deadline, detail);
         return Outcome::Left;
     }
-    let found = places(epoch.state, epoch.index, id, promise.as_deref());
+    let found = match epoch.state.jobs.get(id) {
+        Some(job) => places_of(epoch.state, epoch.index, id, (job, &spec), promise.as_deref()),
+        None => Places::default(),
+    };
     let Some(best) = found.candidates.first() else {
         return Outcome::Waits { limit: found.binding(), binds_all: found.binds_all(), wants_room: found.wants_room() };
     };
-    if let Some(later) = deferral::better_hour(epoch, id, best) {
-        defer(epoch, id, best, &later);
+    if let Some(later) = deferral::better_hour(epoch, id, &spec, best) {
+        defer(epoch, id, &spec, best, &later);
         return Outcome::Left;
     }
     let runner_up = found.candidates.get(1).map(|other| Alternative {
@@ -51,7 +57,7 @@ pub fn try_start(epoch: &mut Epoch<'_>, id: &JobId, promise: Option<&mut Promise
     if best.new_instances > 0 {
         order_instances(epoch, id, best);
     } else {
-        place(epoch, id, best, runner_up, promise.is_some());
+        place(epoch, id, &spec, best, runner_up, promise.is_some());
         if let Some(promise) = promise {
             promise.note(&best.nodes, epoch.now.after(best.duration));
         }
@@ -60,17 +66,17 @@ pub fn try_start(epoch: &mut Epoch<'_>, id: &JobId, promise: Option<&mut Promise
 }
 
 /// By how much a job would miss its deadline even if it started now on the fastest model it accepts.
-fn hopeless(epoch: &Epoch<'_>, id: &JobId) -> Option<i64> {
-    let (job, spec) = (epoch.state.jobs.get(id)?, epoch.state.spec(id)?);
+fn hopeless(epoch: &Epoch<'_>, id: &JobId, spec: &Spec) -> Option<i64> {
     let deadline = spec.deadline_us?;
+    let job = epoch.state.jobs.get(id)?;
     let fastest = spec.models.iter().map(|choice| choice.speed_milli.0).max().unwrap_or(1_000);
-    let (duration, known) = duration_of(epoch.state, &spec, job, fastest);
+    let (duration, known) = duration_of(epoch.state, spec, job, fastest);
     let end = epoch.now.after(duration);
     (known && end > deadline).then(|| end.since(deadline).0)
 }
 
-fn defer(epoch: &mut Epoch<'_>, id: &JobId, now: &Candidate, later: &deferral::Later) {
-    let tenant = epoch.state.spec(id).map(|spec| spec.tenant.clone()).unwrap_or_default();
+fn defer(epoch: &mut Epoch<'_>, id: &JobId, spec: &Spec, now: &Candidate, later: &deferral::Later) {
+    let tenant = spec.tenant.clone();
     if let Some(job) = epoch.state.jobs.edit(id) {
         job.not_before_us = later.start;
         job.not_before_limit = Some(LimitKind::Deferral);
@@ -122,10 +128,17 @@ fn order_instances(epoch: &mut Epoch<'_>, id: &JobId, best: &Candidate) {
     epoch.tell(id, &limit(LimitKind::LeasePending), Some(best.start));
 }
 
-fn place(epoch: &mut Epoch<'_>, id: &JobId, best: &Candidate, runner_up: Option<Alternative>, backfilled: bool) {
+fn place(
+    epoch: &mut Epoch<'_>,
+    id: &JobId,
+    spec: &Spec,
+    best: &Candidate,
+    runner_up: Option<Alternative>,
+    backfilled: bool,
+) {
     let policy = epoch.state.policy();
     let (lease_us, plan) = (policy.run_lease(), None);
-    let (Some(job), Some(spec)) = (epoch.state.jobs.get(id), &epoch.state.spec(id)) else { return };
+    let Some(job) = epoch.state.jobs.get(id) else { return };
     let attempt = job.attempts + 1;
     let run_id = RunId::from(format!("{id}/{attempt}"));
     let known = spec.expected_work_us.is_some();
@@ -207,8 +220,10 @@ fn place(epoch: &mut Epoch<'_>, id: &JobId, best: &Candidate, runner_up: Option<
     if !epoch.state.budgets.is_empty() {
         epoch.state.owners.insert(run_id.clone(), owner);
     }
-    epoch.state.runs.insert(run_id.clone(), run.clone());
-    epoch.index.hold(epoch.state, &run_id, &run, 1);
+    epoch.state.runs.insert(run_id.clone(), run);
+    if let Some(run) = epoch.state.runs.get(&run_id) {
+        epoch.index.hold(epoch.state, &run_id, run, 1);
+    }
     epoch.say(placed);
 }
 
