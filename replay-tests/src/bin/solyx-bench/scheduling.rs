@@ -5,11 +5,11 @@
 //! figures; the whole epoch, with judging, digest and encoding, is said apart. Identical jobs on identical nodes flatter whoever
 //! groups them by class: each workload is run with sizes of their own too.
 
-pub(crate) mod choice;
-pub(crate) mod events;
-pub(crate) mod plot;
-pub(crate) mod rounds;
-pub(crate) mod world;
+mod choice;
+mod events;
+mod plot;
+mod rounds;
+mod world;
 
 use std::path::Path;
 use std::time::Duration;
@@ -39,6 +39,8 @@ const PLAIN_FGD: &str = "FGD in plain code, as published (220 to 270 us); not me
 const ARRIVALS_SEED: u64 = 42;
 /// Jobs that a scan binds while it is the yardstick: it takes long.
 const SCANNED: usize = 2_000;
+/// Rounds after the first, before each of which one more run ended; their median counts.
+const NEXT_ROUNDS: usize = 5;
 /// Waiting jobs whose memory is measured.
 const WAITING: u32 = 1_000_000;
 /// The exponent that n·log n has over a hundredfold of such sizes, and a twentieth for what a measurement is off.
@@ -166,7 +168,7 @@ fn as_armada(sizes: Sizes, runs: u32, say: &dyn Fn(&str)) -> Vec<Measure> {
     for (kind, jobs, queues, published_s, aim_s) in cases {
         say(&format!("{jobs} jobs in {queues} queues, sizes {of}"));
         let turns: Vec<Rounds> =
-            (0..runs.min(3)).map(|_| rounds::run(Workload::armada(1_000, jobs, queues, sizes))).collect();
+            (0..runs.min(3)).map(|_| rounds::run(Workload::armada(1_000, jobs, queues, sizes), NEXT_ROUNDS)).collect();
         let last = turns.last().copied().unwrap_or_default();
         let first: Vec<Parts> = turns.iter().map(|turn| turn.first).collect();
         let what =
@@ -193,7 +195,7 @@ fn of_fleet(nodes: usize, aim_s: f64, runs: u32, say: &dyn Fn(&str)) -> Vec<Meas
         let of = name_of(sizes);
         say(&format!("{nodes} nodes, 100,000 jobs, sizes {of}"));
         let workload = Workload { nodes, jobs: 100_000, tenants: 10, sizes, gpus: Some((8, 1)) };
-        let turns: Vec<Rounds> = (0..runs.min(2)).map(|_| rounds::run(workload)).collect();
+        let turns: Vec<Rounds> = (0..runs.min(2)).map(|_| rounds::run(workload, NEXT_ROUNDS)).collect();
         let last = turns.last().copied().unwrap_or_default();
         let first: Vec<Parts> = turns.iter().map(|turn| turn.first).collect();
         let next: Vec<Parts> = turns.iter().map(|turn| turn.next).collect();
@@ -251,7 +253,7 @@ fn panel(
         name: name_of(of).to_owned(),
         points: sizes
             .iter()
-            .map(|size| (*size as f64, rounds::run(workload(*size, of)).first.decide_cpu.as_secs_f64()))
+            .map(|size| (*size as f64, rounds::run(workload(*size, of), 0).first.decide_cpu.as_secs_f64()))
             .collect(),
     };
     Panel { title: title.to_owned(), x, y: "seconds on a processor", lines: vec![line(Sizes::Alike), line(Sizes::Own)] }

@@ -69,11 +69,8 @@ pub struct Rounds {
     pub next: Parts,
 }
 
-/// Rounds after each of which one more run ended.
-const NEXT_ROUNDS: usize = 9;
-
-/// Runs a workload.
-pub fn run(workload: Workload) -> Rounds {
+/// Runs a workload: the first round, then so many before each of which one more run ended.
+pub fn run(workload: Workload, next_rounds: usize) -> Rounds {
     let mut world = World::new();
     world.epoch(&events::cell(workload.tenants));
     let asks = workload.asks();
@@ -95,8 +92,8 @@ pub fn run(workload: Workload) -> Rounds {
         .collect();
     drop(closed);
     let mut next: Vec<Parts> = Vec::new();
-    for i in 0..NEXT_ROUNDS.min(runs.len()) {
-        let (job, run) = &runs[i * (runs.len() / NEXT_ROUNDS).max(1)];
+    for i in 0..next_rounds.min(runs.len()) {
+        let (job, run) = &runs[i * (runs.len() / next_rounds).max(1)];
         next.push(world.epoch(&[events::finished(job, run, world.now_us())]).1);
     }
     next.sort_by_key(Parts::whole);
