@@ -228,7 +228,10 @@ fn growth(plot: Option<&Path>, say: &dyn Fn(&str)) -> anyhow::Result<Vec<Measure
             let points: Vec<String> = line.points.iter().map(|(x, y)| format!("{x}: {y:.4} s")).collect();
             let what = format!("exponent of deciding by {}, sizes {}: {}", panel.x, line.name, points.join(", "));
             let name = format!("growth_{}_{}", panel.title, line.name);
-            measures.push(Measure::alone(&name, "exponent", what, &[line.exponent()]).aiming(N_LOG_N));
+            measures.push(Measure::alone(&name, "exponent", what.clone(), &[line.exponent()]).aiming(N_LOG_N));
+            // A fit over all sizes hides a bend at the end.
+            let last = Measure::alone(&format!("{name}_last"), "exponent", what, &[line.last_exponent()]);
+            measures.push(last.aiming(N_LOG_N));
         }
     }
     if let Some(path) = plot {

@@ -34,6 +34,14 @@ impl Line {
     }
 }
 
+impl Line {
+    /// The exponent of the last step, between the two largest sizes: a bend that a fit over all of them hides.
+    pub fn last_exponent(&self) -> f64 {
+        let from = self.points.len().saturating_sub(2);
+        Line { name: String::new(), points: self.points[from..].to_vec() }.exponent()
+    }
+}
+
 /// Panels side by side.
 pub fn svg(title: &str, panels: &[Panel]) -> String {
     let (width, height) = (PANEL.0 * panels.len().max(1) as f64, PANEL.1 + 30.0);
@@ -88,7 +96,7 @@ fn panel_svg(panel: &Panel) -> String {
             let _ = writeln!(out, "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"2.5\" fill=\"{colour}\"/>");
         }
         let (x, y) = (MARGIN + 8.0, 34.0 + 14.0 * number as f64);
-        let said = format!("{}: n^{:.2}", line.name, line.exponent());
+        let said = format!("{}: n^{:.2}, at the end n^{:.2}", line.name, line.exponent(), line.last_exponent());
         let _ = writeln!(out, "<text x=\"{x}\" y=\"{y}\" fill=\"{colour}\">{}</text>", escaped(&said));
     }
     out
