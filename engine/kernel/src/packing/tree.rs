@@ -173,10 +173,9 @@ impl Tree {
             return true;
         }
         let item = &self.items[at as usize];
-        if item.key.0 >= ask.cpu_milli {
-            if !self.each(item.left, ask, seen) || own_fits(item, ask) && !seen(item.key.3) {
-                return false;
-            }
+        if item.key.0 >= ask.cpu_milli && (!self.each(item.left, ask, seen) || own_fits(item, ask) && !seen(item.key.3))
+        {
+            return false;
         }
         self.each(item.right, ask, seen)
     }
