@@ -233,13 +233,50 @@ impl<'k> OpenEpoch<'k> {
 
     /// Decides, and closes the epoch. `partitions` says how many an output topic has.
     pub fn close(self, partitions: &dyn Fn(Topic) -> u32) -> Closed {
-        let epoch = self.kernel.next_epoch();
-        let decisions = self.kernel.decide(self.term);
-        let mut outputs: Vec<Event> = decisions;
-        outputs.extend(self.quarantined.into_iter().map(Event::from));
+        self.decide().seal(partitions)
+    }
 
-        let mut stamp =
-            Stamp { cell: self.kernel.cell().clone(), epoch, term: self.term, index: 0, now_us: self.kernel.now() };
+    /// Decides. What is left to do is to write it down: apart from it for whoever measures the two.
+    pub fn decide(self) -> DecidedEpoch<'k> {
+        let number = self.kernel.next_epoch();
+        let mut outputs: Vec<Event> = self.kernel.decide(self.term);
+        outputs.extend(self.quarantined.into_iter().map(Event::from));
+        DecidedEpoch {
+            kernel: self.kernel,
+            number,
+            term: self.term,
+            engine_version: self.engine_version,
+            ranges: self.ranges,
+            leaves: self.leaves,
+            skipped: self.skipped,
+            outputs,
+        }
+    }
+}
+
+/// An epoch that has decided and is still to be sealed.
+pub struct DecidedEpoch<'k> {
+    kernel: &'k mut Kernel,
+    number: i64,
+    term: i64,
+    engine_version: Name,
+    ranges: BTreeMap<(u8, u32), (u64, u64)>,
+    leaves: Vec<Hash32>,
+    skipped: Vec<SkippedRecord>,
+    outputs: Vec<Event>,
+}
+
+impl DecidedEpoch<'_> {
+    /// Stamps and hashes what was decided, and writes the epoch record.
+    pub fn seal(self, partitions: &dyn Fn(Topic) -> u32) -> Closed {
+        let mut outputs = self.outputs;
+        let mut stamp = Stamp {
+            cell: self.kernel.cell().clone(),
+            epoch: self.number,
+            term: self.term,
+            index: 0,
+            now_us: self.kernel.now(),
+        };
         let codec = Codec::global();
         let mut leaves = Vec::with_capacity(outputs.len());
         let mut counts: BTreeMap<(Topic, u32), i64> = BTreeMap::new();

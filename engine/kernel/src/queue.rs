@@ -107,6 +107,11 @@ impl Queue {
         self.standing.len()
     }
 
+    /// Whether nobody waits in a set.
+    pub fn has_no_sets(&self) -> bool {
+        self.sets.is_empty()
+    }
+
     /// Living jobs of a set, in the order of their ids.
     pub fn set(&self, key: &SetKey) -> impl Iterator<Item = &JobId> {
         self.sets.get(key).into_iter().flatten()
@@ -255,6 +260,11 @@ impl Queue {
     /// When the contract comes into force that a job waits for.
     pub fn awaits(&self, id: &JobId) -> Option<TimeUs> {
         self.awaited.get(id).copied()
+    }
+
+    /// The line of a class, tenant and shape, if anybody stands in it.
+    pub fn line(&self, class_value: i64, tenant: &TenantId, shape: Shape) -> Option<&Line> {
+        self.lines.get(&std::cmp::Reverse(class_value))?.get(tenant)?.get(&shape)
     }
 
     /// Every waiting job.

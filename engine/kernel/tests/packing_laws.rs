@@ -163,6 +163,48 @@ proptest! {
     }
 
     #[test]
+    fn whichever_way_nodes_are_looked_for_the_choice_is_the_same(
+        nodes in nodes(), asks in prop::collection::vec((ask(), rule(), 0i64..4000), 1..80), kinds in kinds(),
+        remainders in prop::collection::vec((0i64..3000, 0i64..2000, 0i64..12), 24), own in any::<bool>(),
+        pool in prop::option::of(0u32..2), released in prop::collection::vec(any::<bool>(), 80), refused in 1u32..6,
+    ) {
+        let mut inventory = Inventory::new(&kinds);
+        for (mut spec, (cpu_milli, memory_mib, scratch_gib)) in nodes.into_iter().zip(remainders) {
+            if own {
+                spec.cpu_free_milli -= cpu_milli;
+                spec.memory_free_mib -= memory_mib;
+                spec.scratch_free_gib -= scratch_gib;
+            }
+            inventory.add(spec);
+        }
+        let areas: Vec<Area> = pool.map(Area::Pool).into_iter().collect();
+        let scope = if areas.is_empty() { Scope::ALL } else { Scope::of(&areas) };
+        let accepts = |node: NodeHandle| !node.0.is_multiple_of(refused + 1);
+        let mut taken: Vec<(Choice, Ask)> = Vec::new();
+        for (i, (mut ask, rule, cpu_milli)) in asks.into_iter().enumerate() {
+            if own {
+                ask.cpu_milli += cpu_milli;
+                ask.memory_mib += cpu_milli / 3;
+            }
+            let scope = if i % 3 == 0 { scope.accepting(&accepts) } else { scope };
+            let scanned = inventory.choose_by_scan(rule, &ask, scope);
+            prop_assert_eq!(&inventory.choose_by_order(rule, &ask, scope), &scanned);
+            prop_assert_eq!(&inventory.choose(rule, &ask, scope), &scanned);
+            if let Some(choice) = scanned {
+                prop_assert!(inventory.feasible_replicas(&ask, scope, 1) == 1);
+                inventory.allocate(&choice, &ask).unwrap();
+                taken.push((choice, ask));
+            } else {
+                prop_assert_eq!(inventory.feasible_replicas(&ask, scope, 1), 0);
+            }
+            if released[i] && taken.len() > 1 {
+                let (choice, ask) = taken.swap_remove(i % taken.len());
+                inventory.release(&choice, &ask).unwrap();
+            }
+        }
+    }
+
+    #[test]
     fn what_is_released_leaves_everything_as_it_was(
         nodes in nodes(), asks in prop::collection::vec((ask(), rule()), 1..40), kinds in kinds(),
     ) {

@@ -10,6 +10,7 @@ use super::Epoch;
 use crate::cost::{Question, terms, total};
 use crate::energy::{hour_end, price_at};
 use crate::place::{Candidate, ask_of, power_of};
+use crate::rows::Spec;
 
 /// Hours looked ahead at most.
 const HOURS_MAX: usize = 48;
@@ -23,8 +24,8 @@ pub struct Later {
 }
 
 /// The best hour to start a job in, if it is worth the wait.
-pub fn better_hour(epoch: &mut Epoch<'_>, id: &JobId, best: &Candidate) -> Option<Later> {
-    let (job, spec) = (epoch.state.jobs.get(id)?, epoch.state.spec(id)?);
+pub fn better_hour(epoch: &mut Epoch<'_>, id: &JobId, spec: &Spec, best: &Candidate) -> Option<Later> {
+    let job = epoch.state.jobs.get(id)?;
     if job.deferred
         || spec.expected_work_us.is_none()
         || best.new_instances > 0
@@ -42,7 +43,7 @@ pub fn better_hour(epoch: &mut Epoch<'_>, id: &JobId, best: &Candidate) -> Optio
     let zone = &epoch.state.sites.get(&best.pool.site)?.grid_zone;
     let now_total = total(&best.terms);
     let least_saving = now_total * i128::from(policy.deferral_saving_min_milli()) / 1_000;
-    let ask = ask_of(&spec, job, epoch.index);
+    let ask = ask_of(spec, job, epoch.index);
     let (replicas, gpu_milli) = (spec.gang.replicas_min.0, spec.gang.replicas_min.0 * ask.gpu_milli());
     let power_w = power_of(epoch.state, &ask, &best.model, replicas);
     let mut found: Option<Later> = None;
@@ -52,7 +53,7 @@ pub fn better_hour(epoch: &mut Epoch<'_>, id: &JobId, best: &Candidate) -> Optio
             break;
         }
         let question = Question {
-            spec: &spec,
+            spec,
             pool: &best.pool,
             start,
             duration: best.duration,

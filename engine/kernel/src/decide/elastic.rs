@@ -206,7 +206,7 @@ pub(super) fn go_on(epoch: &mut Epoch<'_>, id: &JobId) -> bool {
     let replicas = goes_on.replicas.clamp(spec.gang.replicas_min.0, most_replicas(&spec));
     match place_of(epoch.state, epoch.index, id, &goes_on.pool, replicas) {
         Ok(candidate) => {
-            place(epoch, id, &candidate, None, false);
+            place(epoch, id, &spec, &candidate, None, false);
             true
         }
         Err(_) => false,

@@ -11,6 +11,9 @@ use crate::queue::Turn;
 /// dominant share is gone into, of equal ones that with the earliest turn; a tenant's own jobs are a branch beside those
 /// below it.
 pub(super) fn least_served<'a>(epoch: &Epoch<'a>, firsts: Vec<First<'a>>) -> Option<First<'a>> {
+    if firsts.len() < 2 {
+        return firsts.into_iter().next();
+    }
     let mut left: Vec<(Vec<&TenantId>, First<'_>)> = Vec::new();
     for first in firsts {
         // The topmost first.

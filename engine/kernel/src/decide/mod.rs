@@ -17,6 +17,7 @@ pub(crate) mod by_class;
 mod deferral;
 mod elastic;
 mod fair;
+mod heads;
 mod instances;
 mod laid;
 mod order;

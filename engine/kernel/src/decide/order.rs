@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use solyx_schemas::events::decisions::{Limit, LimitKind};
 use solyx_schemas::ids::{JobId, TenantId};
 
+use super::heads::Heads;
 use super::share::Shares;
 use super::start::{Outcome, together, try_start};
 use super::{Epoch, elastic, fair, promise, reclaim};
@@ -42,8 +43,10 @@ pub(super) struct First<'a> {
     pub tenant: &'a TenantId,
     /// Its turn.
     pub turn: Turn,
-    shape: Shape,
-    job: &'a JobId,
+    /// What it asks for.
+    pub shape: Shape,
+    /// The job.
+    pub job: &'a JobId,
 }
 
 /// One pass over all who wait.
@@ -61,7 +64,10 @@ pub fn pass(epoch: &mut Epoch<'_>) {
     'classes: for class in classes {
         // Whoever has a promise keeps it while shares turn: it goes first in its class.
         let mut first = promised.as_ref().and_then(|job| epoch.index.queue.in_line(job, class));
-        while let Some((tenant, shape, job)) = first.take().or_else(|| next(epoch, &pass, rule, class)) {
+        let mut heads = Heads::of(&epoch.index.queue, class, &pass.tried);
+        while let Some((tenant, shape, job)) = first.take().or_else(|| next(epoch, &pass, rule, &mut heads)) {
+            // Whoever is next stands in line: those who leave it with another are taken out of the heads below.
+            let Some((_, turn)) = epoch.index.queue.turn_of(&job) else { unreachable!("{job} is next and in no line") };
             if pass.promise.is_some() {
                 pass.depth += 1;
                 if pass.depth > depth_max {
@@ -71,7 +77,7 @@ pub fn pass(epoch: &mut Epoch<'_>) {
             let set = set_lines(epoch, &job);
             match try_start(epoch, &job, pass.promise.as_mut()) {
                 Outcome::Left if set.is_empty() => pass.left(epoch, &tenant, shape, &job),
-                Outcome::Left => set.iter().for_each(|(tenant, shape, job)| pass.left(epoch, tenant, *shape, job)),
+                Outcome::Left => set.iter().for_each(|(tenant, (_, job, shape))| pass.left(epoch, tenant, *shape, job)),
                 Outcome::Waits { limit, binds_all, wants_room } => {
                     // What runs before it on its tenant's quota does not end a promise: it is to end by then.
                     let holds = promised.as_ref() == Some(&job) && limit.kind == LimitKind::Quota;
@@ -81,13 +87,17 @@ pub fn pass(epoch: &mut Epoch<'_>) {
                         let lacking = lacking.map_or_else(|| job.clone(), |id| JobId::from(id.as_str()));
                         pass.promise = promise::earliest_start(epoch, &lacking);
                     }
-                    for (.., other) in set.into_iter().filter(|(.., other)| *other != job) {
-                        epoch.tell(&other, &limit, None);
-                        pass.tried.insert(other);
+                    for (_, (_, other, _)) in set.iter().filter(|(_, (_, other, _))| *other != job) {
+                        epoch.tell(other, &limit, None);
+                        pass.tried.insert(other.clone());
                     }
-                    waits(epoch, &mut pass, tenant, shape, &job, limit, binds_all);
+                    waits(epoch, &mut pass, tenant.clone(), shape, &job, limit, binds_all);
                 }
             }
+            for (tenant, head) in set.into_iter().filter(|(_, (_, other, _))| *other != job) {
+                heads.go_on(&epoch.index.queue, &tenant, head, &pass.tried);
+            }
+            heads.go_on(&epoch.index.queue, &tenant, (turn, job, shape), &pass.tried);
         }
     }
     let now_promised = pass.promise.as_ref().map(|promise| promise.job.clone());
@@ -105,10 +115,17 @@ pub fn pass(epoch: &mut Epoch<'_>) {
     }
 }
 
-/// The jobs that would start together with one, each with its line.
-fn set_lines(epoch: &Epoch<'_>, job: &JobId) -> Vec<(TenantId, Shape, JobId)> {
-    let lines = |id: JobId| epoch.index.queue.line_of(&id).map(|(tenant, shape)| (tenant, shape, id));
-    together(epoch, job).into_iter().flatten().filter_map(lines).collect()
+/// The jobs that would start together with one, each by its tenant and its place in line.
+fn set_lines(epoch: &Epoch<'_>, job: &JobId) -> Vec<(TenantId, (Turn, JobId, Shape))> {
+    if epoch.index.queue.has_no_sets() {
+        return Vec::new();
+    }
+    let Some(spec) = epoch.state.spec(job) else { return Vec::new() };
+    let place = |id: JobId| {
+        let ((tenant, shape), (_, turn)) = (epoch.index.queue.line_of(&id)?, epoch.index.queue.turn_of(&id)?);
+        Some((tenant, (turn, id, shape)))
+    };
+    together(epoch, job, &spec).into_iter().flatten().filter_map(place).collect()
 }
 
 /// Those that room is made for take it first, as soon as it is free. A claim ends when it is used, and when what was told to
@@ -203,20 +220,9 @@ fn waits(
 }
 
 /// The next job to try.
-fn next(epoch: &Epoch<'_>, pass: &Pass, rule: OrderRule, class: i64) -> Option<(TenantId, Shape, JobId)> {
-    let mut firsts: Vec<First<'_>> = Vec::new();
-    for (tenant, lines) in epoch.index.queue.tenants(class) {
-        let open = lines.iter().filter(|(shape, _)| !pass.passes_over(epoch, tenant, **shape));
-        let mut found = open.filter_map(|(shape, line)| {
-            let (turn, job) = line.iter().find(|(_, job)| !pass.tried.contains(job))?;
-            Some(First { tenant, turn: *turn, shape: *shape, job })
-        });
-        match &pass.shares {
-            // What the promised share still holds may not be the first in line.
-            Some(_) => firsts.extend(found),
-            None => firsts.extend(found.by_ref().min_by(|a, b| (a.turn, a.job).cmp(&(b.turn, b.job)))),
-        }
-    }
+fn next(epoch: &Epoch<'_>, pass: &Pass, rule: OrderRule, heads: &mut Heads) -> Option<(TenantId, Shape, JobId)> {
+    // What the promised share still holds may not be the first in line.
+    let firsts = heads.firsts(pass.shares.is_some(), |tenant, shape| pass.passes_over(epoch, tenant, shape));
     let first = match (rule, &pass.shares) {
         (OrderRule::Classic, _) => fair::least_served(epoch, firsts)?,
         (_, Some(shares)) => firsts.into_iter().min_by_key(|first| {

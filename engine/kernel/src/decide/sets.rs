@@ -43,7 +43,8 @@ pub(super) fn start_all(
             missing = Some((id.clone(), why, places.wants_room()));
             break;
         };
-        let Some((run_id, run)) = run_of(epoch, id, best) else { continue };
+        let Some(spec) = epoch.state.spec(id) else { continue };
+        let Some((run_id, run)) = run_of(epoch, id, &spec, best) else { continue };
         epoch.state.runs.insert(run_id.clone(), run.clone());
         epoch.index.hold(epoch.state, &run_id, &run, 1);
         held.push((run_id, run));
@@ -59,7 +60,8 @@ pub(super) fn start_all(
         return Err((limit_of(LimitKind::JobSet, id.as_str(), of, fit, &unit), wants_room));
     }
     for (id, best) in &found {
-        place(epoch, id, best, None, promise.is_some());
+        let Some(spec) = epoch.state.spec(id) else { continue };
+        place(epoch, id, &spec, best, None, promise.is_some());
         if let Some(promise) = promise.as_deref_mut() {
             promise.note(&best.nodes, epoch.now.after(best.duration));
         }

@@ -11,7 +11,7 @@ use super::stops::cancel_job;
 use super::{Epoch, deferral};
 use crate::index::Timer;
 use crate::order_rule::said_gpu_milli_s;
-use crate::place::{Candidate, Promise, duration_of, most_replicas, places, scaled};
+use crate::place::{Candidate, Places, Promise, duration_of, most_replicas, places_of, scaled};
 use crate::queue::set_of;
 use crate::rows::*;
 
@@ -32,26 +32,32 @@ pub enum Outcome {
 
 /// Tries to start a job now.
 pub fn try_start(epoch: &mut Epoch<'_>, id: &JobId, promise: Option<&mut Promise>) -> Outcome {
-    if let Some(late) = hopeless(epoch, id) {
+    let Some(spec) = epoch.state.spec(id) else {
+        return Outcome::Waits { limit: limit(LimitKind::Gpus), binds_all: true, wants_room: false };
+    };
+    if let Some(late) = hopeless(epoch, id, &spec) {
         let detail = format!("its deadline can no longer be kept: {late} µs are missing");
         cancel_job(epoch, id, StopCause::Deadline, detail);
         return Outcome::Left;
     }
-    if let Some(set) = together(epoch, id) {
+    if let Some(set) = together(epoch, id, &spec) {
         return match start_all(epoch, &set, promise) {
             Ok(()) => Outcome::Left,
             Err((limit, wants_room)) => Outcome::Waits { limit, binds_all: false, wants_room },
         };
     }
-    let found = places(epoch.state, epoch.index, id, promise.as_deref());
+    let found = match epoch.state.jobs.get(id) {
+        Some(job) => places_of(epoch.state, epoch.index, id, (job, &spec), promise.as_deref()),
+        None => Places::default(),
+    };
     let Some(best) = found.candidates.first() else {
         return Outcome::Waits { limit: found.binding(), binds_all: found.binds_all(), wants_room: found.wants_room() };
     };
     // Who has paid for the room does not wait for a better hour.
     if best.draws.is_none()
-        && let Some(later) = deferral::better_hour(epoch, id, best)
+        && let Some(later) = deferral::better_hour(epoch, id, &spec, best)
     {
-        defer(epoch, id, best, &later);
+        defer(epoch, id, &spec, best, &later);
         return Outcome::Left;
     }
     let runner_up = found.candidates.get(1).map(|other| Alternative {
@@ -62,7 +68,7 @@ pub fn try_start(epoch: &mut Epoch<'_>, id: &JobId, promise: Option<&mut Promise
     if best.new_instances > 0 {
         order_instances(epoch, id, best);
     } else {
-        place(epoch, id, best, runner_up, promise.is_some());
+        place(epoch, id, &spec, best, runner_up, promise.is_some());
         if let Some(promise) = promise {
             promise.note(&best.nodes, epoch.now.after(best.duration));
         }
@@ -71,25 +77,25 @@ pub fn try_start(epoch: &mut Epoch<'_>, id: &JobId, promise: Option<&mut Promise
 }
 
 /// The jobs that this one starts together with, itself among them.
-pub(super) fn together(epoch: &Epoch<'_>, id: &JobId) -> Option<Vec<JobId>> {
+pub(super) fn together(epoch: &Epoch<'_>, id: &JobId, spec: &Spec) -> Option<Vec<JobId>> {
+    let key = set_of(spec)?;
     epoch.state.jobs.get(id).filter(|job| job.attempts == 0)?;
-    let key = set_of(&epoch.state.spec(id)?)?;
     Some(unstarted(epoch, &key))
 }
 
 /// By how much a job would miss its deadline even if it started now on the fastest model it accepts, as large as it may be.
-fn hopeless(epoch: &Epoch<'_>, id: &JobId) -> Option<i64> {
-    let (job, spec) = (epoch.state.jobs.get(id)?, epoch.state.spec(id)?);
+fn hopeless(epoch: &Epoch<'_>, id: &JobId, spec: &Spec) -> Option<i64> {
     let deadline = spec.deadline_us?;
+    let job = epoch.state.jobs.get(id)?;
     let fastest = spec.models.iter().map(|choice| choice.speed_milli.0).max().unwrap_or(1_000);
-    let fastest = scaled(fastest, most_replicas(&spec), spec.gang.replicas_min.0);
-    let (duration, known) = duration_of(epoch.state, &spec, job, fastest);
+    let fastest = scaled(fastest, most_replicas(spec), spec.gang.replicas_min.0);
+    let (duration, known) = duration_of(epoch.state, spec, job, fastest);
     let end = epoch.now.after(duration);
     (known && end > deadline).then(|| end.since(deadline).0)
 }
 
-fn defer(epoch: &mut Epoch<'_>, id: &JobId, now: &Candidate, later: &deferral::Later) {
-    let tenant = epoch.state.spec(id).map(|spec| spec.tenant.clone()).unwrap_or_default();
+fn defer(epoch: &mut Epoch<'_>, id: &JobId, spec: &Spec, now: &Candidate, later: &deferral::Later) {
+    let tenant = spec.tenant.clone();
     if let Some(job) = epoch.state.jobs.edit(id) {
         job.not_before_us = later.start;
         job.not_before_limit = Some(LimitKind::Deferral);
@@ -142,9 +148,9 @@ fn order_instances(epoch: &mut Epoch<'_>, id: &JobId, best: &Candidate) {
 }
 
 /// The run that a job would have at a place.
-pub(super) fn run_of(epoch: &Epoch<'_>, id: &JobId, best: &Candidate) -> Option<(RunId, Run)> {
+pub(super) fn run_of(epoch: &Epoch<'_>, id: &JobId, spec: &Spec, best: &Candidate) -> Option<(RunId, Run)> {
     let lease_us = epoch.state.policy().run_lease();
-    let (job, spec) = (epoch.state.jobs.get(id)?, epoch.state.spec(id)?);
+    let job = epoch.state.jobs.get(id)?;
     let run_id = RunId::from(format!("{id}/{}", job.attempts + 1));
     let gang_milli: i64 = best.nodes.iter().map(|replica| replica.gpus.len() as i64 * replica.gpu_milli_each.0).sum();
     let run = Run {
@@ -154,7 +160,7 @@ pub(super) fn run_of(epoch: &Epoch<'_>, id: &JobId, best: &Candidate) -> Option<
         class: spec.class.clone(),
         preemptible: spec.preemptible,
         restore_us: spec.restore_us.unwrap_or_default(),
-        said_gpu_milli_s: said_gpu_milli_s(&spec),
+        said_gpu_milli_s: said_gpu_milli_s(spec),
         pool: best.pool.pool.clone(),
         site: best.pool.site.clone(),
         model: best.model.clone(),
@@ -186,12 +192,13 @@ pub(super) fn run_of(epoch: &Epoch<'_>, id: &JobId, best: &Candidate) -> Option<
 pub(super) fn place(
     epoch: &mut Epoch<'_>,
     id: &JobId,
+    spec: &Spec,
     best: &Candidate,
     runner_up: Option<Alternative>,
     backfilled: bool,
 ) {
-    let Some((run_id, run)) = run_of(epoch, id, best) else { return };
-    let (Some(job), Some(spec)) = (epoch.state.jobs.get(id), &epoch.state.spec(id)) else { return };
+    let Some((run_id, run)) = run_of(epoch, id, spec, best) else { return };
+    let Some(job) = epoch.state.jobs.get(id) else { return };
     let attempt = job.attempts + 1;
     let known = spec.expected_work_us.is_some();
     let (end, plan) = (run.expected_end_us, None);
@@ -242,9 +249,12 @@ pub(super) fn place(
         epoch.state.owners.insert(run_id.clone(), owner);
     }
     crate::decay::note(epoch.state, epoch.index, &run.tenant);
-    epoch.state.runs.insert(run_id.clone(), run.clone());
-    epoch.index.hold(epoch.state, &run_id, &run, 1);
-    if let Some(draw) = &run.draws {
+    let draws = run.draws.clone();
+    epoch.state.runs.insert(run_id.clone(), run);
+    if let Some(run) = epoch.state.runs.get(&run_id) {
+        epoch.index.hold(epoch.state, &run_id, run, 1);
+    }
+    if let Some(draw) = &draws {
         epoch.index.set_aside.answered(draw);
     }
     epoch.say(placed);

@@ -43,33 +43,37 @@ impl Timer {
     }
 }
 
-/// Timers by instant and by what they are of.
+/// Timers by instant, those that count apart from the others, and by what they are of.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Timers {
-    all: BTreeSet<(TimeUs, Timer)>,
     counting: BTreeSet<(TimeUs, Timer)>,
+    others: BTreeSet<(TimeUs, Timer)>,
     at: BTreeMap<Timer, TimeUs>,
 }
 
 impl Timers {
     fn set(&mut self, at: TimeUs, timer: Timer) {
-        self.clear(&timer);
-        if timer.counts() {
-            self.counting.insert((at, timer.clone()));
+        if let Some(before) = self.at.insert(timer.clone(), at) {
+            self.of(&timer).remove(&(before, timer.clone()));
         }
-        self.at.insert(timer.clone(), at);
-        self.all.insert((at, timer));
+        self.of(&timer).insert((at, timer));
+    }
+
+    fn of(&mut self, timer: &Timer) -> &mut BTreeSet<(TimeUs, Timer)> {
+        if timer.counts() { &mut self.counting } else { &mut self.others }
+    }
+
+    fn first(&self) -> Option<&(TimeUs, Timer)> {
+        self.counting.first().into_iter().chain(self.others.first()).min()
     }
 
     fn clear(&mut self, timer: &Timer) {
         let Some(at) = self.at.remove(timer) else { return };
-        let entry = (at, timer.clone());
-        self.all.remove(&entry);
-        self.counting.remove(&entry);
+        self.of(timer).remove(&(at, timer.clone()));
     }
 
     fn pop_due(&mut self, now: TimeUs) -> Option<Timer> {
-        let (_, timer) = self.all.first().filter(|(at, _)| *at <= now)?;
+        let (_, timer) = self.first().filter(|(at, _)| *at <= now)?;
         let timer = timer.clone();
         self.clear(&timer);
         Some(timer)
@@ -185,7 +189,7 @@ impl Index {
 
     /// The next instant at which something happens by itself.
     pub fn next_timer(&self) -> Option<TimeUs> {
-        self.timers.all.first().map(|(at, _)| *at)
+        self.timers.first().map(|(at, _)| *at)
     }
 
     /// The next instant for which somebody waits.

@@ -6,7 +6,23 @@ use std::collections::BTreeMap;
 
 use super::inventory::Inventory;
 use super::node::{Ask, Choice, NodeHandle, Rule};
+use super::score::best_fit_step;
 use super::shelf::{Area, Class, Shelf};
+use super::state::StateId;
+
+/// Classes per bin from which on the order of a bin is faster than a scan: under best fit, which looks at one step of a bin,
+/// and under rules whose score goes up and down from step to step.
+const CLASSES_PER_BIN_FALLING: usize = 8;
+const CLASSES_PER_BIN_AT_SIZES: usize = 256;
+
+/// How a score depends on free CPU, all else of the state alike.
+#[derive(Clone, Copy)]
+enum Steps {
+    /// It falls, by steps.
+    Falling,
+    /// It changes where a size of an expected kind of job begins to fit, either way.
+    AtSizes,
+}
 
 /// Which nodes are looked at.
 #[derive(Clone, Copy)]
@@ -46,50 +62,155 @@ impl<'a> Scope<'a> {
     }
 }
 
+/// The best found so far.
+struct Best {
+    score: i64,
+    prefix: u64,
+    name: NodeId,
+    node: NodeHandle,
+}
+
 impl Inventory {
     /// The node and GPUs for one replica, or none when it fits nowhere in the scope.
     pub fn choose(&mut self, rule: Rule, ask: &Ask, scope: Scope<'_>) -> Option<Choice> {
-        let Self { states, shelves, scorer, memory, .. } = self;
-        let scores = memory.scores(rule, ask, states.capacity());
-        let mut best: Option<(i64, u64, &NodeId, NodeHandle)> = None;
-        for (id, class) in scope.shelves(shelves).flat_map(|shelf| &shelf.classes) {
-            let Some(score) = scores.get(*id, class.generation, || scorer.score(rule, ask, states.get(*id))) else {
-                continue;
-            };
-            if let Some((best_score, best_prefix, best_name, _)) = best
-                && (score < best_score
-                    || score == best_score && (class.prefix, class.first_name()) >= (best_prefix, best_name))
-            {
-                continue;
-            }
-            let Some((name, node)) = scope.first(class) else { continue };
-            if best
-                .is_none_or(|(best_score, _, best_name, _)| (Reverse(score), name) < (Reverse(best_score), best_name))
-            {
-                best = Some((score, super::shelf::prefix(name), name, node));
-            }
+        let node = match self.steps(rule) {
+            Some(steps) if self.is_worth_ordering(steps, scope) => self.by_order(steps, ask, scope),
+            _ => self.by_scan(rule, ask, scope),
+        }?;
+        self.with_gpus(rule, ask, node)
+    }
+
+    /// The same by a scan over all classes, to compare with: in tests, and as a yardstick.
+    pub fn choose_by_scan(&mut self, rule: Rule, ask: &Ask, scope: Scope<'_>) -> Option<Choice> {
+        let node = self.by_scan(rule, ask, scope)?;
+        self.with_gpus(rule, ask, node)
+    }
+
+    /// The same by the order of free CPU wherever the rule has steps, also where a scan would be as fast; to compare with.
+    pub fn choose_by_order(&mut self, rule: Rule, ask: &Ask, scope: Scope<'_>) -> Option<Choice> {
+        let node = match self.steps(rule) {
+            Some(steps) => self.by_order(steps, ask, scope),
+            None => self.by_scan(rule, ask, scope),
+        }?;
+        self.with_gpus(rule, ask, node)
+    }
+
+    /// How a rule's score depends on free CPU, when it does so by steps.
+    fn steps(&self, rule: Rule) -> Option<Steps> {
+        match self.scorer.effective(rule) {
+            Rule::BestFit => Some(Steps::Falling),
+            Rule::Solyx if self.scorer.market.is_some() => None,
+            Rule::Fgd | Rule::Solyx => Some(Steps::AtSizes),
         }
-        let (_, _, _, node) = best?;
+    }
+
+    /// Looking into every bin costs more than looking at a class does.
+    fn is_worth_ordering(&self, steps: Steps, scope: Scope<'_>) -> bool {
+        let (mut classes, mut bins) = (0, 0);
+        for shelf in scope.shelves(&self.shelves) {
+            classes += shelf.classes.len();
+            bins += shelf.bins.len();
+        }
+        let as_many = match steps {
+            Steps::Falling => CLASSES_PER_BIN_FALLING,
+            Steps::AtSizes => CLASSES_PER_BIN_AT_SIZES,
+        };
+        classes > bins * as_many
+    }
+
+    fn with_gpus(&self, rule: Rule, ask: &Ask, node: NodeHandle) -> Option<Choice> {
+        if ask.gpus <= 0 {
+            return Some(Choice { node, gpus: Vec::new() });
+        }
         let state = self.states.get(self.state_of(node)?);
         let gpus = self.scorer.gpus(rule, ask, state, &self.get(node)?.gpus);
         Some(Choice { node, gpus })
     }
 
+    /// Bin by bin: where free CPU is ordered, the first that fits says what the score is up to the next step, and the least
+    /// name within a step is found without looking at all of it.
+    fn by_order(&self, steps: Steps, ask: &Ask, scope: Scope<'_>) -> Option<NodeHandle> {
+        let mut best: Option<Best> = None;
+        for shelf in scope.shelves(&self.shelves) {
+            for bin in shelf.bins.values().filter(|bin| bin.like.suits(ask)) {
+                let accepted = |id: StateId| scope.first(shelf.classes.get(&id)?);
+                let mut from = ask.cpu_milli;
+                let mut like = None;
+                while let Some((cpu_milli, ..)) = bin.tree.first_fit(from, ask, &mut |id| accepted(id).is_some()) {
+                    let (score, end) = match steps {
+                        Steps::Falling => best_fit_step(ask, cpu_milli, bin.free_gpu_milli),
+                        Steps::AtSizes => {
+                            let like = like.get_or_insert_with(|| bin.like.clone());
+                            like.cpu_free_milli = cpu_milli;
+                            match self.scorer.coarse_step(ask, like) {
+                                Some(step) => step,
+                                None => break,
+                            }
+                        }
+                    };
+                    if best.as_ref().is_none_or(|best| score >= best.score) {
+                        let limit = best.as_ref().filter(|best| best.score == score).map(|best| best.name.clone());
+                        let mut least = limit.clone();
+                        bin.tree.least_names(cpu_milli..end, ask, limit, &mut |id| {
+                            let (name, node) = accepted(id)?;
+                            if least.as_ref().is_some_and(|least| name >= least) {
+                                return None;
+                            }
+                            least = Some(name.clone());
+                            best = Some(Best { score, prefix: 0, name: name.clone(), node });
+                            least.clone()
+                        });
+                    }
+                    if matches!(steps, Steps::Falling) || end == i64::MAX {
+                        break;
+                    }
+                    from = end;
+                }
+            }
+        }
+        best.map(|best| best.node)
+    }
+
+    fn by_scan(&mut self, rule: Rule, ask: &Ask, scope: Scope<'_>) -> Option<NodeHandle> {
+        let Self { states, shelves, scorer, memory, .. } = self;
+        let scores = memory.scores(rule, ask, states.capacity());
+        let mut best: Option<Best> = None;
+        for (id, class) in scope.shelves(shelves).flat_map(|shelf| &shelf.classes) {
+            let Some(score) = scores.get(*id, class.generation, || scorer.score(rule, ask, states.get(*id))) else {
+                continue;
+            };
+            if let Some(best) = &best
+                && (score < best.score
+                    || score == best.score && (class.prefix, class.first_name()) >= (best.prefix, &best.name))
+            {
+                continue;
+            }
+            let Some((name, node)) = scope.first(class) else { continue };
+            if best.as_ref().is_none_or(|best| (Reverse(score), name) < (Reverse(best.score), &best.name)) {
+                best = Some(Best { score, prefix: super::shelf::prefix(name), name: name.clone(), node });
+            }
+        }
+        best.map(|best| best.node)
+    }
+
     /// How many replicas fit in the scope, counted up to `limit`.
     pub fn feasible_replicas(&self, ask: &Ask, scope: Scope<'_>, limit: i64) -> i64 {
         let mut fitting = 0;
-        for (id, class) in scope.shelves(&self.shelves).flat_map(|shelf| &shelf.classes) {
-            let each = self.states.get(*id).replicas(ask, limit);
-            if each == 0 {
-                continue;
-            }
-            let nodes = match scope.accepts {
-                None => class.nodes.len() as i64,
-                Some(accepts) => class.nodes.iter().filter(|(_, node)| accepts(*node)).count() as i64,
-            };
-            fitting = i64::saturating_add(fitting, each.saturating_mul(nodes));
-            if fitting >= limit {
-                return limit;
+        for shelf in scope.shelves(&self.shelves) {
+            for bin in shelf.bins.values().filter(|bin| bin.like.suits(ask)) {
+                bin.tree.each_fit(ask, &mut |id| {
+                    let Some(class) = shelf.classes.get(&id) else { return true };
+                    let each = self.states.get(id).replicas(ask, limit);
+                    let nodes = match scope.accepts {
+                        None => class.nodes.len() as i64,
+                        Some(accepts) => class.nodes.iter().filter(|(_, node)| accepts(*node)).count() as i64,
+                    };
+                    fitting = i64::saturating_add(fitting, each.saturating_mul(nodes));
+                    fitting < limit
+                });
+                if fitting >= limit {
+                    return limit;
+                }
             }
         }
         fitting

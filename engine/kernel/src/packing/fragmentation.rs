@@ -165,6 +165,12 @@ impl Fragmentation {
         self.thresholds.partition_point(|least| *least <= fall) as i64
     }
 
+    /// The next larger CPU size among the kinds that a model serves: up to there F does not depend on free CPU.
+    pub fn next_size(&self, model: u32, cpu_free_milli: i64) -> i64 {
+        let sizes = &self.by_model.get(&model).unwrap_or(&self.unnamed).cpu_sizes;
+        sizes.get(sizes.partition_point(|size| *size <= cpu_free_milli)).copied().unwrap_or(i64::MAX)
+    }
+
     fn view(&self, model: u32, cpu_free_milli: i64) -> View<'_> {
         let table = self.by_model.get(&model).unwrap_or(&self.unnamed);
         let level = table.cpu_sizes.partition_point(|size| *size <= cpu_free_milli);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::kinds::Kinds;
 use super::market::Market;
-use super::node::{Ask, Choice, GPU_MILLI, GpuSlot, NO_DOMAIN, NodeHandle, NodeSpec, PackingError};
+use super::node::{Ask, Choice, GPU_MILLI, NO_DOMAIN, NodeHandle, NodeSpec, PackingError};
 use super::score::{Memory, Scorer};
 use super::shelf::{Area, Shelf};
 use super::state::{NodeState, StateId, States};
@@ -125,28 +125,29 @@ impl Inventory {
     /// Takes what one replica asks, from the chosen GPUs.
     pub fn allocate(&mut self, choice: &Choice, ask: &Ask) -> Result<(), PackingError> {
         let node = self.get(choice.node).ok_or(PackingError::UnknownNode)?;
-        let mut spec = node.clone();
-        let distinct: BTreeSet<u8> = choice.gpus.iter().copied().collect();
-        if !NodeState::of(&spec).fits(ask)
-            || distinct.len() as i64 != ask.gpus.max(0)
-            || distinct.len() != choice.gpus.len()
+        let wide = |index: &u8| {
+            let slot = node.gpus.get(usize::from(*index));
+            slot.is_some_and(|gpu| gpu.usable && gpu.free_milli >= ask.gpu_milli_each)
+        };
+        let twice = |(at, index): (usize, &u8)| choice.gpus[..at].contains(index);
+        let fits = self.state_of(choice.node).is_some_and(|state| self.states.get(state).fits(ask));
+        if !fits
+            || choice.gpus.len() as i64 != ask.gpus.max(0)
+            || !choice.gpus.iter().all(wide)
+            || choice.gpus.iter().enumerate().any(twice)
         {
             return Err(PackingError::DoesNotFit);
         }
+        let mut spec = self.unshelve(choice.node).ok_or(PackingError::UnknownNode)?;
         for index in &choice.gpus {
-            match spec.gpus.get_mut(usize::from(*index)) {
-                Some(GpuSlot { free_milli, usable: true }) if *free_milli >= ask.gpu_milli_each => {
-                    *free_milli -= ask.gpu_milli_each
-                }
-                _ => return Err(PackingError::DoesNotFit),
-            }
+            spec.gpus[usize::from(*index)].free_milli -= ask.gpu_milli_each;
         }
         spec.cpu_free_milli -= ask.cpu_milli;
         spec.memory_free_mib -= ask.memory_mib;
         spec.scratch_free_gib -= ask.scratch_gib;
         spec.replicas += 1;
         spec.closed |= ask.exclusive;
-        self.set(choice.node, spec);
+        self.shelve(choice.node, spec);
         Ok(())
     }
 
@@ -205,7 +206,8 @@ impl Inventory {
         let state = self.states.enter(NodeState::of(&spec));
         let generation = self.states.generation(state);
         for area in areas(&spec) {
-            self.shelves.entry(area).or_default().insert(state, generation, &spec.name, handle);
+            let shelf = self.shelves.entry(area).or_default();
+            shelf.insert(state, self.states.get(state), generation, &spec.name, handle);
         }
         if spec.domain != NO_DOMAIN {
             self.domains.insert((spec.pool, spec.domain));
@@ -218,7 +220,7 @@ impl Inventory {
         let Node { spec, state } = self.nodes.get_mut(handle.0 as usize)?.take()?;
         for area in areas(&spec) {
             if let Some(shelf) = self.shelves.get_mut(&area)
-                && shelf.remove(state, &spec.name, handle)
+                && shelf.remove(state, self.states.get(state), &spec.name, handle)
             {
                 self.shelves.remove(&area);
                 if area == Area::Domain(spec.domain) {

@@ -15,6 +15,7 @@ mod rooms;
 mod score;
 mod shelf;
 mod state;
+mod tree;
 
 pub use choose::Scope;
 pub use inventory::Inventory;

@@ -11,6 +11,9 @@ use super::state::{NodeState, StateId};
 /// Largest CPU that best fit measures against, thousandths of a core, and largest GPU, as in the published comparison.
 const BEST_FIT_CPU_MILLI: i64 = 128_000;
 const BEST_FIT_GPU_MILLI: i64 = 8_000;
+const BEST_FIT_CPU_PER_GPU: i64 = BEST_FIT_CPU_MILLI / BEST_FIT_GPU_MILLI;
+/// What is left over is measured in thousandths of a core of two such nodes.
+const BEST_FIT_SCALE: i64 = 2 * BEST_FIT_CPU_MILLI;
 
 /// Losses of value closer than this (millionths of a GPU) are told apart by fragmentation, in steps of so many thousandths.
 const VALUE_STEP: i64 = 10_000;
@@ -42,18 +45,27 @@ impl Scorer {
             return self.priced(market, ask, state).map(|(score, _)| score);
         }
         match self.effective(rule) {
-            Rule::BestFit => Some(best_fit(ask, state)),
-            Rule::Fgd | Rule::Solyx => {
-                let fall = if ask.is_share() {
-                    let mut most = None;
-                    self.fragmentation.each_hole(ask, state, |_, fall| most = most.max(Some(fall)));
-                    most?
-                } else {
-                    self.fragmentation.fall(ask, state)
-                };
-                Some(self.fragmentation.coarse(fall))
-            }
+            Rule::BestFit => Some(best_fit(ask, state.cpu_free_milli, state.free_gpu_milli())),
+            Rule::Fgd | Rule::Solyx => self.coarse(ask, state),
         }
+    }
+
+    fn coarse(&self, ask: &Ask, state: &NodeState) -> Option<i64> {
+        let fall = if ask.is_share() {
+            let mut most = None;
+            self.fragmentation.each_hole(ask, state, |_, fall| most = most.max(Some(fall)));
+            most?
+        } else {
+            self.fragmentation.fall(ask, state)
+        };
+        Some(self.fragmentation.coarse(fall))
+    }
+
+    /// The coarse score of a state that has a GPU for the ask, and up to which free CPU, that excluded, it stays as it is.
+    pub fn coarse_step(&self, ask: &Ask, state: &NodeState) -> Option<(i64, i64)> {
+        let next = |cpu_milli: i64| self.fragmentation.next_size(state.model, cpu_milli);
+        let after = next(state.cpu_free_milli - ask.cpu_milli).saturating_add(ask.cpu_milli);
+        Some((self.coarse(ask, state)?, next(state.cpu_free_milli).min(after)))
     }
 
     /// GPUs of a node in this state, by index, on which the replica fits and scores best.
@@ -129,18 +141,25 @@ impl Scorer {
     }
 
     /// Without known kinds nothing is known of fragmentation.
-    fn effective(&self, rule: Rule) -> Rule {
+    pub fn effective(&self, rule: Rule) -> Rule {
         if self.fragmentation.total() == 0 { Rule::BestFit } else { rule }
     }
 }
 
 /// int(100 × (1 − ½ CPU left / 128 cores − ½ GPU left / 8 GPUs)).
-fn best_fit(ask: &Ask, state: &NodeState) -> i64 {
-    let cpu_left = state.cpu_free_milli - ask.cpu_milli;
-    let gpu_left = state.free_gpu_milli() - ask.gpu_milli();
-    let scale = 2 * BEST_FIT_CPU_MILLI;
-    let left = cpu_left + gpu_left * (BEST_FIT_CPU_MILLI / BEST_FIT_GPU_MILLI);
-    (100 * (scale - left)).div_euclid(scale)
+fn best_fit(ask: &Ask, cpu_free_milli: i64, gpu_free_milli: i64) -> i64 {
+    let cpu_left = cpu_free_milli - ask.cpu_milli;
+    let gpu_left = gpu_free_milli - ask.gpu_milli();
+    let left = cpu_left + gpu_left * BEST_FIT_CPU_PER_GPU;
+    (100 * (BEST_FIT_SCALE - left)).div_euclid(BEST_FIT_SCALE)
+}
+
+/// The score of best fit, and up to which free CPU, that excluded, it stays as it is.
+pub(super) fn best_fit_step(ask: &Ask, cpu_free_milli: i64, gpu_free_milli: i64) -> (i64, i64) {
+    let score = best_fit(ask, cpu_free_milli, gpu_free_milli);
+    let left_most = BEST_FIT_SCALE - score * (BEST_FIT_SCALE / 100);
+    let gpu_left = gpu_free_milli - ask.gpu_milli();
+    (score, left_most - gpu_left * BEST_FIT_CPU_PER_GPU + ask.cpu_milli + 1)
 }
 
 /// Scores by rule and ask, then by number of the state.
@@ -198,4 +217,5 @@ impl Scores {
     }
 }
 
+const _: () = assert!(BEST_FIT_SCALE % 100 == 0, "a step of best fit is a whole number of thousandths");
 const _: () = assert!(GPU_MILLI == 1000, "thresholds and best fit are in thousandths");

@@ -7,6 +7,10 @@ use super::node::{Ask, GPU_MILLI, NodeSpec};
 /// A state inside one [`States`].
 pub(super) type StateId = u32;
 
+/// What states have in common that differ in free CPU, memory and scratch space only: model, free thousandths of each GPU,
+/// and whether nothing is on the node.
+pub(super) type Profile = (u32, Vec<i64>, bool);
+
 /// Everything of a node that node choice looks at, in canonical form: usable GPUs' free thousandths ascending.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct NodeState {
@@ -51,6 +55,11 @@ impl NodeState {
         }
     }
 
+    /// Its profile.
+    pub fn profile(&self) -> Profile {
+        (self.model, self.holes.clone(), self.idle)
+    }
+
     /// GPUs with at least `milli` free: the upper end of the ascending holes.
     fn wide_enough(&self, milli: i64) -> usize {
         self.holes.len() - self.holes.partition_point(|hole| *hole < milli)
@@ -67,11 +76,16 @@ impl NodeState {
 
     /// Whether one replica fits.
     pub fn fits(&self, ask: &Ask) -> bool {
-        !self.closed
-            && (self.idle || !ask.exclusive)
+        self.suits(ask)
             && self.cpu_free_milli >= ask.cpu_milli
             && self.memory_free_mib >= ask.memory_mib
             && self.scratch_free_gib >= ask.scratch_gib
+    }
+
+    /// Whether one replica fits but for CPU, memory and scratch space: what is so of one state is so of its whole profile.
+    pub fn suits(&self, ask: &Ask) -> bool {
+        !self.closed
+            && (self.idle || !ask.exclusive)
             && ask.accepts(self.model)
             && (ask.gpus <= 0 || self.wide_enough(ask.gpu_milli_each) as i64 >= ask.gpus)
     }

@@ -257,16 +257,29 @@ pub fn duration_of(state: &State, spec: &Spec, job: &Job, speed: i64) -> (Durati
 
 /// All places of a waiting job now, best first.
 pub fn places(state: &State, index: &mut Index, id: &JobId, promise: Option<&Promise>) -> Places {
+    match (state.jobs.get(id), state.spec(id)) {
+        (Some(job), Some(spec)) => places_of(state, index, id, (job, &spec), promise),
+        _ => Places::default(),
+    }
+}
+
+/// The same for who has the job's rows at hand: a request has to be unpacked.
+pub fn places_of(
+    state: &State,
+    index: &mut Index,
+    id: &JobId,
+    (job, spec): (&Job, &Spec),
+    promise: Option<&Promise>,
+) -> Places {
     let mut found = Places::default();
-    let (Some(job), Some(spec)) = (state.jobs.get(id), state.spec(id)) else { return found };
-    let ask = ask_of(&spec, job, index);
+    let ask = ask_of(spec, job, index);
     let pools: Vec<&PoolDeclared> = state.pools.iter().filter_map(|(_, pool)| pool.declared.as_ref()).collect();
     if pools.is_empty() {
         let subject = Some(RefId::from("pools"));
         found.refusals.push((PoolId::default(), Limit { subject, ..limit(LimitKind::Undeclared) }));
     }
     for pool in pools {
-        match candidate(state, index, id, job, &spec, spec.gang.replicas_min.0, &ask, pool, promise) {
+        match candidate(state, index, id, job, spec, spec.gang.replicas_min.0, &ask, pool, promise) {
             Ok(candidate) => found.candidates.push(candidate),
             Err(limit) => match in_time(state, index, id, pool).filter(|_| limit.kind == LimitKind::Deadline) {
                 Some(candidate) => found.candidates.push(candidate),

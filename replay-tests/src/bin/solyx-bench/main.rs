@@ -12,6 +12,7 @@ mod packing;
 mod queued;
 mod replay;
 mod report;
+mod scheduling;
 mod views;
 
 use std::path::PathBuf;
@@ -53,6 +54,12 @@ struct Options {
     /// Measure on this cluster instead: the kafka.toml of a running one. `ops/bench kafka` starts one.
     #[arg(long, value_name = "FILE")]
     kafka: Option<PathBuf>,
+    /// Measure node choice and whole scheduling rounds instead. `ops/bench scheduling` does.
+    #[arg(long)]
+    scheduling: bool,
+    /// Where the plot of growth goes, as SVG.
+    #[arg(long, value_name = "FILE", requires = "scheduling")]
+    plot: Option<PathBuf>,
     /// On a cluster: nodes of the fleet.
     #[arg(long, default_value_t = 10_000)]
     nodes: u32,
@@ -93,6 +100,13 @@ fn run(options: &Options) -> anyhow::Result<()> {
         let Options { nodes, rate, seconds, events, live, .. } = *options;
         let measures = kafka::measure(&kafka::Options { cluster, nodes, rate, seconds, events, live }, &say)?;
         let report = Report::new(None, measures, begun.elapsed());
+        println!("{}", if options.json { report.json()? } else { report.text() });
+        return Ok(());
+    }
+    if options.scheduling {
+        let Options { seed, runs, .. } = *options;
+        let asked = scheduling::Asked { traces: options.traces.as_deref(), plot: options.plot.as_deref(), seed, runs };
+        let report = Report::new(None, scheduling::measure(&asked, &say)?, begun.elapsed());
         println!("{}", if options.json { report.json()? } else { report.text() });
         return Ok(());
     }

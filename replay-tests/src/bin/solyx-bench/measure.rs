@@ -24,7 +24,8 @@ impl Spread {
         };
         let (min, max) = (sorted.first().copied().unwrap_or(0.0), sorted.last().copied().unwrap_or(0.0));
         let spread_pct = if median > 0.0 { 100.0 * (max - min) / median } else { 0.0 };
-        let round = |value: f64| (value * 1_000.0).round() / 1_000.0;
+        // Times of milliseconds in seconds need the digits.
+        let round = |value: f64| (value * 1_000_000.0).round() / 1_000_000.0;
         Self { median: round(median), min: round(min), max: round(max), spread_pct: round(spread_pct) }
     }
 }
@@ -50,6 +51,17 @@ pub struct Measure {
     pub yardstick: Option<Yardstick>,
     /// Measure over yardstick, turn by turn.
     pub ratio: Option<Spread>,
+    /// What it should be at most, where that was said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub aim: Option<Aim>,
+}
+
+/// What a measure should be at most.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Aim {
+    pub most: f64,
+    /// Whether the median is.
+    pub reached: bool,
 }
 
 impl Measure {
@@ -68,7 +80,12 @@ impl Measure {
     /// A measure that stands for itself.
     pub fn alone(name: &str, unit: &'static str, what: String, turns: &[f64]) -> Self {
         let spread = Spread::of(turns);
-        Self { name: name.to_owned(), unit, what, runs: turns.len(), spread, yardstick: None, ratio: None }
+        Self { name: name.to_owned(), unit, what, runs: turns.len(), spread, yardstick: None, ratio: None, aim: None }
+    }
+
+    /// The same with what its median should be at most.
+    pub fn aiming(self, most: f64) -> Self {
+        Self { aim: Some(Aim { most, reached: self.spread.median <= most }), ..self }
     }
 }
 

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::history::History;
 use crate::machine::Machine;
-use crate::measure::Measure;
+use crate::measure::{Aim, Measure};
 
 /// What the measures were made on.
 #[derive(Debug, Serialize)]
@@ -62,12 +62,13 @@ impl Report {
             ));
         }
         lines.push(String::new());
-        let head = ["", "median", "spread", "unit", "yardstick", "ratio", "of ratio"].map(str::to_owned);
+        let head = ["", "median", "spread", "unit", "yardstick", "ratio", "of ratio", "aim"].map(str::to_owned);
         let mut rows = vec![head.to_vec()];
         for measure in &self.measures {
             let yardstick = measure.yardstick.as_ref().map(|y| number(y.spread.median)).unwrap_or_default();
             let (ratio, spread) = measure.ratio.as_ref().map_or_else(Default::default, |ratio| {
-                (format!("{:.2}", ratio.median), format!("{:.2}..{:.2}", ratio.min, ratio.max))
+                let said = |value: f64| if value < 0.1 { format!("{value:.4}") } else { format!("{value:.2}") };
+                (said(ratio.median), format!("{}..{}", said(ratio.min), said(ratio.max)))
             });
             rows.push(vec![
                 measure.name.clone(),
@@ -77,6 +78,7 @@ impl Report {
                 yardstick,
                 ratio,
                 spread,
+                measure.aim.map(aimed).unwrap_or_default(),
             ]);
         }
         lines.extend(aligned(&rows));
@@ -105,6 +107,10 @@ impl World {
     }
 }
 
+fn aimed(aim: Aim) -> String {
+    format!("{} {}", number(aim.most), if aim.reached { "reached" } else { "not reached" })
+}
+
 /// Columns of equal width; the first and the unit stand at the left.
 fn aligned(rows: &[Vec<String>]) -> Vec<String> {
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
@@ -120,8 +126,11 @@ fn aligned(rows: &[Vec<String>]) -> Vec<String> {
 
 /// A number with three digits or more, its thousands apart.
 fn number(value: f64) -> String {
-    if value < 100.0 {
-        return format!("{value:.1}");
+    match value {
+        0.0..0.1 => return format!("{value:.4}"),
+        0.0..10.0 => return format!("{value:.2}"),
+        0.0..100.0 => return format!("{value:.1}"),
+        _ => {}
     }
     let digits = format!("{value:.0}");
     let mut text = String::new();
