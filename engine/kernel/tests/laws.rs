@@ -215,3 +215,11 @@ proptest! {
         restored_goes_on(seed, true);
     }
 }
+
+#[test]
+fn histories_that_once_went_wrong_hold_the_laws() {
+    for seed in [15781444793087965422, 13677675781761228490] {
+        live_by_epoch(seed, false);
+        restored_goes_on(seed, false);
+    }
+}

@@ -127,7 +127,7 @@ pub fn rate_card_set(state: &mut State, index: &mut Index, e: &RateCardSet) -> F
 
 pub fn lease_sold(state: &mut State, index: &mut Index, e: &LeaseSold) -> Folded {
     state.sold_leases.insert(e.lease.clone(), e.clone());
-    index.rebuild_set_aside(state);
+    contract_changed(state, index);
     Ok(())
 }
 
@@ -135,7 +135,7 @@ pub fn sold_lease_ended(state: &mut State, index: &mut Index, e: &SoldLeaseEnded
     match state.sold_leases.edit(&e.lease) {
         Some(lease) => {
             lease.to_us = lease.to_us.min(e.ended_us);
-            index.rebuild_set_aside(state);
+            contract_changed(state, index);
             Ok(())
         }
         None => Err(Rejection::rejected(format!("field lease: found {}, expected a lease that was sold", e.lease))),
@@ -144,7 +144,7 @@ pub fn sold_lease_ended(state: &mut State, index: &mut Index, e: &SoldLeaseEnded
 
 pub fn reservation_set(state: &mut State, index: &mut Index, e: &ReservationSet) -> Folded {
     state.reservations.insert(e.reservation.clone(), e.clone());
-    index.rebuild_set_aside(state);
+    contract_changed(state, index);
     Ok(())
 }
 
@@ -154,8 +154,14 @@ pub fn reservation_cancelled(state: &mut State, index: &mut Index, e: &Reservati
     if !known {
         return Err(Rejection::rejected(detail()));
     }
-    index.rebuild_set_aside(state);
+    contract_changed(state, index);
     Ok(())
+}
+
+/// Jobs that name a contract may hear something else now, also where none is in force.
+fn contract_changed(state: &State, index: &mut Index) {
+    index.rebuild_set_aside(state);
+    index.redeclared = true;
 }
 
 pub fn reserve_set(state: &mut State, index: &mut Index, e: &ReserveSet) -> Folded {

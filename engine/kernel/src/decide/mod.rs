@@ -140,11 +140,11 @@ pub fn decide(state: &mut State, index: &mut Index, cell: &CellId, term: i64) ->
         }
     }
     preempt::tick(&mut epoch);
-    reclaim::settle(&mut epoch);
     elastic::at_start(&mut epoch);
     elastic::at_checkpoints(&mut epoch);
     upkeep::notices(&mut epoch);
     instances::release_idle(&mut epoch);
+    reclaim::settle(&mut epoch);
     Decided { outputs: epoch.outputs, overcommitments: epoch.overcommitments }
 }
 

@@ -271,8 +271,9 @@ impl Index {
         }
         index.rebuild_set_aside(state);
         index.shortages = index.set_aside.shortages();
-        // Everything has just been sorted.
+        // Everything has just been sorted and looked at.
         index.redeclared = false;
+        index.set_aside.is_touched = false;
         index
     }
 
