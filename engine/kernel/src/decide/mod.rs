@@ -121,31 +121,40 @@ pub fn decide(state: &mut State, index: &mut Index, cell: &CellId, term: i64) ->
     admission::admit(&mut epoch);
     upkeep::losses(&mut epoch);
     upkeep::budgets(&mut epoch);
-    // A pass may itself end jobs, which others wait for. Nothing may be left for the next epoch: a kernel restored from a
-    // snapshot would not know of it. Each further round has ended a job, so that there is a last one.
-    loop {
-        upkeep::losses(&mut epoch);
-        upkeep::failures(&mut epoch);
-        upkeep::jobs(&mut epoch);
-        upkeep::nodes(&mut epoch);
-        upkeep::runs(&mut epoch);
-        overcommit::power(&mut epoch);
-        overcommit::quotas(&mut epoch);
-        reclaim::list(&mut epoch);
-        if std::mem::take(&mut epoch.index.changed) {
-            order::pass(&mut epoch);
-        }
-        if !epoch.index.has_open_notes() {
-            break;
-        }
-    }
+    answer(&mut epoch);
     preempt::tick(&mut epoch);
     elastic::at_start(&mut epoch);
     elastic::at_checkpoints(&mut epoch);
+    // Whatever was told to stop since may leave a contract owed.
+    if epoch.index.open_notes().next().is_some() {
+        answer(&mut epoch);
+    }
     upkeep::notices(&mut epoch);
     instances::release_idle(&mut epoch);
     reclaim::settle(&mut epoch);
     Decided { outputs: epoch.outputs, overcommitments: epoch.overcommitments }
+}
+
+/// Answers everything that is noted.
+fn answer(epoch: &mut Epoch<'_>) {
+    // A pass may itself end jobs, which others wait for. Nothing may be left for the next epoch: a kernel restored from a
+    // snapshot would not know of it. Each further round has ended a job, so that there is a last one.
+    loop {
+        upkeep::losses(epoch);
+        upkeep::failures(epoch);
+        upkeep::jobs(epoch);
+        upkeep::nodes(epoch);
+        upkeep::runs(epoch);
+        overcommit::power(epoch);
+        overcommit::quotas(epoch);
+        reclaim::list(epoch);
+        if std::mem::take(&mut epoch.index.changed) {
+            order::pass(epoch);
+        }
+        if epoch.index.open_notes().next().is_none() {
+            break;
+        }
+    }
 }
 
 /// When a waiting job could start if it went before all others and what runs ended when expected.

@@ -56,7 +56,9 @@ pub fn pass(epoch: &mut Epoch<'_>) {
     if epoch.state.policy().promises_shares() {
         pass.shares = Some(Shares::of(epoch));
     }
+    reclaim::count_asked(epoch);
     claims(epoch, &mut pass);
+    reclaim::count_asked(epoch);
     reclaim::serve(epoch, &mut pass);
     let depth_max = epoch.state.policy().backfill_depth();
     let classes: Vec<i64> = epoch.index.queue.classes().collect();

@@ -38,8 +38,17 @@ pub fn list(epoch: &mut Epoch<'_>) {
     epoch.index.shortages = found;
 }
 
-/// At the end of an epoch: shortages that have become less are held as what they are now.
+/// Counts anew what jobs in line ask of leases in force.
+pub fn count_asked(epoch: &mut Epoch<'_>) {
+    if epoch.index.set_aside.is_on() {
+        let asked = epoch.index.asked(epoch.state);
+        epoch.index.set_aside.set_asked(asked);
+    }
+}
+
+/// At the end of an epoch: shortages that have become less are held as what they are now, and what is asked as it stands.
 pub fn settle(epoch: &mut Epoch<'_>) {
+    count_asked(epoch);
     if std::mem::take(&mut epoch.index.set_aside.is_touched) || !epoch.index.set_aside.is_on() {
         epoch.index.shortages = epoch.index.set_aside.shortages();
     }
@@ -51,8 +60,6 @@ pub fn serve(epoch: &mut Epoch<'_>, pass: &mut Pass) {
     if !epoch.index.set_aside.is_on() {
         return;
     }
-    let asked = epoch.index.asked(epoch.state);
-    epoch.index.set_aside.set_asked(asked);
     let mut drawers: Vec<_> = epoch
         .index
         .queue
@@ -83,8 +90,7 @@ pub fn serve(epoch: &mut Epoch<'_>, pass: &mut Pass) {
         }
     }
     // The stops above have made some of it free.
-    let asked = epoch.index.asked(epoch.state);
-    epoch.index.set_aside.set_asked(asked);
+    count_asked(epoch);
     clear(epoch);
 }
 

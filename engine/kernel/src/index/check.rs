@@ -57,6 +57,11 @@ impl Index {
                 .collect::<Vec<_>>()
         };
         check("use of quotas", &quotas(self), &quotas(&anew));
+        let open = |index: &Self| {
+            let late = [("redeclared", index.redeclared), ("set aside", index.set_aside.is_touched)];
+            index.open_notes().chain(late.into_iter().filter(|(_, is)| *is).map(|(name, _)| name)).collect::<Vec<_>>()
+        };
+        check("notes that a restored kernel would not know of", &open(self), &open(&anew));
         check("lenders", &self.lenders, &anew.lenders);
         check("ends", &self.ends, &anew.ends);
         let named = |index: &Self| index.handles.keys().cloned().collect::<Vec<_>>();

@@ -270,6 +270,10 @@ impl Index {
             }
         }
         index.rebuild_set_aside(state);
+        if index.set_aside.is_on() {
+            let asked = index.asked(state);
+            index.set_aside.set_asked(asked);
+        }
         index.shortages = index.set_aside.shortages();
         // Everything has just been sorted and looked at.
         index.redeclared = false;
@@ -344,15 +348,18 @@ impl Index {
         self.changed = true;
     }
 
-    /// Whether something is noted that `decide` has not answered yet.
-    pub fn has_open_notes(&self) -> bool {
-        self.changed
-            || !self.suspects.is_empty()
-            || !self.suspect_sites.is_empty()
-            || !self.suspect_quotas.is_empty()
-            || !self.suspect_runs.is_empty()
-            || !self.suspect_jobs.is_empty()
-            || !self.failed.is_empty()
+    /// What is noted that `decide` has not answered yet.
+    pub fn open_notes(&self) -> impl Iterator<Item = &'static str> {
+        let notes = [
+            ("changed", self.changed),
+            ("suspects", !self.suspects.is_empty()),
+            ("suspect sites", !self.suspect_sites.is_empty()),
+            ("suspect quotas", !self.suspect_quotas.is_empty()),
+            ("suspect runs", !self.suspect_runs.is_empty()),
+            ("suspect jobs", !self.suspect_jobs.is_empty()),
+            ("failed", !self.failed.is_empty()),
+        ];
+        notes.into_iter().filter(|(_, is_open)| *is_open).map(|(name, _)| name)
     }
 
     /// Jobs that wait.
