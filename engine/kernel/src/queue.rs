@@ -247,6 +247,16 @@ impl Queue {
         }
     }
 
+    /// The same, with how many of its set have come by now.
+    pub fn parked_now(&self, state: &State, id: &JobId) -> Option<Limit> {
+        let mut limit = self.parked(id)?.clone();
+        if limit.kind == LimitKind::JobSet {
+            let key = state.spec(id).and_then(|spec| set_of(&spec));
+            limit.available = key.map(|key| self.set(&key).count() as i64);
+        }
+        Some(limit)
+    }
+
     /// The lines: by class, highest first; by tenant; by shape.
     pub fn classes(&self) -> impl Iterator<Item = i64> + '_ {
         self.lines.keys().map(|key| key.0)

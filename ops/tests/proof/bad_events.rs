@@ -188,7 +188,7 @@ fn a_job_larger_than_any_fabric_domain_waits_for_that_by_name_and_delays_nobody(
     let file = world.write("events.jsonl", lines(&[big, job("small")]));
     world.solyx(&["publish", &file]).ends(0);
     world.run();
-    world.solyx(&["explain", "big"]).ends(0).says(&["admitted", "waits: FABRIC_DOMAIN", "asked ", "there "]);
+    world.solyx(&["explain", "big"]).ends(0).says(&["admitted", "waits for ", "[FABRIC_DOMAIN]", " asked, ", " there"]);
     finished(&world, "small");
     world.audit();
 }
@@ -208,7 +208,7 @@ fn a_node_of_an_unknown_pool_waits_is_shown_by_doctor_and_comes_alive_with_its_p
     world.run();
     let said = "node late-1 waits for pool late/h100, which is not declared; publish it, or correct the name";
     world.solyx(&["doctor"]).ends(1).says(&[said]);
-    world.solyx(&["explain", "wanting"]).ends(0).says(&["waits: "]);
+    world.solyx(&["explain", "wanting"]).ends(0).says(&["waits for "]);
     let site = json!({
         "site": "late", "country": "NO", "grid_zone": "NO-1", "region": "late", "event_id": "site/late",
         "certificates": [], "storage_tiers": [], "labels": [],

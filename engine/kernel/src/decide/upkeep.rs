@@ -14,7 +14,6 @@ use super::stops::{cancel_job, stop_run};
 use super::{Epoch, Failure, cause_of};
 use crate::apply::{end_run, expected_work_done, record_failure};
 use crate::index::Timer;
-use crate::queue::set_of;
 use crate::rows::*;
 
 /// Sorts every waiting job anew after something was declared.
@@ -338,11 +337,7 @@ pub fn runs(epoch: &mut Epoch<'_>) {
 /// Says why jobs wait that are kept out of the line, when that is news.
 pub fn notices(epoch: &mut Epoch<'_>) {
     for id in std::mem::take(&mut epoch.index.queue.notices) {
-        if let Some(mut limit) = epoch.index.queue.parked(&id).cloned() {
-            if limit.kind == LimitKind::JobSet {
-                let key = epoch.state.spec(&id).and_then(|spec| set_of(&spec));
-                limit.available = key.map(|key| epoch.index.queue.set(&key).count() as i64);
-            }
+        if let Some(limit) = epoch.index.queue.parked_now(epoch.state, &id) {
             let contract = epoch.index.queue.awaits(&id);
             let earliest =
                 epoch.state.jobs.get(&id).map(|job| job.not_before_us).filter(|at| *at > epoch.now).or(contract);

@@ -61,8 +61,11 @@ impl<'a> Seeker<'a> {
         }
     }
 
+    /// In the order of nodes' names: that of classes and handles depends on how they came to be.
     fn rooms(&self, inventory: &Inventory, accepts: &dyn Fn(NodeHandle) -> bool) -> Rooms {
-        inventory.rooms(self.ask, Scope::of(&[Area::Pool(self.pool)]).accepting(accepts), i64::MAX)
+        let mut rooms = inventory.rooms(self.ask, Scope::of(&[Area::Pool(self.pool)]).accepting(accepts), i64::MAX);
+        rooms.sort_by_key(|(node, _)| self.names.get(node));
+        rooms
     }
 
     fn domain(&self, level: TopologyLevel, node: NodeHandle) -> Option<Domain<'a>> {

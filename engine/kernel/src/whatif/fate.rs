@@ -101,7 +101,7 @@ fn unsaid(state: &State, index: &mut Index, id: &JobId) -> Fate {
     if state.jobs.get(id).is_none_or(|job| job.is_over()) {
         return Fate::Ends { detail: "it was told to stop for good before".to_owned() };
     }
-    let parked = index.queue.parked(id).cloned();
+    let parked = index.queue.parked_now(state, id);
     let limit = parked.unwrap_or_else(|| places(state, index, id, None).binding());
     Fate::Waits { limit, earliest: None }
 }
