@@ -1,6 +1,6 @@
 //! `solyx whatif`: what the kernel would do, asked of the state at the end of a log. Nothing is written.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use solyx_kernel::whatif::{Fate, Rehearsal};
@@ -80,7 +80,7 @@ pub fn rehearsal(source: &Source) -> Result<Rehearsal, Failure> {
     Ok(follower.rehearsal())
 }
 
-fn requests(file: &PathBuf) -> Result<Vec<JobRequested>, Failure> {
+fn requests(file: &Path) -> Result<Vec<JobRequested>, Failure> {
     let mut requests = Vec::new();
     let mut wrong = None;
     read_lines(open_lines(file)?, |line| match line.event {

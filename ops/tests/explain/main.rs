@@ -1,4 +1,5 @@
 //! What `solyx explain` says of jobs that wait and of jobs that were placed, as a person reads it.
+#![allow(clippy::unwrap_used)]
 
 mod world;
 

@@ -63,7 +63,7 @@ impl Index {
         let pool = state.pools.get(&report.pool)?.declared.as_ref().filter(|pool| is_standing(pool))?;
         let usable = |gpu: i64| spec.gpus.get(gpu as usize).is_some_and(|slot| slot.usable);
         let total = spec.gpus.iter().filter(|slot| slot.usable).count() as i64 * 1_000;
-        let free = spec.gpus.iter().filter(|slot| slot.usable).map(|slot| i64::from(slot.free_milli)).sum();
+        let free = spec.gpus.iter().filter(|slot| slot.usable).map(|slot| slot.free_milli).sum();
         let mut share = NodeShare { places: places_of(pool), free, lendable: free, total, yields: BTreeMap::new() };
         let runs = self.uses.get(id).into_iter().flat_map(|used| &used.runs).filter_map(|run| state.runs.get(run));
         let mut lasting_exclusive = None;

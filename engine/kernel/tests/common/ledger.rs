@@ -288,7 +288,7 @@ impl Ledger {
                     placed: self.now,
                     counted_until: self.now,
                     stopping: false,
-                    draws: self.draws(&spec),
+                    draws: self.draws(spec),
                 };
                 self.held.insert(e.run.clone(), held);
             }

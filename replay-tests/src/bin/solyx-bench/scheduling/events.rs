@@ -209,7 +209,6 @@ pub fn finished(job: &JobId, run: &RunId, now_us: i64) -> Event {
             exit_code: 0,
             work_us: WorkUs(1_000_000),
             finished_us: TimeUs(now_us),
-            ..RunFinished::default()
         }
     )
 }
