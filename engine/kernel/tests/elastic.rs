@@ -32,32 +32,6 @@ fn elastic(name: &str, tenant: &str, (least, most): (i64, i64), hours: i64) -> E
     asked.into()
 }
 
-fn started(world: &World, job: &str) -> Event {
-    let placed = &world.running[&JobId::from(job)];
-    RunStarted {
-        job: JobId::from(job),
-        run: placed.run.clone(),
-        decision: RefId::from("test/0/0/0"),
-        nodes: placed.nodes.clone(),
-        started_us: TimeUs(world.now),
-        ..RunStarted::default()
-    }
-    .into()
-}
-
-fn checkpointed(world: &World, job: &str, work_us: i64) -> Event {
-    RunCheckpointed {
-        job: JobId::from(job),
-        run: world.running[&JobId::from(job)].run.clone(),
-        work_us: WorkUs(work_us),
-        size_mib: MemoryMib(1),
-        site: SiteId::from("pod"),
-        durable_us: TimeUs(world.now),
-        ..RunCheckpointed::default()
-    }
-    .into()
-}
-
 /// What a job has done by now, as its run reports it.
 fn checkpoint(world: &mut World, job: &str) -> Vec<Event> {
     let placed = &world.running[&JobId::from(job)];

@@ -42,32 +42,6 @@ fn ask(name: &str, tenant: &str, replicas: i64, gpus: i64) -> Event {
     job(name, tenant, replicas, gpus, 0).into()
 }
 
-fn started(world: &World, job: &str) -> Event {
-    let placed = &world.running[&JobId::from(job)];
-    RunStarted {
-        job: JobId::from(job),
-        run: placed.run.clone(),
-        decision: RefId::from("test/0/0/0"),
-        nodes: placed.nodes.clone(),
-        started_us: TimeUs(world.now),
-        ..RunStarted::default()
-    }
-    .into()
-}
-
-fn checkpointed(world: &World, job: &str, work_us: i64) -> Event {
-    RunCheckpointed {
-        job: JobId::from(job),
-        run: world.running[&JobId::from(job)].run.clone(),
-        work_us: WorkUs(work_us),
-        size_mib: MemoryMib(1),
-        site: SiteId::from("pod"),
-        durable_us: TimeUs(world.now),
-        ..RunCheckpointed::default()
-    }
-    .into()
-}
-
 fn told_to_stop(outputs: &[Event]) -> Vec<JobPreempted> {
     let told = outputs.iter().filter_map(|output| match output {
         Event::JobPreempted(told) => Some((**told).clone()),

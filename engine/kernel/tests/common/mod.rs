@@ -397,6 +397,34 @@ pub fn job(name: &str, tenant: &str, replicas: i64, gpus: i64, hours: i64) -> Jo
     }
 }
 
+/// A job's run says that it has started.
+pub fn started(world: &World, job: &str) -> Event {
+    let placed = &world.running[&JobId::from(job)];
+    RunStarted {
+        job: JobId::from(job),
+        run: placed.run.clone(),
+        decision: RefId::from("test/0/0/0"),
+        nodes: placed.nodes.clone(),
+        started_us: TimeUs(world.now),
+        ..RunStarted::default()
+    }
+    .into()
+}
+
+/// A job's run says that so much of its work is durable.
+pub fn checkpointed(world: &World, job: &str, work_us: i64) -> Event {
+    RunCheckpointed {
+        job: JobId::from(job),
+        run: world.running[&JobId::from(job)].run.clone(),
+        work_us: WorkUs(work_us),
+        size_mib: MemoryMib(1),
+        site: SiteId::from("pod"),
+        durable_us: TimeUs(world.now),
+        ..RunCheckpointed::default()
+    }
+    .into()
+}
+
 pub fn money(micros: i64) -> Sum {
     Sum { currency: usd(), micros: MoneyMicros(micros) }
 }
