@@ -10,6 +10,8 @@ use common::ledger::Ledger;
 use common::*;
 use proptest::prelude::*;
 use solyx_kernel::{Entry, Kernel};
+use solyx_schemas::events::Event;
+use solyx_schemas::events::policy::SchedulingPolicySet;
 use solyx_schemas::ids::RunId;
 use solyx_schemas::units::*;
 
@@ -30,10 +32,26 @@ fn pass_time(world: &mut World, luck: &mut Luck) {
     };
 }
 
+/// The plan of packing prices, where one is due.
+fn plan(world: &World) -> Option<Event> {
+    Some(world.kernel.plan_is_due().then(|| world.kernel.packing_plan())??.into())
+}
+
+/// The frame, under a policy that has plans made.
+fn opening(luck: &mut Luck) -> Vec<Event> {
+    let mut events = frame(luck);
+    if luck.chance(60) {
+        events.push(
+            SchedulingPolicySet { plan_interval: Some(Count(1 + luck.below(8))), ..ordered_by("classic") }.into(),
+        );
+    }
+    events
+}
+
 fn live_by_epoch(seed: u64) {
     let mut luck = Luck(seed);
     let (mut world, mut ledger, mut executor) = (world(), Ledger::default(), Executor::default());
-    let mut events = frame(&mut luck);
+    let mut events = opening(&mut luck);
     for _ in 0..EPOCHS {
         let (closed, counted) = world.close_counting(events);
         ledger.epoch(world.now, &counted, &closed);
@@ -43,6 +61,7 @@ fn live_by_epoch(seed: u64) {
         executor.sees(&mut luck, world.now, &closed.outputs);
         pass_time(&mut world, &mut luck);
         events = executor.says(&mut luck, world.now);
+        events.extend(plan(&world));
     }
     let still: i128 = ledger
         .held
@@ -59,7 +78,7 @@ fn restored_goes_on(seed: u64) {
     let mut luck = Luck(seed);
     let (mut world, mut executor) = (world(), Executor::default());
     let mut twin: Option<World> = None;
-    let mut events = frame(&mut luck);
+    let mut events = opening(&mut luck);
     for epoch in 0..EPOCHS {
         let closed = world.close(events.clone());
         if let Some(twin) = &mut twin {
@@ -78,10 +97,15 @@ fn restored_goes_on(seed: u64) {
         let other = &twin.as_ref().unwrap().kernel;
         assert_eq!(other.next_wakeup(), world.kernel.next_wakeup(), "next wake-up after epoch {epoch}");
         assert_eq!(other.next_counting_wakeup(), world.kernel.next_counting_wakeup(), "after epoch {epoch}");
+        assert_eq!(other.plan_is_due(), world.kernel.plan_is_due());
+        if other.plan_is_due() {
+            assert_eq!(other.packing_plan(), world.kernel.packing_plan(), "the plan after epoch {epoch}");
+        }
         executor.sees(&mut luck, world.now, &closed.outputs);
         pass_time(&mut world, &mut luck);
         twin.as_mut().unwrap().now = world.now;
         events = executor.says(&mut luck, world.now);
+        events.extend(plan(&world));
     }
 }
 
@@ -92,7 +116,7 @@ fn pieces_are_of_one_instant(seed: u64) {
     let mut at_once = world.kernel.snapshot();
     let mut pieces: Option<Vec<Entry>> = None;
     let mut whole = 0;
-    let mut events = frame(&mut luck);
+    let mut events = opening(&mut luck);
     for epoch in 0..EPOCHS {
         let closed = world.close(events);
         if pieces.is_none() || luck.chance(5) {
@@ -116,6 +140,7 @@ fn pieces_are_of_one_instant(seed: u64) {
         executor.sees(&mut luck, world.now, &closed.outputs);
         pass_time(&mut world, &mut luck);
         events = executor.says(&mut luck, world.now);
+        events.extend(plan(&world));
     }
     assert!(whole > 0, "no snapshot was handed out in whole");
 }

@@ -17,10 +17,12 @@ pub mod lockstep;
 pub mod progress;
 pub mod virtual_time;
 
+mod audit_plans;
 mod cursors;
 mod derive;
 mod filter;
 mod intake;
+mod planner;
 mod snapshots;
 mod staged;
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use solyx_connectors::backtest::packing::packing_backtest;
+use solyx_connectors::backtest::packing::{Frequencies, packing_backtest};
 use solyx_connectors::backtest::philly;
 use solyx_connectors::backtest::queue::{POLICIES, QueueReport, Setting, run as run_queue};
 use solyx_connectors::import::estimates::Estimates;
@@ -43,6 +43,9 @@ enum What {
         /// The rule: fgd, best-fit or solyx.
         #[arg(long, default_value = "solyx", value_parser = ["fgd", "best-fit", "solyx"])]
         policy: String,
+        /// What solyx knows of the kinds of pods: those of the whole workload beforehand, or only what has arrived.
+        #[arg(long, default_value = "prior", value_parser = ["prior", "learned"])]
+        frequencies: String,
     },
     /// A queue over time: the jobs of a trace, epoch by epoch, on a fleet that is sized by load.
     Queue(Queue),
@@ -88,14 +91,17 @@ fn durations(text: &str) -> Result<Estimates, String> {
 
 /// Runs it.
 pub fn run(command: &Backtest, json: bool) -> Outcome {
-    let (nodes, pods, arrivals, seed, policy) = match &command.what {
-        What::Packing { nodes, pods, arrivals, seed, policy } => (nodes, pods, arrivals, seed, policy),
+    let (nodes, pods, arrivals, seed, policy, frequencies) = match &command.what {
+        What::Packing { nodes, pods, arrivals, seed, policy, frequencies } => {
+            (nodes, pods, arrivals, seed, policy, frequencies)
+        }
         What::Queue(queue) => return run_queues(queue, json),
     };
     let rule = Rule::named(policy).ok_or_else(|| {
         Failure::usage(format!("{policy} is no packing rule"), "expected fgd, best-fit or solyx", "see --help")
     })?;
-    let report = packing_backtest(nodes, pods, arrivals, *seed, rule)
+    let known = if frequencies == "learned" { Frequencies::Learned } else { Frequencies::Prior };
+    let report = packing_backtest(nodes, pods, arrivals, *seed, rule, known)
         .map_err(|e| Failure::usage("the backtest did not run", e, "the three files must be of the same workload"))?;
     if json {
         output::json(&report);
@@ -118,6 +124,13 @@ pub fn run(command: &Backtest, json: bool) -> Outcome {
         "{} seed {}: {} placed, {} dropped; {:.1} µs per decision (p50), {:.1} (p99)",
         report.policy, report.seed, report.placed, report.dropped, time.p50, time.p99
     ));
+    if report.us_per_price_move > 0.0 {
+        output::line(format!(
+            "{:.1} ms per plan of prices after the first, beside the decisions: {:.1} µs for each of them",
+            report.us_per_price_move / 1000.0,
+            report.us_of_price_moves_per_decision
+        ));
+    }
     Ok(Exit::Good)
 }
 

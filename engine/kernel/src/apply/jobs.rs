@@ -32,6 +32,7 @@ pub fn job_requested(state: &mut State, index: &mut Index, position: Position, e
     }
     state.specs.insert(e.job.clone(), Packed::of(e));
     state.jobs.insert(e.job.clone(), job);
+    crate::frequencies::count(state, e);
     index.requested.insert((arrival, e.job.clone()));
     index.changed = true;
     Ok(())

@@ -3,7 +3,7 @@
 use solyx_schemas::events::decisions::{
     Alternative, CapacityLeaseOrdered, JobDeferred, JobPlaced, LeaseOrderCause, Limit, LimitKind, StopCause,
 };
-use solyx_schemas::ids::{JobId, RunId};
+use solyx_schemas::ids::{JobId, RefId, RunId};
 use solyx_schemas::units::*;
 
 use super::stops::cancel_job;
@@ -124,7 +124,8 @@ fn order_instances(epoch: &mut Epoch<'_>, id: &JobId, best: &Candidate) {
 
 fn place(epoch: &mut Epoch<'_>, id: &JobId, best: &Candidate, runner_up: Option<Alternative>, backfilled: bool) {
     let policy = epoch.state.policy();
-    let (lease_us, plan) = (policy.run_lease(), None);
+    let lease_us = policy.run_lease();
+    let plan = epoch.state.packing_plan().map(|plan| RefId::from(plan.event_id.as_str()));
     let (Some(job), Some(spec)) = (epoch.state.jobs.get(id), &epoch.state.spec(id)) else { return };
     let attempt = job.attempts + 1;
     let run_id = RunId::from(format!("{id}/{attempt}"));

@@ -320,6 +320,12 @@ impl Executor {
             let level = *luck.of(&[TopologyLevel::Leaf, TopologyLevel::NvlinkDomain, TopologyLevel::Rack]);
             request.topology = Some(Topology { required: Some(level), ..Topology::default() });
         }
+        if luck.chance(25) {
+            let other = luck.of(&["H100", "A100", "V100"]);
+            let names = std::collections::BTreeSet::from(["H100", *other]);
+            let choice = |name| ModelChoice { model: GpuModelId::from(name), speed_milli: Milli(1_000) };
+            request.models = names.into_iter().rev().map(choice).collect();
+        }
         request.project = luck.chance(30).then(|| ProjectId::from("p"));
         request.attestation_required = luck.chance(10);
         request.class = ClassId::from(*luck.of(&["standard", "standard", "urgent"]));
@@ -475,6 +481,9 @@ impl Executor {
                 lease_idle_us: Some(DurationUs(luck.below(HOUR_US))),
                 lemon_failures_max: Some(Count(luck.below(4))),
                 lemon_window_us: Some(DurationUs(HOUR_US)),
+                plan_interval: luck.chance(80).then(|| Count(luck.below(9))),
+                prior_kinds: if luck.chance(30) { vec![prior(luck), prior(luck)] } else { Vec::new() },
+                prior_weight: luck.chance(50).then(|| Count(luck.below(40))),
                 ..SchedulingPolicySet::default()
             }
             .into(),
@@ -493,6 +502,17 @@ impl Executor {
                 .into(),
             },
         }
+    }
+}
+
+fn prior(luck: &mut Luck) -> KindPrior {
+    KindPrior {
+        cpu_milli: CpuMilli(luck.below(9_000)),
+        memory_mib: MemoryMib(luck.below(12_000)),
+        gpus: Count(1),
+        gpu_milli_each: GpuMilli(100 * (1 + luck.below(10))),
+        models: luck.chance(30).then(|| GpuModelId::from("H100")).into_iter().collect(),
+        frequency: Count(luck.below(50)),
     }
 }
 

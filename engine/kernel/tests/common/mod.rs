@@ -216,6 +216,7 @@ fn again(event: &Event, value: serde_json::Value) -> Event {
         RunStopped,
         RunLeaseRenewed,
         UsageMetered,
+        PlanPublished,
     )
 }
 
