@@ -94,15 +94,18 @@ pub fn planned_world(jobs: i64) -> MemoryLog {
     let log = world(0);
     let model = |event: &Event| record(&log, event, false);
     let policy = SchedulingPolicySet {
+        event_id: "policy".into(),
+        source: "operator".into(),
         scope: "cell".into(),
         order_rule: "classic".into(),
         packing_rule: "solyx".into(),
         plan_interval: Some(Count(3)),
         ..SchedulingPolicySet::default()
     };
-    let mut site = SiteDeclared::example("");
+    let mut site = SiteDeclared { event_id: "site".into(), ..SiteDeclared::example("") };
     site.grid_zone = "DE-LU".into();
-    let pool = PoolDeclared { site: site.site.clone(), class: CapacityClass::Owned, ..PoolDeclared::example("") };
+    let class = CapacityClass::Owned;
+    let pool = PoolDeclared { event_id: "pool".into(), site: site.site.clone(), class, ..PoolDeclared::example("") };
     let node = |n: i64| NodeReported {
         event_id: format!("node-{n}").as_str().into(),
         node: format!("node-{n}").as_str().into(),
