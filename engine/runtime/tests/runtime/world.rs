@@ -20,7 +20,7 @@ use solyx_schemas::ids::{CellId, SourceId};
 use solyx_schemas::log::memory::MemoryLog;
 use solyx_schemas::log::{Log, Record, Scan};
 use solyx_schemas::topics::{Topic, TopicName};
-use solyx_schemas::units::{Count, CpuMilli, GpuMilli, HOUR_US, MemoryMib, TimeUs};
+use solyx_schemas::units::{Count, CpuMilli, DurationUs, GpuMilli, HOUR_US, MemoryMib, TimeUs};
 
 pub const START_US: i64 = 1_693_785_600_000_000;
 
@@ -54,6 +54,7 @@ pub fn world(jobs: i64) -> MemoryLog {
         cell_id: cell(),
         epoch_records_max: Count(4),
         epoch_bytes_max: Count(1 << 20),
+        epoch_latency_max_us: DurationUs(1_000),
         ..CellDeclared::example("")
     };
     publish(&log, vec![record(&log, &Event::from(declared), false)]);
