@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use solyx_connectors::backtest::openb;
-use solyx_connectors::backtest::packing::{PackingReport, packing_backtest, run};
+use solyx_connectors::backtest::packing::{Frequencies, PackingReport, packing_backtest, run};
 use solyx_kernel::packing::Rule;
 
 const WORKLOADS: [&str; 9] =
@@ -29,7 +29,7 @@ fn traces() -> Option<PathBuf> {
     None
 }
 
-fn means(openb: &Path, workload: &str, rule: Rule) -> BTreeMap<&'static str, f64> {
+fn means(openb: &Path, workload: &str, rule: Rule, known: Frequencies) -> BTreeMap<&'static str, f64> {
     let nodes = openb::nodes(&openb.join("openb_node_list_gpu_node.csv.gz")).unwrap();
     let pods = openb::pods(&openb.join(format!("openb_pod_list_{workload}.csv.gz"))).unwrap();
     let file = openb.join(format!("arrivals/openb_{workload}_seeds42-46.txt.gz"));
@@ -37,7 +37,7 @@ fn means(openb: &Path, workload: &str, rule: Rule) -> BTreeMap<&'static str, f64
         .iter()
         .map(|seed| {
             let arrivals = openb::arrivals(&file, *seed, nodes.len(), pods.len()).unwrap();
-            run(&nodes, &pods, &arrivals, *seed, rule)
+            run(&nodes, &pods, &arrivals, *seed, rule, known)
         })
         .collect();
     let mean = |column: &str| reports.iter().map(|report| report.alloc_pct[column]).sum::<f64>() / SEEDS.len() as f64;
@@ -60,9 +60,10 @@ fn fgd_and_best_fit_reach_the_published_means_and_solyx_is_nowhere_below_fgd() {
         for workloads in WORKLOADS.chunks(half) {
             scope.spawn(move || {
                 for workload in workloads {
-                    let fgd = means(openb, workload, Rule::Fgd);
-                    let best_fit = means(openb, workload, Rule::BestFit);
-                    let solyx = means(openb, workload, Rule::Solyx);
+                    let fgd = means(openb, workload, Rule::Fgd, Frequencies::Prior);
+                    let best_fit = means(openb, workload, Rule::BestFit, Frequencies::Prior);
+                    let solyx = means(openb, workload, Rule::Solyx, Frequencies::Prior);
+                    let learned = means(openb, workload, Rule::Solyx, Frequencies::Learned);
                     for column in COLUMNS {
                         for (ours, policy) in [(&fgd, "06-FGD"), (&best_fit, "05-BestFit")] {
                             let theirs = published(openb, workload, policy, column);
@@ -75,6 +76,8 @@ fn fgd_and_best_fit_reach_the_published_means_and_solyx_is_nowhere_below_fgd() {
                         }
                         println!("{workload} at {column} %: solyx {:.2}", solyx[column]);
                         assert!(solyx[column] >= fgd[column], "{workload} at {column} %: {solyx:?} below {fgd:?}");
+                        println!("{workload} at {column} %: solyx, from arrivals alone {:.2}", learned[column]);
+                        assert!(learned[column] >= fgd[column], "{workload} at {column} %: {learned:?} below {fgd:?}");
                     }
                 }
             });
@@ -101,7 +104,7 @@ fn a_small_trace_is_packed_and_counted_as_the_protocol_says() {
     );
     // b comes first by its number, so that p0 goes there; p1 needs the T4; p2 finds no whole GPU and is dropped.
     let arrivals = write(dir.path(), "arrivals.txt", "7 0 1 2 1\nN7 1 0\n");
-    let report = packing_backtest(&nodes, &pods, &arrivals, 7, Rule::BestFit).unwrap();
+    let report = packing_backtest(&nodes, &pods, &arrivals, 7, Rule::BestFit, Frequencies::Prior).unwrap();
     assert_eq!((report.placed, report.dropped), (3, 1));
     assert_eq!(report.alloc_pct["100"], 50.0);
     assert!(!report.alloc_pct.contains_key("130"), "no arrival rounds to 130 %");

@@ -6,6 +6,7 @@ mod failure;
 mod output;
 mod progress;
 mod signals;
+mod svg;
 mod world;
 
 use std::io::IsTerminal;

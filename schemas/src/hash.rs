@@ -69,6 +69,11 @@ impl Field for Hash32 {
     }
 }
 
+/// SHA-256 of bytes.
+pub fn sha256(bytes: &[u8]) -> Hash32 {
+    Hash32(Sha256::digest(bytes).into())
+}
+
 /// SHA-256 of a schema's JSON with keys sorted, without whitespace and without `doc`.
 pub fn schema_hash(schema: &serde_json::Value) -> Hash32 {
     let mut text = String::new();

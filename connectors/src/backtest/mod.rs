@@ -34,10 +34,11 @@ pub enum BacktestError {
     /// A trace without a job.
     #[error("the trace holds no job")]
     NoJobs,
+    /// A fleet without a node of its own.
+    #[error("the fleet has no node with GPUs in an owned or reserved pool")]
+    NoNodes,
     /// A job that can never start.
-    #[error(
-        "job {number} asks for {gpus} GPUs, the fleet that follows from the load has {fleet}; expected a lower load"
-    )]
+    #[error("job {number} asks for {gpus} GPUs, the fleet has {fleet}; expected a lower load or a larger fleet")]
     TooLarge {
         /// Its row.
         number: u64,

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 use solyx_kernel::packing::{
-    Ask, GPU_MILLI, GpuSlot, Inventory, Kind, Kinds, NO_DOMAIN, NodeHandle, NodeSpec, Rule, Scope,
+    Ask, GPU_MILLI, GpuSlot, Inventory, Kind, Kinds, NO_DOMAIN, NodeHandle, NodeSpec, Prices, Rule, Scope, plan_prices,
 };
 
 use super::BacktestError;
@@ -19,8 +19,19 @@ use super::openb::{self, TraceNode, TracePod};
 /// Columns of the report, in per cent arrived.
 const COLUMNS: [i64; 2] = [100, 130];
 
-/// Arrivals between two moves of packing prices, under the kernel's own rule.
+/// Arrivals between two plans of packing prices, under the kernel's own rule. What is learned gives plans at powers of two before
+/// that, as in an engine.
 const PLAN_INTERVAL: usize = 250;
+
+/// What the kernel's own rule knows of the kinds of pods.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Frequencies {
+    /// Those of the whole workload, before the first pod arrives.
+    #[default]
+    Prior,
+    /// Those of the pods that have arrived; nothing before the first plan.
+    Learned,
+}
 
 /// What one run of the experiment gave.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -41,6 +52,10 @@ pub struct PackingReport {
     pub dropped: u64,
     /// Time of a decision: choosing and allocating, without the planning of prices, µs.
     pub us_per_decision: Quantiles,
+    /// Mean time of a plan of prices but the first, µs; 0 under rules without prices.
+    pub us_per_price_move: f64,
+    /// Time of all plans but the first over the number of arrivals, µs.
+    pub us_of_price_moves_per_decision: f64,
 }
 
 /// Quantiles of a time.
@@ -59,11 +74,12 @@ pub fn packing_backtest(
     arrivals: &Path,
     seed: u64,
     policy: Rule,
+    frequencies: Frequencies,
 ) -> Result<PackingReport, BacktestError> {
     let nodes = openb::nodes(nodes)?;
     let pods = openb::pods(pods)?;
     let arrivals = openb::arrivals(arrivals, seed, nodes.len(), pods.len())?;
-    Ok(run(&nodes, &pods, &arrivals, seed, policy))
+    Ok(run(&nodes, &pods, &arrivals, seed, policy, frequencies))
 }
 
 /// Runs one seed under one rule.
@@ -73,43 +89,94 @@ pub fn run(
     arrivals: &openb::Arrivals,
     seed: u64,
     policy: Rule,
+    frequencies: Frequencies,
 ) -> PackingReport {
     let models = Models::of(nodes, pods);
     let asks: Vec<Ask> = pods.iter().map(|pod| models.ask(pod)).collect();
-    let kinds = Kinds::new(asks.iter().map(|ask| Kind {
+    let (kinds, nothing) = (Kinds::new(asks.iter().map(kind_of)), Kinds::default());
+    let learns = policy == Rule::Solyx && frequencies == Frequencies::Learned;
+    let mut inventory = Inventory::new(if learns { &nothing } else { &kinds });
+    // Fragmentation is measured against the whole workload, whatever the rule knows.
+    let mut measured = Inventory::new(&kinds);
+    for (node, number) in nodes.iter().zip(&arrivals.node_numbers) {
+        inventory.add(models.spec(node, *number));
+        measured.add(models.spec(node, *number));
+    }
+    let mut meter = Meter::new(&measured, nodes);
+    let mut decisions_ns = Vec::with_capacity(arrivals.pods.len());
+    let mut planner = Planner::new(frequencies, &kinds);
+    for (count, pod) in arrivals.pods.iter().enumerate() {
+        // A plan is made beside the decisions; its time is not theirs.
+        let due = count.is_multiple_of(PLAN_INTERVAL) || count < PLAN_INTERVAL && count.is_power_of_two();
+        if policy == Rule::Solyx && due && planner.may_plan(count) {
+            planner.plan(&mut inventory);
+        }
+        planner.arrived(&asks[*pod]);
+        let ask = &asks[*pod];
+        let begun = Instant::now();
+        let choice = inventory.choose(policy, ask, Scope::ALL);
+        let chosen = begun.elapsed();
+        let placed = choice.as_ref().map(|choice| (choice, measured.fragmentation(choice.node)));
+        let begun = Instant::now();
+        // A choice always fits the inventory it was made from.
+        let taken = choice.as_ref().is_some_and(|choice| inventory.allocate(choice, ask).is_ok());
+        decisions_ns.push((chosen + begun.elapsed()).as_nanos() as u64);
+        let taken = taken && choice.as_ref().is_some_and(|choice| measured.allocate(choice, ask).is_ok());
+        meter.arrived(ask, placed.filter(|_| taken).map(|(choice, before)| (choice.node, before)), &measured);
+    }
+    meter.report(policy, seed, decisions_ns, &planner)
+}
+
+fn kind_of(ask: &Ask) -> Kind {
+    Kind {
         cpu_milli: ask.cpu_milli,
         memory_mib: ask.memory_mib,
         gpus: ask.gpus,
         gpu_milli_each: ask.gpu_milli_each,
         models: ask.models.clone(),
         count: 1,
-    }));
-    let mut inventory = Inventory::new(&kinds);
-    for (node, number) in nodes.iter().zip(&arrivals.node_numbers) {
-        inventory.add(models.spec(node, *number));
     }
-    let mut meter = Meter::new(&inventory, nodes);
-    let mut decisions_ns = Vec::with_capacity(arrivals.pods.len());
-    if policy == Rule::Solyx {
-        inventory.start_prices(&kinds);
+}
+
+/// Plans of prices as an engine makes them, with the time they took.
+struct Planner {
+    frequencies: Frequencies,
+    kinds: Vec<Kind>,
+    seen: BTreeMap<Kind, i64>,
+    last: Option<Prices>,
+    moves_ns: Vec<u64>,
+}
+
+impl Planner {
+    fn new(frequencies: Frequencies, workload: &Kinds) -> Self {
+        let known = frequencies == Frequencies::Prior;
+        let kinds = if known { workload.all().to_vec() } else { Vec::new() };
+        Self { frequencies, kinds, seen: BTreeMap::new(), last: None, moves_ns: Vec::new() }
     }
-    for (count, pod) in arrivals.pods.iter().enumerate() {
-        // A plan is made beside the decisions; its time is not theirs.
-        if policy == Rule::Solyx && count > 0 && count % PLAN_INTERVAL == 0 {
-            inventory.move_prices();
+
+    /// Kinds that are known beforehand do not change with the first arrivals.
+    fn may_plan(&self, count: usize) -> bool {
+        self.frequencies == Frequencies::Learned || count.is_multiple_of(PLAN_INTERVAL)
+    }
+
+    fn arrived(&mut self, ask: &Ask) {
+        if self.frequencies == Frequencies::Learned {
+            *self.seen.entry(kind_of(ask)).or_default() += 1;
         }
-        let ask = &asks[*pod];
-        let begun = Instant::now();
-        let choice = inventory.choose(policy, ask, Scope::ALL);
-        let chosen = begun.elapsed();
-        let placed = choice.as_ref().map(|choice| (choice, inventory.fragmentation(choice.node)));
-        let begun = Instant::now();
-        // A choice always fits the inventory it was made from.
-        let taken = choice.as_ref().is_some_and(|choice| inventory.allocate(choice, ask).is_ok());
-        decisions_ns.push((chosen + begun.elapsed()).as_nanos() as u64);
-        meter.arrived(ask, placed.filter(|_| taken).map(|(choice, before)| (choice.node, before)), &inventory);
     }
-    meter.report(policy, seed, decisions_ns)
+
+    fn plan(&mut self, inventory: &mut Inventory) {
+        if self.frequencies == Frequencies::Learned {
+            self.kinds = self.seen.iter().map(|(kind, count)| Kind { count: *count, ..kind.clone() }).collect();
+        }
+        let begun = Instant::now();
+        let Some(plan) = plan_prices(&self.kinds, self.last.as_ref(), &inventory.fleet()) else { return };
+        inventory.set_prices(&plan.prices);
+        let took = begun.elapsed().as_nanos() as u64;
+        if self.last.replace(plan.prices).is_some() {
+            self.moves_ns.push(took);
+        }
+    }
 }
 
 /// Numbers of GPU models.
@@ -214,7 +281,8 @@ impl Meter {
         column.arrivals += 1.0;
     }
 
-    fn report(self, policy: Rule, seed: u64, mut decisions_ns: Vec<u64>) -> PackingReport {
+    fn report(self, policy: Rule, seed: u64, mut decisions_ns: Vec<u64>, planner: &Planner) -> PackingReport {
+        let moves_us = planner.moves_ns.iter().sum::<u64>() as f64 / 1000.0;
         decisions_ns.sort_unstable();
         let quantile = |percent: usize| {
             let place = (decisions_ns.len() * percent / 100).min(decisions_ns.len().saturating_sub(1));
@@ -233,6 +301,8 @@ impl Meter {
             placed: self.placed,
             dropped: self.dropped,
             us_per_decision: Quantiles { p50: quantile(50), p99: quantile(99) },
+            us_per_price_move: round(moves_us / planner.moves_ns.len().max(1) as f64),
+            us_of_price_moves_per_decision: round(moves_us / decisions_ns.len().max(1) as f64),
         }
     }
 }

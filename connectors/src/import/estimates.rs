@@ -22,6 +22,17 @@ pub enum Estimates {
 /// The largest σ that is taken, in thousandths: exp(5·2.9) is a factor of two million.
 pub const SIGMA_MILLI_MAX: u32 = 5_000;
 
+/// As [`Estimates::parse`] reads it.
+impl std::fmt::Display for Estimates {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Exact => f.write_str("exact"),
+            Self::Noisy(sigma_milli) => write!(f, "noisy:{}", f64::from(*sigma_milli) / 1_000.0),
+            Self::None => f.write_str("none"),
+        }
+    }
+}
+
 impl Estimates {
     /// Reads `exact`, `none`, `noisy` (σ 0.5) or `noisy:0.8`.
     pub fn parse(text: &str) -> Option<Self> {

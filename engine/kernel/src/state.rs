@@ -1,7 +1,7 @@
 //! Everything the kernel knows, as tables of rows. Indexes for speed are kept beside it and derived from it.
 
 use solyx_schemas::events::facility::{PowerElementDeclared, PowerElementStateChanged, SiteDeclared};
-use solyx_schemas::events::plans::PlanPublished;
+use solyx_schemas::events::plans::{PlanKind, PlanPublished};
 use solyx_schemas::events::policy::{
     CostWeightsSet, ExchangeRateSet, GpuModelDeclared, LeaseSold, PowerLimitSet, PriorityClassSet, QuotaSet,
     RateCardSet, ReservationSet, ReserveSet, SchedulingPolicySet, ScopeKind, ScopeState, TenantDeclared,
@@ -99,6 +99,9 @@ macro_rules! state {
     };
 }
 
+/// Requests between two plans of packing prices, unless policy says otherwise.
+const PLAN_INTERVAL: i64 = 250;
+
 /// Number of the table of what jobs ask for.
 pub const SPECS: u8 = 28;
 
@@ -178,6 +181,10 @@ state! {
     34 entitled: JobId => TimeUs;
     /// Jobs that may have more replicas than their least.
     38 elastic: JobId => Elastic;
+    /// How often which kind of job was asked for.
+    40 kinds: KindKey => Frequency;
+    /// How many jobs were asked for; one row, once one was.
+    41 requests: u8 => Requests;
     /// What tenants have been served, while policy has a half-life.
     42 served: TenantId => Served;
 }
@@ -211,6 +218,12 @@ impl State {
     /// What a job asks for.
     pub fn spec(&self, id: &JobId) -> Option<Spec> {
         self.specs.get(id).map(|spec| spec.open())
+    }
+
+    /// The packing prices in force.
+    pub fn packing_plan(&self) -> Option<&PlanPublished> {
+        self.policy().plan_interval()?;
+        self.plans.get(PlanKind::PackingPrices.as_str())
     }
 
     /// Constants of scheduling, with their defaults.
@@ -265,6 +278,13 @@ impl Policy<'_> {
     /// Packing rule by name.
     pub fn packing_rule(&self) -> &str {
         self.0.map_or("solyx", |p| p.packing_rule.as_str())
+    }
+
+    /// Requests between two plans of packing prices; none when no plans are made: without a policy, under another rule, or when
+    /// policy says 0.
+    pub fn plan_interval(&self) -> Option<i64> {
+        let set = self.0.filter(|p| p.packing_rule.as_str() == "solyx")?;
+        Some(set.plan_interval.map_or(PLAN_INTERVAL, |n| n.0)).filter(|n| *n > 0)
     }
 
     /// Jobs behind the first reservation that one pass tries for backfill.

@@ -14,6 +14,7 @@ use solyx_kernel::rows::Phase;
 use solyx_kernel::{Entry, Kernel};
 use solyx_schemas::events::Event;
 use solyx_schemas::events::decisions::LimitKind;
+use solyx_schemas::events::policy::SchedulingPolicySet;
 use solyx_schemas::ids::RunId;
 use solyx_schemas::units::*;
 
@@ -34,12 +35,21 @@ fn pass_time(world: &mut World, luck: &mut Luck) {
     };
 }
 
-/// What is said first, and who says what comes after.
+/// The plan of packing prices, where one is due.
+fn plan(world: &World) -> Option<Event> {
+    Some(world.kernel.plan_is_due().then(|| world.kernel.packing_plan())??.into())
+}
+
+/// What is said first, and who says what comes after; in calm histories nothing has a limit of power, and policy is calm too, in
+/// most of the others it has plans made.
 fn beginning(luck: &mut Luck, calm: bool) -> (Executor, Vec<Event>) {
     let mut events = frame(luck);
     if calm {
         events.retain(|event| !matches!(event, Event::PowerElementDeclared(_)));
         events.push(calm_policy(luck));
+    } else if luck.chance(60) {
+        let plan_interval = Some(Count(1 + luck.below(8)));
+        events.push(SchedulingPolicySet { plan_interval, ..ordered_by("classic") }.into());
     }
     let mut executor = Executor::default();
     executor.calm = calm;
@@ -62,6 +72,7 @@ fn live_by_epoch(seed: u64, calm: bool) {
         executor.sees(&mut luck, world.now, &closed.outputs);
         pass_time(&mut world, &mut luck);
         events = executor.says(&mut luck, world.now);
+        events.extend(plan(&world));
     }
     let still: i128 = ledger
         .held
@@ -142,21 +153,26 @@ fn restored_goes_on(seed: u64, calm: bool) {
         let other = &twin.as_ref().unwrap().kernel;
         assert_eq!(other.next_wakeup(), world.kernel.next_wakeup(), "next wake-up after epoch {epoch}");
         assert_eq!(other.next_counting_wakeup(), world.kernel.next_counting_wakeup(), "after epoch {epoch}");
+        assert_eq!(other.plan_is_due(), world.kernel.plan_is_due());
+        if other.plan_is_due() {
+            assert_eq!(other.packing_plan(), world.kernel.packing_plan(), "the plan after epoch {epoch}");
+        }
         executor.sees(&mut luck, world.now, &closed.outputs);
         pass_time(&mut world, &mut luck);
         twin.as_mut().unwrap().now = world.now;
         events = executor.says(&mut luck, world.now);
+        events.extend(plan(&world));
     }
 }
 
 /// A snapshot that is handed out in pieces of random size while epochs go on is that of its instant.
 fn pieces_are_of_one_instant(seed: u64) {
     let mut luck = Luck(seed);
-    let (mut world, mut executor) = (world(), Executor::default());
+    let mut world = world();
     let mut at_once = world.kernel.snapshot();
     let mut pieces: Option<Vec<Entry>> = None;
     let mut whole = 0;
-    let mut events = frame(&mut luck);
+    let (mut executor, mut events) = beginning(&mut luck, false);
     for epoch in 0..EPOCHS {
         let closed = world.close(events);
         if pieces.is_none() || luck.chance(5) {
@@ -180,6 +196,7 @@ fn pieces_are_of_one_instant(seed: u64) {
         executor.sees(&mut luck, world.now, &closed.outputs);
         pass_time(&mut world, &mut luck);
         events = executor.says(&mut luck, world.now);
+        events.extend(plan(&world));
     }
     assert!(whole > 0, "no snapshot was handed out in whole");
 }

@@ -55,6 +55,40 @@ fn those_below_a_tenant_use_what_it_keeps() {
     assert!(placed(&outputs, "a").is_some());
 }
 
+/// GPUs that red and blue have of sixteen, with four guaranteed to each and these weights beyond.
+fn beyond_four(red: Option<i64>, blue: Option<i64>) -> (usize, usize) {
+    let mut world = World::with_nodes(2);
+    let over = |tenant: &str, weight: Option<i64>| QuotaSet {
+        over_quota_weight_milli: weight.map(Milli),
+        ..quota(tenant, 4, None)
+    };
+    world.step(vec![ordered_by("classic").into(), over("red", red).into(), over("blue", blue).into()]);
+    let ask =
+        |n: i64| [job(&format!("red-{n}"), "red", 1, 1, 5).into(), job(&format!("blue-{n}"), "blue", 1, 1, 5).into()];
+    world.step((0..16).flat_map(ask).collect());
+    let of = |tenant: &str| world.running.keys().filter(|job| job.as_str().starts_with(tenant)).count();
+    (of("red"), of("blue"))
+}
+
+#[test]
+fn beyond_their_quotas_tenants_divide_the_rest_by_their_weights_beyond() {
+    assert_eq!(beyond_four(None, None), (8, 8));
+    assert_eq!(beyond_four(Some(3_000), Some(1_000)), (10, 6), "four each, and the other eight by 3 to 1");
+    assert_eq!(beyond_four(Some(1_000), Some(7_000)), (5, 11));
+}
+
+#[test]
+fn within_a_quota_that_has_a_weight_beyond_a_tenant_goes_before_those_beyond_theirs() {
+    let mut world = World::with_nodes(1);
+    let over = QuotaSet { over_quota_weight_milli: Some(Milli(1_000)), ..quota("red", 6, None) };
+    world.step(vec![ordered_by("classic").into(), over.into()]);
+    let ask =
+        |n: i64| [job(&format!("blue-{n}"), "blue", 1, 1, 5).into(), job(&format!("red-{n}"), "red", 1, 1, 5).into()];
+    world.step((0..8).flat_map(ask).collect());
+    let red = world.running.keys().filter(|job| job.as_str().starts_with("red")).count();
+    assert_eq!(red, 7, "six are guaranteed, the other two go one to each");
+}
+
 /// Red has had the whole fleet for ten hours; then both ask for it.
 fn after_ten_hours_of_red(half_life: Option<i64>) -> String {
     let mut world = World::with_nodes(1);

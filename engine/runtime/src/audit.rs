@@ -1,6 +1,6 @@
 //! An audit: everything that an engine said, derived again from the log alone with a fresh kernel.
 //!
-//! Judgements (with an index of ids of its own), decisions, roots, digests and the chain must come out as recorded. Taken
+//! Judgements (with an index of ids of its own), decisions, plans of packing prices, roots, digests and the chain must come out as recorded. Taken
 //! as recorded, because no log can prove them: ranges, `now`, term, engine version, that a schema or a feature was unknown
 //! then, and, where another version wrote an epoch, its words (not its reasons) for why a record does not count.
 
@@ -17,6 +17,7 @@ use solyx_schemas::hash::Hash32;
 use solyx_schemas::log::{Log, Scan};
 use solyx_schemas::topics::Topic;
 
+use crate::audit_plans::Plans;
 use crate::compare::{Difference, first_difference};
 use crate::derive::{Duplicates, recorded_epoch};
 use crate::error::RuntimeError;
@@ -48,6 +49,10 @@ pub struct AuditReport {
     pub events_per_s: u64,
     /// Chain hash of the last epoch that came out as recorded.
     pub chain_head: Hash32,
+    /// Plans of packing prices made again.
+    pub plans: u64,
+    /// Plans taken as recorded, because the state at their frontier was not seen.
+    pub plans_as_recorded: u64,
     /// Where the log and what follows from it part.
     pub first_difference: Option<Difference>,
 }
@@ -65,6 +70,7 @@ pub fn audit(
     let mut ids = options.index_dir.as_deref().map_or_else(|| Ok(IdIndex::in_memory()), IdIndex::create)?;
     let mut reader = EpochReader::new(source);
     let mut kernel: Option<Kernel> = None;
+    let mut plans = Plans::of(source)?;
     let first_difference = loop {
         if options.until_epoch.is_some_and(|until| reader.next_epoch() > until) {
             break None;
@@ -78,9 +84,13 @@ pub fn audit(
             }
         };
         let kernel = kernel.get_or_insert_with(|| Kernel::new(raw.record.cell.clone()));
+        if let Some(difference) = plans.differs(&raw) {
+            break Some(difference);
+        }
         if let Some(difference) = one_epoch(kernel, &mut ids, source, &raw)? {
             break Some(difference);
         }
+        plans.stand_at(kernel, raw.record.epoch);
         if ids.is_full() {
             ids.flush(&reader.frontier())?;
         }
@@ -97,7 +107,8 @@ pub fn audit(
     let events_per_s = (u128::from(done.events) * 1_000_000 / micros) as u64;
     let ok = first_difference.is_none();
     let Progress { epochs, events, .. } = done;
-    Ok(AuditReport { ok, epochs, events, events_per_s, chain_head, first_difference })
+    let Plans { derived: plans, as_recorded: plans_as_recorded, .. } = plans;
+    Ok(AuditReport { ok, epochs, events, events_per_s, chain_head, plans, plans_as_recorded, first_difference })
 }
 
 fn one_epoch(

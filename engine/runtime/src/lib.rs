@@ -18,10 +18,12 @@ pub mod progress;
 pub mod recall;
 pub mod virtual_time;
 
+mod audit_plans;
 mod cursors;
 mod derive;
 mod filter;
 mod intake;
+mod planner;
 mod snapshots;
 mod staged;
 

@@ -17,6 +17,7 @@ use crate::election::{Election, Standing};
 use crate::engine::{Engine, EngineOptions, producer_name};
 use crate::error::RuntimeError;
 use crate::follow::Follower;
+use crate::planner::Planner;
 use crate::progress::{Ending, Progress, RunEnd};
 
 /// Longest wait before the order to stop is looked at again.
@@ -229,6 +230,7 @@ impl<'r> Live<'r> {
     fn lead(&mut self, mut engine: Engine<'r>) -> Result<Engine<'r>, RuntimeError> {
         let mut told = Instant::now();
         let mut since_sync = 0;
+        let mut planner = Planner::begin(&engine)?;
         while !self.is_stopped() && self.stands() == Standing::Leads {
             if told.elapsed() >= PROGRESS_PAUSE {
                 told = Instant::now();
@@ -239,10 +241,12 @@ impl<'r> Live<'r> {
                 election.progressed(engine.kernel().next_epoch(), true);
             }
             engine.go_on();
+            planner.go_on(&mut engine)?;
             if !gather(&mut engine, self.options, self.stop)? {
                 continue;
             }
             let batch = engine.epoch((self.options.clock)(), true)?;
+            planner.observe(&batch);
             self.done.epochs += 1;
             self.done.events += batch.inputs.len() as u64;
             since_sync += 1;

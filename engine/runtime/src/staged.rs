@@ -24,6 +24,8 @@ enum Weight {
     Supply,
     /// Everything else.
     Foreground,
+    /// A request for a job, at which an instant may be cut.
+    Request,
 }
 
 /// A staged record by its place in the order.
@@ -35,6 +37,15 @@ struct Entry {
     weight: Weight,
 }
 
+/// A place in the order.
+type Place = (i64, u16, u32);
+
+impl Entry {
+    fn place(&self) -> Place {
+        (self.occurred_us, self.slot, self.ordinal)
+    }
+}
+
 /// What is left of the staged topics.
 pub struct Staged<'l> {
     log: &'l dyn Log,
@@ -42,16 +53,21 @@ pub struct Staged<'l> {
     entries: Vec<Entry>,
     next: usize,
     window: VecDeque<Record>,
+    /// The last in order that was handed on before these were sorted.
+    floor: Option<Place>,
+    cut: bool,
     ends: Positions,
     foreground: usize,
     supply: usize,
 }
 
 impl<'l> Staged<'l> {
-    /// Sorts what is staged, without what was handed on by `instant` from before `ends`.
-    pub fn sort(log: &'l dyn Log, handed_on: Option<(TimeUs, &Positions)>) -> Result<Self, LogError> {
+    /// Sorts what is staged, without what was handed on by `instant` from before `ends`. When that is more than `count`, the instant
+    /// was cut: its last records are still to be handed on.
+    pub fn sort(log: &'l dyn Log, handed_on: Option<(TimeUs, &Positions)>, count: u64) -> Result<Self, LogError> {
         let mut slots = Vec::new();
         let mut entries = Vec::new();
+        let mut due: Vec<Entry> = Vec::new();
         let mut ends = Positions::default();
         let mut kinds = Kinds::default();
         let all = Topic::INPUTS.map(TopicName::staged).into_iter();
@@ -71,21 +87,31 @@ impl<'l> Staged<'l> {
                     let (occurred, weight) = kinds.of(&stored.record.value);
                     // What cannot be read goes with the record before it: the kernel is to judge it.
                     occurred_us = occurred.unwrap_or(occurred_us);
-                    if before.is_some_and(|(instant, end)| occurred_us <= instant && stored.ordinal < end) {
-                        continue;
-                    }
                     let ordinal = u32::try_from(stored.ordinal).map_err(|_| too_many(name))?;
-                    entries.push(Entry { occurred_us, ordinal, slot, weight });
+                    let entry = Entry { occurred_us, ordinal, slot, weight };
+                    let was_due = before.is_some_and(|(instant, end)| occurred_us <= instant && stored.ordinal < end);
+                    if was_due { due.push(entry) } else { entries.push(entry) }
                 }
                 if end > 0 {
                     ends.set(topic, partition, end);
                 }
             }
         }
-        entries.sort_unstable_by_key(|entry| (entry.occurred_us, entry.slot, entry.ordinal));
+        // Cuts are made where only the last of what was due is left.
+        due.sort_unstable_by_key(Entry::place);
+        let left = due.split_off(due.len().min(usize::try_from(count).unwrap_or(usize::MAX)));
+        let (floor, cut) = (due.last().map(Entry::place), !left.is_empty());
+        entries.extend(left);
+        entries.sort_unstable_by_key(Entry::place);
         let count = |weight| entries.iter().filter(|entry| entry.weight == weight).count();
-        let (foreground, supply) = (count(Weight::Foreground), count(Weight::Supply));
-        Ok(Self { log, slots, entries, next: 0, window: VecDeque::new(), ends, foreground, supply })
+        let foreground = count(Weight::Foreground) + count(Weight::Request);
+        let supply = count(Weight::Supply);
+        Ok(Self { log, slots, entries, next: 0, window: VecDeque::new(), floor, cut, ends, foreground, supply })
+    }
+
+    /// Whether a part of the last instant was still to be handed on when they were sorted.
+    pub fn is_cut(&self) -> bool {
+        self.cut
     }
 
     /// Where the staged topics ended when they were sorted.
@@ -108,9 +134,10 @@ impl<'l> Staged<'l> {
         self.foreground == 0 && (self.supply == 0 || !somebody_waits)
     }
 
-    /// Takes everything due by an instant, as records for the input topics.
-    pub fn take_due(&mut self, now: TimeUs) -> Result<Vec<Record>, LogError> {
+    /// Takes everything due by an instant, as records for the input topics; up to and with the last of so many requests.
+    pub fn take_due(&mut self, now: TimeUs, requests_max: Option<u64>) -> Result<Vec<Record>, LogError> {
         let mut due = Vec::new();
+        let mut requests = 0;
         while let Some(entry) = self.entries.get(self.next).copied()
             && entry.occurred_us <= now.0
         {
@@ -120,13 +147,19 @@ impl<'l> Staged<'l> {
             let Some(staged) = self.window.pop_front() else { break };
             self.next += 1;
             match entry.weight {
-                Weight::Foreground => self.foreground -= 1,
+                Weight::Foreground | Weight::Request => self.foreground -= 1,
                 Weight::Supply => self.supply -= 1,
                 Weight::Background => {}
             }
             let topic = TopicName::live(staged.topic.topic);
             let partition = partition_of(&staged.key, self.log.partitions(topic));
             due.push(Record { topic, partition, ..staged });
+            requests += u64::from(entry.weight == Weight::Request);
+            // What came in late stands before what was handed on already: it is not cut, so that a cut leaves the last ones.
+            if requests_max.is_some_and(|most| requests >= most) && self.floor.is_none_or(|floor| entry.place() > floor)
+            {
+                break;
+            }
         }
         Ok(due)
     }
@@ -203,6 +236,7 @@ fn weight_of(schema: u32) -> Option<Weight> {
         "EnergyPriced" | "CarbonReported" | "PoolPriced" | "EgressPriced" | "LinkMeasured" | "PowerMeasured"
         | "ThermalMeasured" | "CoolingMeasured" | "ExchangeRateSet" => Weight::Background,
         "PoolAvailabilityReported" => Weight::Supply,
+        "JobRequested" => Weight::Request,
         _ => Weight::Foreground,
     })
 }
@@ -273,11 +307,11 @@ mod tests {
             Event::from(EnergyPriced { event_id: id.into(), occurred_us: TimeUs(at), ..EnergyPriced::example("") })
         };
         stage(&log, vec![cancel("j3", 30), cancel("j1", 10), cancel("j2", 20), priced("p2", 20), cancel("j2b", 20)]);
-        let mut staged = Staged::sort(&log, None).unwrap();
+        let mut staged = Staged::sort(&log, None, 0).unwrap();
         assert_eq!(staged.next_us(), Some(TimeUs(10)));
-        assert_eq!(ids(&staged.take_due(TimeUs(20)).unwrap()), ["j1", "p2", "j2", "j2b"]);
+        assert_eq!(ids(&staged.take_due(TimeUs(20), None).unwrap()), ["j1", "p2", "j2", "j2b"]);
         assert!(!staged.is_background(false));
-        assert_eq!(ids(&staged.take_due(TimeUs(99)).unwrap()), ["j3"]);
+        assert_eq!(ids(&staged.take_due(TimeUs(99), None).unwrap()), ["j3"]);
         assert!(staged.is_background(true));
     }
 
@@ -285,12 +319,12 @@ mod tests {
     fn a_later_import_is_handed_on_although_its_time_has_passed() {
         let log = MemoryLog::new();
         stage(&log, vec![cancel("a", 10), cancel("b", 20)]);
-        let mut first = Staged::sort(&log, None).unwrap();
-        assert_eq!(first.take_due(TimeUs(10)).unwrap().len(), 1);
+        let mut first = Staged::sort(&log, None, 0).unwrap();
+        assert_eq!(first.take_due(TimeUs(10), None).unwrap().len(), 1);
         let ends = first.ends().clone();
         stage(&log, vec![cancel("late", 5)]);
-        let mut second = Staged::sort(&log, Some((TimeUs(10), &ends))).unwrap();
-        assert_eq!(ids(&second.take_due(TimeUs(99)).unwrap()), ["late", "b"]);
+        let mut second = Staged::sort(&log, Some((TimeUs(10), &ends)), 1).unwrap();
+        assert_eq!(ids(&second.take_due(TimeUs(99), None).unwrap()), ["late", "b"]);
     }
 
     #[test]
@@ -298,8 +332,8 @@ mod tests {
         let log = MemoryLog::new();
         let n = 3 * WINDOW as i64 + 17;
         stage(&log, (0..n).map(|i| cancel(&format!("e{i}"), (i * 7_919) % n)).collect());
-        let mut staged = Staged::sort(&log, None).unwrap();
-        let taken = ids(&staged.take_due(TimeUs(n)).unwrap());
+        let mut staged = Staged::sort(&log, None, 0).unwrap();
+        let taken = ids(&staged.take_due(TimeUs(n), None).unwrap());
         let mut expected: Vec<(i64, i64)> = (0..n).map(|i| ((i * 7_919) % n, i)).collect();
         expected.sort();
         assert_eq!(taken, expected.iter().map(|(_, i)| format!("e{i}")).collect::<Vec<_>>());
@@ -314,7 +348,7 @@ mod tests {
         let partition = (0..4).find(|p| log.end(name, *p).unwrap() > 0).unwrap();
         let junk = Record { topic: name, partition, key: b"k".to_vec(), value: b"junk".to_vec(), headers: vec![] };
         log.producer("import").unwrap().append(vec![junk]).unwrap();
-        let mut staged = Staged::sort(&log, None).unwrap();
-        assert_eq!(staged.take_due(TimeUs(10)).unwrap().len(), 2);
+        let mut staged = Staged::sort(&log, None, 0).unwrap();
+        assert_eq!(staged.take_due(TimeUs(10), None).unwrap().len(), 2);
     }
 }

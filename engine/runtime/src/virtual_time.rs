@@ -20,6 +20,7 @@ use crate::engine::{Engine, EngineOptions, producer_name};
 use crate::error::RuntimeError;
 use crate::follow::Follower;
 use crate::lockstep::Lockstep;
+use crate::planner::Planner;
 use crate::progress::{Ending, Progress, RunEnd};
 use crate::staged::Staged;
 
@@ -80,6 +81,7 @@ pub fn run_virtual(
 struct VirtualRun<'a, 'l> {
     engine: Engine<'l>,
     staged: Staged<'l>,
+    planner: Planner,
     executor: Option<&'a mut dyn Lockstep>,
     options: VirtualOptions,
     /// Staged records and reports handed on so far, as the cursors count them.
@@ -118,14 +120,17 @@ impl<'a, 'l> VirtualRun<'a, 'l> {
         };
         // What lies unread is read at one instant, all of it: a part more or less would be another history.
         engine.intake.reach_end(log)?;
-        let staged = Staged::sort(log, cursors.staged())?;
+        let staged = Staged::sort(log, cursors.staged(), cursors.handed_on(STAGED))?;
+        let mut planner = Planner::begin(&engine)?;
+        planner.publish(&mut engine)?;
         let begun = engine.kernel().next_epoch() > 0 || cursors.instant().is_some();
-        let unread_at = (begun && engine.intake.unread() > 0)
+        let unread_at = (begun && (engine.intake.unread() > 0 || staged.is_cut()))
             .then(|| cursors.instant().unwrap_or_default().max(engine.kernel().now()));
         let ends_untold = cursors.staged().is_none_or(|(_, ends)| ends != staged.ends());
         Ok(Self {
             engine,
             staged,
+            planner,
             executor,
             options: options.clone(),
             staged_handed_on: cursors.handed_on(STAGED),
@@ -232,6 +237,7 @@ impl<'a, 'l> VirtualRun<'a, 'l> {
             self.read_all(now, stop)?;
         } else {
             self.epoch(now)?;
+            self.read_all(now, stop)?;
         }
         self.follow_up(now, stop)
     }
@@ -251,11 +257,12 @@ impl<'a, 'l> VirtualRun<'a, 'l> {
         Ok(())
     }
 
-    /// Appends due staged records, then due reports, with their cursors, in one batch. Says how many records they were.
+    /// Appends due staged records, then due reports, with their cursors, in one batch. Says how many records they were. Staged
+    /// records are cut at the request after which a plan is made: the rest follows when that has been read.
     fn hand_on(&mut self, now: TimeUs) -> Result<usize, RuntimeError> {
         let log = self.engine.log;
         let next_epoch = self.engine.kernel().next_epoch();
-        let mut batch: Vec<Record> = self.staged.take_due(now)?;
+        let mut batch: Vec<Record> = self.staged.take_due(now, self.engine.kernel().requests_before_plan())?;
         let staged = batch.len();
         if staged > 0 {
             self.staged_handed_on += staged as u64;
@@ -290,6 +297,8 @@ impl<'a, 'l> VirtualRun<'a, 'l> {
         if let Some(executor) = &mut self.executor {
             executor.observe(&batch);
         }
+        self.planner.observe(&batch);
+        self.planner.publish(&mut self.engine)?;
         self.epochs += 1;
         self.events += batch.inputs.len() as u64;
         self.idle_epochs = if batch.inputs.is_empty() && before == now { self.idle_epochs + 1 } else { 0 };

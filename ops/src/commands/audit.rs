@@ -46,6 +46,10 @@ pub fn run(command: &Audit, json: bool) -> Outcome {
         output::line(
             "taken as recorded, for no log can prove them: ranges, times, terms, engine versions, and schemas and features unknown then",
         );
+        if report.plans + report.plans_as_recorded > 0 {
+            let (made, recorded) = (output::grouped(report.plans), output::grouped(report.plans_as_recorded));
+            output::line(format!("plans of packing prices: {made} made again, {recorded} taken as recorded"));
+        }
         if let Some(difference) = &report.first_difference {
             output::line(format!("first difference: {difference}"));
         }

@@ -22,6 +22,30 @@ records! { "solyx.plans";
         /// The price, in the unit of the plan's objective.
         price: i64,
     }
+    /// What one slot for a kind of job is worth, with what the kind is and how often it is expected.
+    KindPrice {
+        /// CPU per replica, thousandths of a core.
+        cpu_milli: CpuMilli,
+        /// Memory per replica.
+        memory_mib: MemoryMib,
+        /// Number of GPUs per replica.
+        gpus: Count,
+        /// Share of each GPU.
+        gpu_milli_each: GpuMilli,
+        /// Acceptable GPU models, sorted; empty means any.
+        models: Vec<GpuModelId>,
+        /// How often it is expected, to be compared with the other kinds of the plan.
+        frequency: Count,
+        /// The price, millionths of a GPU.
+        price: i64,
+    }
+    /// What taking GPUs of a model costs beside, because jobs that are bound to it are still to come.
+    ModelScarcity {
+        /// The model.
+        model: GpuModelId,
+        /// The cost for each GPU taken, thousandths of a GPU.
+        price: i64,
+    }
     /// How many of something the plan aims for.
     PlanTarget {
         /// What it counts.
@@ -52,6 +76,14 @@ inputs! { "solyx.plans", Plans;
         solver: String,
         /// SHA-256 of the model, hexadecimal.
         model_digest: Name,
+        /// Prices of kinds of jobs; packing prices only.
+        kinds: Vec<KindPrice>,
+        /// Models that are scarce; packing prices only.
+        scarcities: Vec<ModelScarcity>,
+        /// Unit of the prices of CPU that are tried, 64ths of a millionth of a GPU per thousandth of a core; packing prices only.
+        cpu_price: Option<i64>,
+        /// Requests that were counted when it was made; packing prices only.
+        requests: Option<Count>,
     }
 }
 

@@ -181,7 +181,7 @@ inputs! { "solyx.policy", Policy;
         lemon_window_us: Option<DurationUs>,
         /// Work that consolidation may lose per hour.
         consolidation_budget_us: Option<DurationUs>,
-        /// Requests between two plans of packing prices.
+        /// Requests between two plans of packing prices; 0 means that none are made.
         plan_interval: Option<Count>,
         /// Time between ticks while something waits.
         tick_us: Option<DurationUs>,
@@ -197,7 +197,7 @@ inputs! { "solyx.policy", Policy;
         lease_idle_us: Option<DurationUs>,
         /// Frequencies of kinds known beforehand.
         prior_kinds: Vec<KindPrior>,
-        /// Weight of the prior in requests.
+        /// Weight of the prior in requests; absent means as many as its frequencies add up to.
         prior_weight: Option<Count>,
     }
     /// Weights that turn carbon, waiting, risk and latency into money.

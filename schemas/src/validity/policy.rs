@@ -87,7 +87,6 @@ fn scheduling(e: &SchedulingPolicySet) -> Checked {
     {
         at_least(1, field, duration.map_or(1, |d| d.0))?;
     }
-    at_least(1, "plan_interval", e.plan_interval.map_or(1, |n| n.0))?;
     for (i, kind) in e.prior_kinds.iter().enumerate() {
         let within = |e: FieldError| e.within(&format!("prior_kinds[{i}]"));
         super::gpu_share(kind.gpus.0, kind.gpu_milli_each.0).map_err(within)?;

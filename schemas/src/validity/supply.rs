@@ -1,18 +1,26 @@
 //! What is said of sites, hardware, pools, nodes and the world outside; and what the engine itself says.
 
 use super::{
-    Checked, NODE_GPUS_MAX, WHOLE_MILLI, amount, at_least, between, country, expect, hexadecimal, interval, month,
-    nodes, price, tiers, unique,
+    Checked, NODE_GPUS_MAX, WHOLE_MILLI, amount, at_least, between, country, expect, gpu_share, hexadecimal, interval,
+    month, nodes, price, tiers, unique,
 };
 use crate::events::Event;
 use crate::events::assets::{AssetInstalled, DepreciationMethod};
 use crate::events::facility::{PowerElementDeclared, SiteDeclared};
 use crate::events::nodes::NodeReported;
+use crate::events::plans::PlanPublished;
 use crate::field::FieldError;
 use crate::units::TimeUs;
 
 /// A right angle in 1e-7 degrees.
 const QUARTER_E7: i64 = 900_000_000;
+
+/// The most kinds a plan may price, the highest price of CPU, and the highest of a scarce model: what is reckoned with them
+/// stays within 64 bits.
+const PLAN_KINDS_MAX: usize = 4_096;
+const PLAN_FREQUENCY_MAX: i64 = 1 << 30;
+const PLAN_CPU_PRICE_MAX: i64 = 1_000_000;
+const PLAN_SCARCITY_MAX: i64 = 1_000_000;
 
 pub(super) fn check(event: &Event) -> Checked {
     match event {
@@ -46,7 +54,7 @@ pub(super) fn check(event: &Event) -> Checked {
             // A lease may end in the instant in which it began.
             expect(e.from_us <= e.to_us, "to_us", e.to_us.0, || format!("not before from_us, which is {}", e.from_us.0))
         }
-        Event::PlanPublished(e) => hexadecimal("model_digest", e.model_digest.as_str(), Some(32)),
+        Event::PlanPublished(e) => plan(e),
         Event::HeadSigned(e) => {
             hexadecimal("root", e.root.as_str(), Some(32))?;
             hexadecimal("signature", e.signature.as_str(), None)
@@ -119,6 +127,24 @@ fn node(e: &NodeReported) -> Checked {
 }
 
 /// A price or carbon value happened when it was published, so that nothing knows the future.
+fn plan(e: &PlanPublished) -> Checked {
+    hexadecimal("model_digest", e.model_digest.as_str(), Some(32))?;
+    expect(e.kinds.len() <= PLAN_KINDS_MAX, "kinds", e.kinds.len(), || format!("at most {PLAN_KINDS_MAX}"))?;
+    for (i, kind) in e.kinds.iter().enumerate() {
+        let within = |e: FieldError| e.within(&format!("kinds[{i}]"));
+        between(0, NODE_GPUS_MAX, "gpus", kind.gpus.0).map_err(within)?;
+        gpu_share(kind.gpus.0, kind.gpu_milli_each.0).map_err(within)?;
+        between(1, PLAN_FREQUENCY_MAX, "frequency", kind.frequency.0).map_err(within)?;
+        // Two whole slots for the price of one is more than any plan says.
+        between(0, 2 * kind.gpus.0 * kind.gpu_milli_each.0 * 1_000, "price", kind.price).map_err(within)?;
+    }
+    for (i, scarcity) in e.scarcities.iter().enumerate() {
+        between(0, PLAN_SCARCITY_MAX, "price", scarcity.price).map_err(|e| e.within(&format!("scarcities[{i}]")))?;
+    }
+    unique("scarcities", e.scarcities.iter().map(|s| &s.model))?;
+    between(0, PLAN_CPU_PRICE_MAX, "cpu_price", e.cpu_price.unwrap_or(0))
+}
+
 fn published(occurred: TimeUs, published: TimeUs) -> Checked {
     expect(occurred == published, "published_us", published.0, || format!("the same as occurred_us, {}", occurred.0))
 }

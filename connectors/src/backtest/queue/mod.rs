@@ -6,17 +6,18 @@
 //! running, 5 minutes to restore, a run is left alone for 15 minutes. What is told to stop stops at once. Floating point is for
 //! the report only.
 
+mod fleet;
 mod misses;
 mod world;
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use serde::Serialize;
 
+pub use self::fleet::Fleet;
 use self::world::World;
 use super::BacktestError;
-use super::philly::{TraceJob, jobs};
+use super::philly::TraceJob;
 use crate::import::estimates::Estimates;
 
 /// Order rules to compare, by the name they have in a backtest: order rule and backfill depth of policy.
@@ -31,15 +32,13 @@ pub const POLICIES: [(&str, &str, i64); 8] = [
     ("srpt-shares", "srpt", 0),
 ];
 
-/// What is run.
+const SOURCE: &str = "backtest";
+
+/// How it is run.
 #[derive(Clone, Debug)]
 pub struct Setting {
     /// One of [`POLICIES`].
     pub policy: String,
-    /// GPU time asked for over GPU time there is.
-    pub load: f64,
-    /// GPUs of a node.
-    pub gpus_per_node: i64,
     /// What jobs say of their length. A rule that needs lengths and gets none takes the running median of what has ended, by
     /// tenant and size.
     pub durations: Estimates,
@@ -83,7 +82,9 @@ impl Spread {
 pub struct QueueReport {
     /// The policy.
     pub policy: String,
-    /// Load.
+    /// What jobs said of their length.
+    pub durations: String,
+    /// GPU time asked for over GPU time there is.
     pub load: f64,
     /// Jobs that ran to their end.
     pub jobs: usize,
@@ -113,21 +114,22 @@ pub struct QueueReport {
     pub chain_head: String,
 }
 
-/// Reads a trace and runs it.
-pub fn queue_backtest(
-    trace: &Path,
-    setting: &Setting,
-    progress: &mut dyn FnMut(usize, usize),
-) -> Result<QueueReport, BacktestError> {
-    run(&jobs(trace)?, setting, progress)
-}
-
 /// Nodes of a fleet for a load.
 pub fn nodes_for(jobs: &[TraceJob], load: f64, gpus_per_node: i64) -> i64 {
+    (busy_gpus(jobs) / load / gpus_per_node as f64).round().max(1.0) as i64
+}
+
+/// The load of a trace on so many GPUs, to three digits.
+fn load_of(jobs: &[TraceJob], gpus: i64) -> f64 {
+    (busy_gpus(jobs) / gpus.max(1) as f64 * 1_000.0).round() / 1_000.0
+}
+
+/// GPUs that a trace would keep busy: its GPU time over its span.
+fn busy_gpus(jobs: &[TraceJob]) -> f64 {
     let gpu_s: i64 = jobs.iter().map(|job| job.gpus * job.work_s).sum();
     let first = jobs.first().map_or(0, |job| job.submitted_s);
     let span = jobs.iter().map(|job| job.submitted_s - first).max().unwrap_or(0).max(1);
-    (gpu_s as f64 / span as f64 / load / gpus_per_node as f64).round().max(1.0) as i64
+    gpu_s as f64 / span as f64
 }
 
 /// GPUs that a job holds while it runs: what it asks for, or whole nodes.
@@ -138,21 +140,21 @@ fn held(job: &TraceJob, per_node: i64) -> i64 {
 /// Runs a trace.
 pub fn run(
     jobs: &[TraceJob],
+    fleet: &Fleet,
     setting: &Setting,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<QueueReport, BacktestError> {
-    let per_node = setting.gpus_per_node;
-    let fleet = nodes_for(jobs, setting.load, per_node) * per_node;
+    let per_node = fleet.gpus_per_node;
     let largest = jobs.iter().max_by_key(|job| held(job, per_node)).ok_or(BacktestError::NoJobs)?;
-    if held(largest, per_node) > fleet {
-        return Err(BacktestError::TooLarge { number: largest.number, gpus: held(largest, per_node), fleet });
+    if held(largest, per_node) > fleet.gpus {
+        let gpus = held(largest, per_node);
+        return Err(BacktestError::TooLarge { number: largest.number, gpus, fleet: fleet.gpus });
     }
     let mut shares: BTreeMap<&str, i64> = BTreeMap::new();
     for job in jobs {
         *shares.entry(&job.tenant).or_default() += if setting.equal_shares { 0 } else { job.gpus * job.work_s };
     }
-    let nodes = nodes_for(jobs, setting.load, setting.gpus_per_node);
-    let mut world = World::new(setting, nodes, &shares);
+    let mut world = World::new(setting, fleet, &shares);
     world.run(jobs, progress);
     Ok(world.report(jobs))
 }
@@ -165,10 +167,10 @@ mod tests {
     #[test]
     fn a_trace_without_jobs_and_a_job_beyond_the_fleet_are_errors() {
         let setting = setting("solyx", Estimates::Exact);
-        assert!(matches!(run(&[], &setting, &mut |_, _| {}), Err(BacktestError::NoJobs)));
+        let one = Fleet::equal(1, 8);
+        assert!(matches!(run(&[], &one, &setting, &mut |_, _| {}), Err(BacktestError::NoJobs)));
         let large = TraceJob { number: 1, submitted_s: 0, work_s: 60, gpus: 64, tenant: "a".to_owned() };
-        let later = TraceJob { number: 2, submitted_s: 1_000_000, gpus: 1, ..large.clone() };
-        let found = run(&[large, later], &setting, &mut |_, _| {});
+        let found = run(&[large], &one, &setting, &mut |_, _| {});
         assert!(matches!(found, Err(BacktestError::TooLarge { number: 1, gpus: 64, fleet: 8 })), "{found:?}");
     }
 
@@ -198,16 +200,12 @@ mod tests {
         jobs
     }
 
+    fn fleet(jobs: &[TraceJob]) -> Fleet {
+        Fleet::equal(nodes_for(jobs, 1.1, 8), 8)
+    }
+
     fn setting(policy: &str, durations: Estimates) -> Setting {
-        Setting {
-            policy: policy.to_owned(),
-            load: 1.1,
-            gpus_per_node: 8,
-            durations,
-            seed: 1,
-            equal_shares: false,
-            step_days: None,
-        }
+        Setting { policy: policy.to_owned(), durations, seed: 1, equal_shares: false, step_days: None }
     }
 
     #[test]
@@ -215,7 +213,7 @@ mod tests {
         let jobs = trace();
         for (policy, ..) in POLICIES {
             for durations in [Estimates::Exact, Estimates::Noisy(1_000), Estimates::None] {
-                let report = run(&jobs, &setting(policy, durations), &mut |_, _| {}).unwrap();
+                let report = run(&jobs, &fleet(&jobs), &setting(policy, durations), &mut |_, _| {}).unwrap();
                 assert_eq!(report.jobs, jobs.len(), "{policy} {durations:?}");
                 assert!(report.wait_s.mean > 0.0, "a load of 1.1 makes jobs wait");
             }
@@ -225,12 +223,26 @@ mod tests {
     #[test]
     fn a_run_is_the_same_again_and_a_promised_share_is_given_back_in_time() {
         let jobs = trace();
-        let first = run(&jobs, &setting("solyx", Estimates::None), &mut |_, _| {}).unwrap();
-        let again = run(&jobs, &setting("solyx", Estimates::None), &mut |_, _| {}).unwrap();
+        let first = run(&jobs, &fleet(&jobs), &setting("solyx", Estimates::None), &mut |_, _| {}).unwrap();
+        let again = run(&jobs, &fleet(&jobs), &setting("solyx", Estimates::None), &mut |_, _| {}).unwrap();
         assert_eq!(first.chain_head, again.chain_head);
         assert!(first.preemptions > 0);
         assert_eq!(first.misses_over_20_min, 0, "the longest miss is {} s", first.longest_miss_s);
-        let drf = run(&jobs, &setting("drf", Estimates::None), &mut |_, _| {}).unwrap();
+        let drf = run(&jobs, &fleet(&jobs), &setting("drf", Estimates::None), &mut |_, _| {}).unwrap();
         assert!(drf.longest_miss_s > first.longest_miss_s);
+    }
+
+    #[test]
+    fn a_fleet_file_gives_its_own_nodes_and_jobs_are_divided_by_the_smallest() {
+        let text = include_str!("../../../../ops/fleets/metapods.toml");
+        let fleet = Fleet::of_events(crate::fleet::parse("metapods.toml", text, None).unwrap()).unwrap();
+        assert!(fleet.nodes > 0 && fleet.gpus >= fleet.nodes * fleet.gpus_per_node);
+        let jobs = trace();
+        let report = run(&jobs, &fleet, &setting("solyx", Estimates::Exact), &mut |_, _| {}).unwrap();
+        assert_eq!((report.jobs, report.nodes), (jobs.len(), fleet.nodes));
+        assert!(report.load > 0.0);
+        let leased =
+            crate::fleet::parse("software-only.toml", include_str!("../../../../ops/fleets/software-only.toml"), None);
+        assert!(matches!(Fleet::of_events(leased.unwrap()), Err(BacktestError::NoNodes)));
     }
 }

@@ -7,21 +7,17 @@ use solyx_kernel::{Kernel, OpenEpoch, Seen};
 use solyx_schemas::codec::Codec;
 use solyx_schemas::epochs::Position;
 use solyx_schemas::events::Event;
-use solyx_schemas::events::capacity::{CapacityClass, FabricKind, InstanceShape, PoolDeclared};
 use solyx_schemas::events::decisions::JobPlaced;
-use solyx_schemas::events::facility::SiteDeclared;
 use solyx_schemas::events::jobs::{Gang, JobKind, JobRequested};
-use solyx_schemas::events::nodes::{GpuReport, NodeReported};
-use solyx_schemas::events::policy::{
-    CellDeclared, GpuModelDeclared, PriorityClassSet, SchedulingPolicySet, TenantDeclared,
-};
+use solyx_schemas::events::policy::{CellDeclared, PriorityClassSet, SchedulingPolicySet, TenantDeclared};
 use solyx_schemas::events::runs::{RunCheckpointed, RunFinished, RunStarted, RunStopped, StopReason};
 use solyx_schemas::ids::*;
 use solyx_schemas::topics::{Topic, TopicName};
 use solyx_schemas::units::*;
 
+use super::fleet::Fleet;
 use super::misses::Misses;
-use super::{POLICIES, QueueReport, Setting, Spread};
+use super::{POLICIES, QueueReport, SOURCE, Setting, Spread};
 use crate::backtest::philly::TraceJob;
 use crate::import::estimates::Estimates;
 
@@ -34,16 +30,13 @@ const DAY_US: i64 = 24 * HOUR_US;
 const PROMISED_MILLI: i64 = 900;
 /// Longer than any trace.
 const FOR_EVER_US: i64 = 100 * 365 * DAY_US;
-const MODEL: &str = "V100";
-const POOL: &str = "pod/v100";
-const SITE: &str = "pod";
 const CLASS: &str = "standard";
-const SOURCE: &str = "backtest";
 
 /// A job that runs.
 struct Running {
     job: usize,
     run: RunId,
+    site: SiteId,
     started_s: i64,
     /// Work it started from, s.
     from_s: i64,
@@ -85,7 +78,7 @@ pub struct World<'a> {
     setting: &'a Setting,
     kernel: Kernel,
     ordinals: [u64; Topic::ALL.len()],
-    nodes: i64,
+    fleet: &'a Fleet,
     now_s: i64,
     running: BTreeMap<u64, Running>,
     /// Ends and checkpoints to come, by time and job.
@@ -105,13 +98,13 @@ pub struct World<'a> {
 }
 
 impl<'a> World<'a> {
-    /// A fleet of so many nodes with nothing on it.
-    pub fn new(setting: &'a Setting, nodes: i64, shares: &BTreeMap<&str, i64>) -> Self {
+    /// A fleet with nothing on it.
+    pub fn new(setting: &'a Setting, fleet: &'a Fleet, shares: &BTreeMap<&str, i64>) -> Self {
         let mut world = Self {
             setting,
             kernel: Kernel::new(CellId::from("backtest")),
             ordinals: [0; Topic::ALL.len()],
-            nodes,
+            fleet,
             now_s: 0,
             running: BTreeMap::new(),
             ends: BTreeSet::new(),
@@ -128,16 +121,16 @@ impl<'a> World<'a> {
             busy: Duration::ZERO,
         };
         let all: i64 = shares.values().sum();
-        let fleet = nodes * setting.gpus_per_node;
-        let mut events = fleet_events(setting, nodes);
+        let mut events = policy_events(setting);
+        events.extend(fleet.events.iter().cloned());
         for (tenant, gpu_s) in shares {
             let weight = match all {
                 0 => 1_000,
                 all => (i128::from(*gpu_s) * 1_000_000_000 / i128::from(all)).max(1) as i64,
             };
             let part = match all {
-                0 => fleet / shares.len() as i64,
-                all => (i128::from(*gpu_s) * i128::from(fleet) / i128::from(all)) as i64,
+                0 => fleet.gpus / shares.len() as i64,
+                all => (i128::from(*gpu_s) * i128::from(fleet.gpus) / i128::from(all)) as i64,
             };
             world.misses.promise(tenant, (part * PROMISED_MILLI / 1_000).max(1));
             let tenant = TenantDeclared {
@@ -199,7 +192,7 @@ impl<'a> World<'a> {
                 run: running.run.clone(),
                 work_us: WorkUs(running.kept_s(self.now_s) * SECOND_US),
                 size_mib: MemoryMib(1),
-                site: SiteId::from(SITE),
+                site: running.site.clone(),
                 durable_us: TimeUs(durable_s * SECOND_US),
             };
             events.push(checkpoint.into());
@@ -277,8 +270,14 @@ impl<'a> World<'a> {
         let (job, record) = (&jobs[place], &mut self.records[place]);
         record.waited_s += self.now_s - record.waiting_since_s;
         self.misses.starts(&job.tenant, held, number, record.waiting_since_s, self.now_s);
-        let running =
-            Running { job: place, run: placed.run.clone(), started_s: self.now_s, from_s: record.kept_s, told: 0 };
+        let running = Running {
+            job: place,
+            run: placed.run.clone(),
+            site: placed.site.clone(),
+            started_s: self.now_s,
+            from_s: record.kept_s,
+            told: 0,
+        };
         self.ends.insert((running.works_from_s() + job.work_s - running.from_s, number));
         self.checkpoints.insert((running.next_checkpoint_s(), number));
         self.running.insert(number, running);
@@ -295,7 +294,7 @@ impl<'a> World<'a> {
     }
 
     fn request(&self, job: &TraceJob) -> JobRequested {
-        let gpus = job.gpus.min(self.setting.gpus_per_node);
+        let gpus = job.gpus.min(self.fleet.gpus_per_node);
         let replicas = self.held(job) / gpus;
         let work = WorkUs(job.work_s * SECOND_US);
         let needs_length = matches!(self.setting.policy.as_str(), "easy" | "sjf" | "drf" | "srpt" | "srpt-shares");
@@ -334,7 +333,7 @@ impl<'a> World<'a> {
 
     /// GPUs that a job holds while it runs: what it asks for, or whole nodes.
     fn held(&self, job: &TraceJob) -> i64 {
-        super::held(job, self.setting.gpus_per_node)
+        super::held(job, self.fleet.gpus_per_node)
     }
 
     fn now(&self) -> TimeUs {
@@ -378,12 +377,13 @@ impl<'a> World<'a> {
         let first = jobs.first().map_or(0, |job| job.submitted_s);
         let last = self.records.iter().map(|record| record.ended_s).max().unwrap_or(0);
         let gpu_s: i64 = jobs.iter().map(|job| job.gpus * job.work_s).sum();
-        let there_was = (self.nodes * self.setting.gpus_per_node * (last - first)).max(1);
+        let there_was = (self.fleet.gpus * (last - first)).max(1);
         QueueReport {
             policy: self.setting.policy.clone(),
-            load: self.setting.load,
+            durations: self.setting.durations.to_string(),
+            load: super::load_of(jobs, self.fleet.gpus),
             jobs: self.done,
-            nodes: self.nodes,
+            nodes: self.fleet.nodes,
             wait_s: Spread::of(ended(|job, record| record.ended_s - job.submitted_s - job.work_s)),
             completion_s: Spread::of(ended(|job, record| record.ended_s - job.submitted_s)),
             utilisation_pct: 100.0 * gpu_s as f64 / there_was as f64,
@@ -422,8 +422,8 @@ fn usd() -> Currency {
     Currency::parse("USD").unwrap_or_default()
 }
 
-/// The cell, its policy and its nodes.
-fn fleet_events(setting: &Setting, nodes: i64) -> Vec<Event> {
+/// The cell, its policy and the class of all jobs.
+fn policy_events(setting: &Setting) -> Vec<Event> {
     let (_, order_rule, depth) =
         POLICIES.iter().find(|(name, ..)| *name == setting.policy).copied().unwrap_or(POLICIES[0]);
     let looks_at_shares = !matches!(setting.policy.as_str(), "las" | "srpt");
@@ -444,16 +444,7 @@ fn fleet_events(setting: &Setting, nodes: i64) -> Vec<Event> {
         tick_us: makes_room.then_some(DurationUs(TICK_S * SECOND_US)),
         ..SchedulingPolicySet::default()
     };
-    let gpus = setting.gpus_per_node;
-    let shape = InstanceShape {
-        instance_type: Name::from("v100x8"),
-        gpus: Count(gpus),
-        cpu_milli: CpuMilli(gpus * 4_000),
-        memory_mib: MemoryMib(gpus * 65_536),
-        gpu_memory_mib: MemoryMib(32_768),
-        scratch_gib: StorageGib(1_000),
-    };
-    let mut events: Vec<Event> = vec![
+    vec![
         CellDeclared {
             event_id: EventId::from("CellDeclared"),
             source: SourceId::from(SOURCE),
@@ -477,70 +468,5 @@ fn fleet_events(setting: &Setting, nodes: i64) -> Vec<Event> {
             ..PriorityClassSet::default()
         }
         .into(),
-        GpuModelDeclared {
-            event_id: EventId::from("GpuModelDeclared"),
-            source: SourceId::from(SOURCE),
-            model: GpuModelId::from(MODEL),
-            memory_mib: MemoryMib(32_768),
-            idle_w: PowerW(50),
-            max_w: PowerW(300),
-            nvlink_domain_size: Count(8),
-            ..GpuModelDeclared::default()
-        }
-        .into(),
-        SiteDeclared {
-            event_id: EventId::from("SiteDeclared"),
-            source: SourceId::from(SOURCE),
-            site: SiteId::from(SITE),
-            name: SITE.to_owned(),
-            region: RegionId::from("own:pod"),
-            grid_zone: ZoneId::from("DE-LU"),
-            country: Name::from("DE"),
-            design_pue_milli: Milli(1_200),
-            ..SiteDeclared::default()
-        }
-        .into(),
-        PoolDeclared {
-            event_id: EventId::from("PoolDeclared"),
-            source: SourceId::from(SOURCE),
-            pool: PoolId::from(POOL),
-            provider: ProviderId::from("metapod"),
-            site: SiteId::from(SITE),
-            class: CapacityClass::Owned,
-            gpu_model: GpuModelId::from(MODEL),
-            shape: shape.clone(),
-            fabric: FabricKind::Infiniband,
-            minimum_billing_us: DurationUs(HOUR_US),
-            granularity_us: DurationUs(60 * SECOND_US),
-            ..PoolDeclared::default()
-        }
-        .into(),
-    ];
-    for number in 0..nodes {
-        let name = format!("node-{number:05}");
-        let report = NodeReported {
-            event_id: EventId::from(format!("node/{name}")),
-            source: SourceId::from(SOURCE),
-            node: NodeId::from(name.as_str()),
-            pool: PoolId::from(POOL),
-            gpus: (0..gpus)
-                .map(|index| GpuReport {
-                    index,
-                    uuid: Name::from(format!("{name}-{index}")),
-                    model: GpuModelId::from(MODEL),
-                    memory_mib: MemoryMib(32_768),
-                    nvlink_domain: None,
-                    max_w: PowerW(300),
-                })
-                .collect(),
-            cpu_milli: shape.cpu_milli,
-            memory_mib: shape.memory_mib,
-            scratch_gib: shape.scratch_gib,
-            idle_w: PowerW(500),
-            max_w: PowerW(500 + 300 * gpus),
-            ..NodeReported::default()
-        };
-        events.push(report.into());
-    }
-    events
+    ]
 }

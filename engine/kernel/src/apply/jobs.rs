@@ -35,6 +35,7 @@ pub fn job_requested(state: &mut State, index: &mut Index, position: Position, e
     if let Some(key) = crate::queue::set_of(e) {
         index.queue.join_set(state, &e.job, key);
     }
+    crate::frequencies::count(state, e);
     index.requested.insert((arrival, e.job.clone()));
     index.changed = true;
     Ok(())

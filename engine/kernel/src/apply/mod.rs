@@ -12,6 +12,7 @@ mod facility;
 mod jobs;
 mod leases;
 mod nodes;
+mod plans;
 mod policy;
 mod runs;
 mod usage;
@@ -75,10 +76,7 @@ pub fn apply(state: &mut State, index: &mut Index, position: Position, event: &E
         Event::InstanceLeased(e) => leases::instance_leased(state, index, e),
         Event::InstanceLeaseRefused(e) => leases::instance_lease_refused(state, index, e),
         Event::InstanceLeaseEnded(e) => leases::instance_lease_ended(state, index, e),
-        Event::PlanPublished(e) => {
-            state.plans.insert(solyx_schemas::ids::Name::from(e.kind.as_str()), (**e).clone());
-            Ok(())
-        }
+        Event::PlanPublished(e) => plans::plan_published(state, index, e),
         Event::JobRequested(e) => jobs::job_requested(state, index, position, e),
         Event::JobRequestAmended(e) => jobs::job_request_amended(state, index, e),
         Event::JobHoldSet(e) => jobs::job_hold_set(state, index, e),

@@ -69,13 +69,30 @@ impl<'a> Branch<'a> {
 
 /// Compares two branches' weighted dominant shares.
 fn compare_shares(epoch: &Epoch<'_>, a: Branch<'_>, b: Branch<'_>) -> std::cmp::Ordering {
-    // Share by weight: with both sides scaled by 1e12 the quotients keep more than enough digits for any fleet.
-    let scaled = |branch: Branch<'_>| {
-        let (share, of) = dominant_share(epoch, branch);
-        let weight = epoch.state.tenants.get(branch.tenant()).map_or(1_000, |tenant| tenant.weight_milli.0.max(1));
-        share * 1_000_000_000_000 / of.max(1) / i128::from(weight)
+    standing(epoch, a).cmp(&standing(epoch, b))
+}
+
+/// Whether a branch is beyond a quota that has a weight of its own for what is beyond, and its share by weight. Within such a quota
+/// it goes before all others (as NVIDIA's KAI and Run:ai have it); beyond, only that part of its share counts, by that weight.
+fn standing(epoch: &Epoch<'_>, branch: Branch<'_>) -> (bool, i128) {
+    let (share, of) = dominant_share(epoch, branch);
+    // With shares scaled by 1e12 the quotients keep more than enough digits for any fleet.
+    let share = share * 1_000_000_000_000 / of.max(1);
+    let tenant = branch.tenant();
+    let weight = epoch.state.tenants.get(tenant).map_or(1_000, |tenant| tenant.weight_milli.0.max(1));
+    let quota = epoch.state.quotas.get(&(tenant.clone(), None, None));
+    let Some((guaranteed, over_weight)) = quota.and_then(|quota| {
+        let over_weight = quota.over_quota_weight_milli?;
+        matches!(branch, Branch::Family(_)).then_some((quota.guaranteed_milli.0, over_weight.0.max(1)))
+    }) else {
+        return (true, share / i128::from(weight));
     };
-    scaled(a).cmp(&scaled(b))
+    let used = epoch.index.families.get(tenant).map_or(0, |used| used.gpu_milli);
+    if used < guaranteed {
+        return (false, share / i128::from(weight));
+    }
+    let beyond = i128::from(used - guaranteed) * share / i128::from(used.max(1));
+    (true, beyond / i128::from(over_weight))
 }
 
 /// The largest part of any resource that a branch uses, and has used as far as policy remembers: as numerator and denominator.

@@ -3,7 +3,7 @@
 use solyx_schemas::events::decisions::{
     Alternative, CapacityLeaseOrdered, JobDeferred, JobPlaced, LeaseOrderCause, Limit, LimitKind, StopCause,
 };
-use solyx_schemas::ids::{JobId, RunId};
+use solyx_schemas::ids::{JobId, RefId, RunId};
 use solyx_schemas::units::*;
 
 use super::sets::{start_all, unstarted};
@@ -201,7 +201,8 @@ pub(super) fn place(
     let Some(job) = epoch.state.jobs.get(id) else { return };
     let attempt = job.attempts + 1;
     let known = spec.expected_work_us.is_some();
-    let (end, plan) = (run.expected_end_us, None);
+    let end = run.expected_end_us;
+    let plan = epoch.state.packing_plan().map(|plan| RefId::from(plan.event_id.as_str()));
     let owner = Owner {
         job: id.clone(),
         tenant: spec.tenant.clone(),

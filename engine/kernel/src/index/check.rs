@@ -3,7 +3,7 @@
 
 use std::fmt::Debug;
 
-use solyx_schemas::ids::JobId;
+use solyx_schemas::ids::{JobId, NodeId};
 
 use super::Index;
 use crate::state::State;
@@ -97,6 +97,12 @@ impl Index {
             index.drawn.iter().filter(|(_, milli)| **milli != 0).map(|(t, m)| (t.clone(), *m)).collect::<Vec<_>>()
         };
         check("drawn", &drawn(self), &drawn(&anew));
+        // Groups and tables that follow from a plan are made as nodes come in: they are right when nodes are worth the same.
+        let worth = |index: &Self| {
+            let of = |id: &NodeId, node| (id.clone(), index.inventory.value(node), index.inventory.fragmentation(node));
+            index.handles.iter().map(|(id, node)| of(id, *node)).collect::<Vec<_>>()
+        };
+        check("worth of nodes", &worth(self), &worth(&anew));
         check("queue", &self.queue.standings(), &anew.queue.standings());
         found
     }

@@ -76,6 +76,11 @@ impl<T: Ord + Clone> Numbers<T> {
         *self.0.entry(id.clone()).or_insert(next)
     }
 
+    /// All ids with their numbers, in order of the ids.
+    pub fn iter(&self) -> impl Iterator<Item = (&T, u32)> {
+        self.0.iter().map(|(id, number)| (id, *number))
+    }
+
     /// The number of an id that has one.
     pub fn get(&self, id: &T) -> Option<u32> {
         self.0.get(id).copied()
@@ -290,10 +295,12 @@ impl Index {
         }
     }
 
-    /// Takes in the kinds of jobs that node choice expects.
+    /// Takes in the kinds of jobs that node choice expects, with the prices of the plan in force.
     pub fn set_kinds(&mut self, state: &State) {
-        let kinds = crate::place::expected_kinds(state, &mut self.models);
-        self.inventory.set_kinds(&kinds);
+        match crate::plan::prices_in_force(state, &mut self.models) {
+            Some(prices) => self.inventory.set_prices(&prices),
+            None => self.inventory.set_kinds(&crate::place::expected_kinds(state, &mut self.models)),
+        }
     }
 
     /// Instances that were kept for a job are free for anyone, and idle perhaps.

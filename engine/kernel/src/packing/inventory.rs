@@ -5,15 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::kinds::Kinds;
 use super::market::Market;
 use super::node::{Ask, Choice, GPU_MILLI, NO_DOMAIN, NodeHandle, NodeSpec, PackingError};
+use super::prices::{Fleet, Prices};
 use super::score::{Memory, Scorer};
 use super::shelf::{Area, Shelf};
 use super::state::{NodeState, StateId, States};
-
-/// Iterations and steps (ten-thousandths) by which prices start and move.
-const PRICES_START_ITERATIONS: i64 = 150;
-const PRICES_START_STEP: i64 = 1500;
-const PRICES_ITERATIONS: i64 = 12;
-const PRICES_STEP: i64 = 500;
 
 /// Nodes by state, for node choice. Derived: it is rebuilt from the kernel's state and is no part of any digest.
 #[derive(Clone, Debug)]
@@ -63,29 +58,26 @@ impl Inventory {
         self.memory.forget();
     }
 
-    /// Makes [`Rule::Solyx`](super::Rule::Solyx) go by priced values: prices of these kinds for the present nodes as if all
-    /// were empty, so that they follow from the state and not from its history. Without prices it goes by expected
-    /// fragmentation. It takes a tenth of a second and more.
-    pub fn start_prices(&mut self, kinds: &Kinds) {
-        let mut empty: BTreeMap<NodeState, u32> = BTreeMap::new();
-        for (state, nodes) in self.states.iter() {
-            *empty.entry(state.emptied()).or_default() += nodes;
+    /// Has [`Rule::Solyx`](super::Rule::Solyx) go by the priced values of a plan, whose kinds are expected from now on. Without
+    /// prices it goes by expected fragmentation.
+    pub fn set_prices(&mut self, prices: &Prices) {
+        self.set_kinds(&Kinds::new(prices.kinds.iter().map(|(kind, _)| kind.clone())));
+        let mut market = Market::of(prices);
+        for (state, _) in self.states.iter() {
+            market.admit(state);
         }
-        let empty = || empty.iter().map(|(state, nodes)| (state, *nodes));
-        let mut market = Market::new(kinds, empty());
-        market.solve(empty(), PRICES_START_ITERATIONS, PRICES_START_STEP);
-        market.solve(empty(), PRICES_START_ITERATIONS, PRICES_STEP);
         self.scorer.market = Some(market);
-        self.memory.forget();
     }
 
-    /// Moves the prices towards the fleet as it is now. From here on they depend on history: whoever calls this keeps track
-    /// of when, as of a plan.
-    pub fn move_prices(&mut self) {
-        if let Some(market) = &mut self.scorer.market {
-            market.solve(self.states.iter(), PRICES_ITERATIONS, PRICES_STEP);
-            self.memory.forget();
-        }
+    /// The nodes as prices see them.
+    pub fn fleet(&self) -> Fleet {
+        Fleet::of(self.states.iter())
+    }
+
+    /// What a node is worth under the prices in force, millionths of a GPU; none without prices.
+    pub fn value(&self, handle: NodeHandle) -> Option<i64> {
+        let state = self.states.get(self.state_of(handle)?);
+        self.scorer.market.as_ref()?.value(state, state.cpu_free_milli, &state.holes)
     }
 
     /// A node comes in. Names must differ.
@@ -205,6 +197,9 @@ impl Inventory {
     fn shelve(&mut self, handle: NodeHandle, spec: NodeSpec) {
         let state = self.states.enter(NodeState::of(&spec));
         let generation = self.states.generation(state);
+        if let Some(market) = &mut self.scorer.market {
+            market.admit(self.states.get(state));
+        }
         for area in areas(&spec) {
             let shelf = self.shelves.entry(area).or_default();
             shelf.insert(state, self.states.get(state), generation, &spec.name, handle);

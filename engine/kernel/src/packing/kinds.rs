@@ -23,6 +23,13 @@ pub struct Kind {
     pub count: i64,
 }
 
+impl Kind {
+    /// Its size, millionths of a GPU.
+    pub fn size_micros(&self) -> i64 {
+        self.gpus * self.gpu_milli_each * 1_000
+    }
+}
+
 /// All kinds, and the typical ones: the most frequent that cover 95 %, with memory left out, as in the FGD paper.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Kinds {

@@ -11,14 +11,18 @@ mod inventory;
 mod kinds;
 mod market;
 mod node;
+mod priced;
+mod prices;
 mod rooms;
 mod score;
 mod shelf;
 mod state;
+mod table;
 mod tree;
 
 pub use choose::Scope;
 pub use inventory::Inventory;
 pub use kinds::{Kind, Kinds};
 pub use node::{Ask, Choice, GPU_MILLI, GpuSlot, NO_DOMAIN, NodeHandle, NodeSpec, PackingError, Rule};
+pub use prices::{Fleet, PRICES_SOLVER, PricePlan, Prices, plan_prices};
 pub use shelf::Area;

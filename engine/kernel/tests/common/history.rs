@@ -352,6 +352,12 @@ impl Executor {
             let level = *luck.of(&[TopologyLevel::Leaf, TopologyLevel::NvlinkDomain, TopologyLevel::Rack]);
             request.topology = Some(Topology { required: Some(level), ..Topology::default() });
         }
+        if luck.chance(25) {
+            let other = luck.of(&["H100", "A100", "V100"]);
+            let names = std::collections::BTreeSet::from(["H100", *other]);
+            let choice = |name| ModelChoice { model: GpuModelId::from(name), speed_milli: Milli(1_000) };
+            request.models = names.into_iter().rev().map(choice).collect();
+        }
         if luck.chance(12) {
             let segment = 1 + luck.below(2);
             request.gang.replicas_min = Count(segment * (1 + luck.below(3)));
@@ -552,6 +558,9 @@ impl Executor {
                 lease_idle_us: Some(DurationUs(luck.below(HOUR_US))),
                 lemon_failures_max: Some(Count(luck.below(4))),
                 lemon_window_us: Some(DurationUs(HOUR_US)),
+                plan_interval: luck.chance(80).then(|| Count(luck.below(9))),
+                prior_kinds: if luck.chance(30) { vec![prior(luck), prior(luck)] } else { Vec::new() },
+                prior_weight: luck.chance(50).then(|| Count(luck.below(40))),
                 ..SchedulingPolicySet::default()
             }
             .into(),
@@ -638,6 +647,17 @@ fn checkpointed(luck: &mut Luck, now: i64, run: &RunId, job: &JobId) -> Event {
         ..RunCheckpointed::default()
     }
     .into()
+}
+
+fn prior(luck: &mut Luck) -> KindPrior {
+    KindPrior {
+        cpu_milli: CpuMilli(luck.below(9_000)),
+        memory_mib: MemoryMib(luck.below(12_000)),
+        gpus: Count(1),
+        gpu_milli_each: GpuMilli(100 * (1 + luck.below(10))),
+        models: luck.chance(30).then(|| GpuModelId::from("H100")).into_iter().collect(),
+        frequency: Count(luck.below(50)),
+    }
 }
 
 fn ended(pool: &PoolId, instance: &InstanceId, now: i64) -> Event {

@@ -217,6 +217,7 @@ fn again(event: &Event, value: serde_json::Value) -> Event {
         RunStopped,
         RunLeaseRenewed,
         UsageMetered,
+        PlanPublished,
     )
 }
 

@@ -5,6 +5,7 @@
 mod auditing;
 mod instants;
 mod limits;
+mod planning;
 mod real_time;
 mod restarts;
 mod world;

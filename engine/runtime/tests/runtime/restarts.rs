@@ -8,7 +8,7 @@ use solyx_schemas::log::LogErrorKind;
 use solyx_schemas::log::memory::{Failure, Fate, MemoryLog};
 use solyx_schemas::topics::Topic;
 
-use crate::world::{cell, contents, options, run_all, world};
+use crate::world::{cell, contents, options, planned_world, plans, run_all, world};
 
 const JOBS: i64 = 24;
 
@@ -19,13 +19,14 @@ fn undisturbed() -> MemoryLog {
 }
 
 /// Kills the run at every append, before it, after it was committed or on its way there, until it gets through.
-fn killed_everywhere(dir: impl Fn() -> Option<tempfile::TempDir>) {
-    let whole = undisturbed();
+fn killed_everywhere(world: impl Fn() -> MemoryLog, dir: impl Fn() -> Option<tempfile::TempDir>) {
+    let whole = world();
+    run_all(&whole, None).unwrap();
     let appends = whole.appends();
-    let world_appends = world(JOBS).appends();
+    let world_appends = world().appends();
     for at in 0..appends - world_appends {
         for fate in Fate::ALL {
-            let log = world(JOBS);
+            let log = world();
             let kept = dir();
             let path = kept.as_ref().map(tempfile::TempDir::path);
             log.fail_after(at, Failure { kind: LogErrorKind::Stop, fate });
@@ -38,12 +39,20 @@ fn killed_everywhere(dir: impl Fn() -> Option<tempfile::TempDir>) {
 
 #[test]
 fn killed_at_any_append_nothing_is_doubled_or_lost_without_any_file() {
-    killed_everywhere(|| None);
+    killed_everywhere(|| world(JOBS), || None);
 }
 
 #[test]
 fn killed_at_any_append_nothing_is_doubled_or_lost_with_index_and_snapshots() {
-    killed_everywhere(|| Some(tempfile::tempdir().unwrap()));
+    killed_everywhere(|| world(JOBS), || Some(tempfile::tempdir().unwrap()));
+}
+
+#[test]
+fn killed_at_any_append_plans_come_after_the_same_requests_all_the_same() {
+    let whole = planned_world(JOBS);
+    run_all(&whole, None).unwrap();
+    assert!(plans(&whole).len() == 6, "{:?}", plans(&whole));
+    killed_everywhere(|| planned_world(JOBS), || None);
 }
 
 #[test]

@@ -5,9 +5,13 @@ use std::sync::atomic::AtomicBool;
 
 use solyx_runtime::{EngineOptions, Lockstep, RunEnd, RuntimeError, VirtualOptions, run_virtual};
 use solyx_schemas::codec::Codec;
-use solyx_schemas::epochs::EpochBatch;
-use solyx_schemas::events::jobs::JobRequested;
-use solyx_schemas::events::policy::CellDeclared;
+use solyx_schemas::epochs::{EpochBatch, EpochReader};
+use solyx_schemas::events::capacity::{CapacityClass, PoolDeclared};
+use solyx_schemas::events::facility::SiteDeclared;
+use solyx_schemas::events::jobs::{Gang, JobRequested};
+use solyx_schemas::events::nodes::{GpuReport, NodeReported};
+use solyx_schemas::events::plans::PlanPublished;
+use solyx_schemas::events::policy::{CellDeclared, SchedulingPolicySet};
 use solyx_schemas::events::usage::UsageMetered;
 use solyx_schemas::events::world::EnergyPriced;
 use solyx_schemas::events::{Event, event_type};
@@ -16,7 +20,7 @@ use solyx_schemas::ids::{CellId, SourceId};
 use solyx_schemas::log::memory::MemoryLog;
 use solyx_schemas::log::{Log, Record, Scan};
 use solyx_schemas::topics::{Topic, TopicName};
-use solyx_schemas::units::{Count, HOUR_US, TimeUs};
+use solyx_schemas::units::{Count, CpuMilli, DurationUs, GpuMilli, HOUR_US, MemoryMib, TimeUs};
 
 pub const START_US: i64 = 1_693_785_600_000_000;
 
@@ -50,6 +54,7 @@ pub fn world(jobs: i64) -> MemoryLog {
         cell_id: cell(),
         epoch_records_max: Count(4),
         epoch_bytes_max: Count(1 << 20),
+        epoch_latency_max_us: DurationUs(1_000),
         ..CellDeclared::example("")
     };
     publish(&log, vec![record(&log, &Event::from(declared), false)]);
@@ -82,6 +87,80 @@ pub fn world(jobs: i64) -> MemoryLog {
     }
     publish(&log, records);
     log
+}
+
+/// The same with a policy, a site, a pool and nodes, so that prices are planned after every few requests, and with many requests at
+/// one instant.
+pub fn planned_world(jobs: i64) -> MemoryLog {
+    let log = world(0);
+    let model = |event: &Event| record(&log, event, false);
+    let policy = SchedulingPolicySet {
+        event_id: "policy".into(),
+        source: "operator".into(),
+        scope: "cell".into(),
+        order_rule: "classic".into(),
+        packing_rule: "solyx".into(),
+        plan_interval: Some(Count(3)),
+        ..SchedulingPolicySet::default()
+    };
+    let mut site = SiteDeclared { event_id: "site".into(), ..SiteDeclared::example("") };
+    site.grid_zone = "DE-LU".into();
+    let class = CapacityClass::Owned;
+    let pool = PoolDeclared { event_id: "pool".into(), site: site.site.clone(), class, ..PoolDeclared::example("") };
+    let node = |n: i64| NodeReported {
+        event_id: format!("node-{n}").as_str().into(),
+        node: format!("node-{n}").as_str().into(),
+        pool: pool.pool.clone(),
+        gpus: (0..4)
+            .map(|index| GpuReport {
+                index,
+                uuid: format!("gpu-{n}-{index}").as_str().into(),
+                model: pool.gpu_model.clone(),
+                ..GpuReport::example("")
+            })
+            .collect(),
+        cpu_milli: CpuMilli(64_000),
+        memory_mib: MemoryMib(1 << 18),
+        feeds: Vec::new(),
+        ..NodeReported::example("")
+    };
+    let mut fixed = vec![model(&Event::from(policy)), model(&Event::from(site)), model(&Event::from(pool.clone()))];
+    fixed.extend((0..2).map(|n| model(&Event::from(node(n)))));
+    publish(&log, fixed);
+    let mut staged = Vec::new();
+    for n in 0..jobs {
+        let mut request = JobRequested { occurred_us: TimeUs(START_US + n / 9 * 60_000_000), ..job(n) };
+        (request.models, request.depends_on, request.topology) = (Vec::new(), Vec::new(), None);
+        request.gang = Gang {
+            replicas_min: Count(1),
+            replicas_max: Count(1),
+            gpus: Count(1),
+            gpu_milli_each: GpuMilli([650, 320, 590, 370][(n % 4) as usize]),
+            cpu_milli: CpuMilli(2_000),
+            memory_mib: MemoryMib(1_024),
+            ..Gang::default()
+        };
+        staged.push(record(&log, &Event::from(request.clone()), true));
+        if n % 4 == 0 {
+            staged.push(record(&log, &Event::from(request), true));
+        }
+    }
+    publish(&log, staged);
+    log
+}
+
+/// Plans that the log's epochs have read.
+pub fn plans(log: &MemoryLog) -> Vec<(i64, PlanPublished)> {
+    let mut plans = Vec::new();
+    for epoch in EpochReader::new(log) {
+        let epoch = epoch.unwrap();
+        for (_, event) in epoch.counted() {
+            if let Event::PlanPublished(plan) = event {
+                plans.push((epoch.record.epoch, (**plan).clone()));
+            }
+        }
+    }
+    plans
 }
 
 /// Reports usage of every job that is requested: at once, once more when that has been read, and a while later.

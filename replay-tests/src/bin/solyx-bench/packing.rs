@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use solyx_connectors::backtest::openb::{self, Arrivals, TraceNode, TracePod};
-use solyx_connectors::backtest::packing::run;
+use solyx_connectors::backtest::packing::{Frequencies, run};
 use solyx_connectors::generate::{Size, each};
 use solyx_kernel::packing::Rule;
 use solyx_schemas::events::Event;
@@ -36,8 +36,9 @@ pub fn measure(traces: Option<&Path>, seed: u64, runs: u32) -> anyhow::Result<Ve
     let (mut p50, mut p99) = (Vec::new(), Vec::new());
     let mut allocated = [0.0; 2];
     for _ in 0..runs.min(RUNS_MAX) {
-        let [own, fgd] = [Rule::Solyx, Rule::Fgd]
-            .map(|rule| run(&workload.nodes, &workload.pods, &workload.arrivals, ARRIVALS_SEED, rule));
+        let [own, fgd] = [Rule::Solyx, Rule::Fgd].map(|rule| {
+            run(&workload.nodes, &workload.pods, &workload.arrivals, ARRIVALS_SEED, rule, Frequencies::Prior)
+        });
         p50.push((own.us_per_decision.p50, fgd.us_per_decision.p50));
         p99.push((own.us_per_decision.p99, fgd.us_per_decision.p99));
         let last = |report: &solyx_connectors::backtest::packing::PackingReport| {

@@ -15,7 +15,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use solyx_connectors::backtest::openb;
-use solyx_connectors::backtest::packing::run as openb_run;
+use solyx_connectors::backtest::packing::{Frequencies, PackingReport, run as openb_run};
 use solyx_kernel::packing::Rule;
 
 use crate::measure::Measure;
@@ -80,18 +80,24 @@ fn on_openb(dir: &Path, runs: u32) -> anyhow::Result<Vec<Measure>> {
     let file = dir.join("arrivals/openb_default_seeds42-46.txt.gz");
     let arrivals = openb::arrivals(&file, ARRIVALS_SEED, nodes.len(), pods.len())?;
     let mut measures = Vec::new();
-    for (name, rule, aim_us) in [("openb_fgd", Rule::Fgd, 10.0), ("openb_prices", Rule::Solyx, 20.0)] {
-        let reports: Vec<_> =
-            (0..runs).map(|_| openb_run(&nodes, &pods, &arrivals, ARRIVALS_SEED, rule).us_per_decision).collect();
-        let turns: Vec<(f64, f64)> = reports.iter().map(|us| (us.p50, 220.0)).collect();
-        let p99 = reports.iter().map(|us| us.p99).fold(0.0, f64::max);
+    for (name, rule) in [("openb_fgd", Rule::Fgd), ("openb_prices", Rule::Solyx)] {
+        let known = Frequencies::Prior;
+        let reports: Vec<PackingReport> =
+            (0..runs).map(|_| openb_run(&nodes, &pods, &arrivals, ARRIVALS_SEED, rule, known)).collect();
+        let turns: Vec<(f64, f64)> = reports.iter().map(|report| (report.us_per_decision.p50, 220.0)).collect();
+        let p99 = reports.iter().map(|report| report.us_per_decision.p99).fold(0.0, f64::max);
         let what = format!(
             "median decision of {} on {} nodes; 99th percentile at most {p99:.1} us; rule {}",
             arrivals.pods.len(),
             nodes.len(),
             rule.name()
         );
-        measures.push(Measure::beside(name, "us", what, &turns, PLAIN_FGD).aiming(aim_us));
+        measures.push(Measure::beside(name, "us", what, &turns, PLAIN_FGD).aiming(10.0));
+        if rule == Rule::Solyx {
+            let plans: Vec<f64> = reports.iter().map(|report| report.us_of_price_moves_per_decision).collect();
+            let what = "plans of prices after the first, made beside the decisions, for each of these".to_owned();
+            measures.push(Measure::alone("openb_plans", "us", what, &plans).aiming(20.0));
+        }
     }
     Ok(measures)
 }

@@ -3,10 +3,10 @@
 use solyx_projections::jobs::WAITING_BOUNDS_US;
 use solyx_schemas::units::{DAY_US, HOUR_US, TimeUs, rfc3339};
 
-use super::svg::{Anchor, Drawing, Frame};
 use crate::commands::compare::figures::{Figures, carbon_mg, facility_j};
 use crate::commands::compare::stage::Stage;
 use crate::output::{duration, grouped, money};
+use crate::svg::{Anchor, Drawing, Frame};
 
 /// Colours of worlds, in order; readable without colour vision and in print.
 pub const WORLDS: [&str; 6] = ["#0a6ebd", "#d98200", "#0b8a67", "#a6558f", "#5b5bd6", "#7a6a53"];
@@ -27,7 +27,7 @@ pub fn colour(n: usize) -> &'static str {
 /// A legend of colours and names.
 pub fn legend<'a>(entries: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
     let entry = |(colour, name): (&str, &str)| {
-        format!(r#"<span><i style="background:{colour}"></i>{}</span>"#, super::svg::escaped(name))
+        format!(r#"<span><i style="background:{colour}"></i>{}</span>"#, crate::svg::escaped(name))
     };
     format!(r#"<p class="legend">{}</p>"#, entries.into_iter().map(entry).collect::<String>())
 }

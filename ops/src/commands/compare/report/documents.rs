@@ -3,7 +3,6 @@
 use solyx_projections::billing::InvoiceView;
 use solyx_schemas::units::rfc3339;
 
-use super::svg::escaped;
 use super::{section, section_of};
 use crate::commands::compare::focus::Focus;
 use crate::commands::compare::stage::Stage;
@@ -11,6 +10,7 @@ use crate::commands::explain;
 use crate::commands::shown::invoice::{Invoice, Position};
 use crate::failure::Failure;
 use crate::output::{grouped, money};
+use crate::svg::escaped;
 
 /// The invoice that is looked into.
 pub fn invoice(focus: &Focus<'_>) -> String {

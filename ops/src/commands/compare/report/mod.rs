@@ -3,14 +3,13 @@
 mod charts;
 mod documents;
 mod power;
-mod svg;
 
 use super::focus::Focus;
 use super::stage::Stage;
 use super::table::{self, day};
 use crate::failure::Failure;
+use crate::svg::escaped;
 use charts::ByHour;
-use svg::escaped;
 
 /// The page.
 pub fn page(stages: &[Stage], focus: &Focus<'_>, title: &str) -> Result<String, Failure> {

@@ -3,11 +3,11 @@
 use solyx_projections::dcim::SiteView;
 
 use super::section_of;
-use super::svg::escaped;
 use crate::commands::compare::stage::Stage;
 use crate::commands::shown::dcim::{kw, words};
 use crate::commands::shown::power::{Branch, tree};
 use crate::output::money;
+use crate::svg::escaped;
 
 /// A table for each site that has a power tree.
 pub fn trees(stage: &Stage) -> String {

@@ -1,4 +1,4 @@
-//! Drawing: a frame with axes, and what stands in it, as inline SVG. Nothing else is loaded by the page, and nothing runs.
+//! Drawing: a frame with axes, and what stands in it, as SVG. Nothing else is loaded by it, and nothing runs.
 
 use std::fmt::Write;
 
