@@ -90,6 +90,21 @@ pub fn frame(luck: &mut Luck) -> Vec<Event> {
     events
 }
 
+/// All nodes in one pool, and nothing to be leased.
+pub fn one_pool(events: &mut Vec<Event>) {
+    let leased = |pool: &PoolId| ["annex/demand", "pod/spot"].contains(&pool.as_str());
+    events.retain(|event| match event {
+        Event::PoolDeclared(e) => !leased(&e.pool),
+        Event::PoolPriced(e) => !leased(&e.pool),
+        _ => true,
+    });
+    for event in events {
+        if let Event::NodeReported(report) = event {
+            report.pool = PoolId::from(POOLS[0].0);
+        }
+    }
+}
+
 /// A rule drawn at random, and leases that do not end.
 pub fn calm_policy(luck: &mut Luck) -> Event {
     SchedulingPolicySet {
@@ -163,6 +178,8 @@ pub enum Mood {
     Calm,
     /// Only jobs, of fixed sizes, and more than there is room for.
     Crowded,
+    /// The same, and now and then anything.
+    Shaken,
 }
 
 /// Reports about what was decided, some of them kept back, repeated or wrong.
@@ -275,7 +292,7 @@ impl Executor {
                 if luck.chance(50) {
                     events.push(checkpointed(luck, now, &run, &job));
                 }
-                if luck.chance(6) {
+                if luck.chance(if self.mood == Mood::Calm { 6 } else { 10 }) {
                     let (job, run) = (job.clone(), run.clone());
                     events.push(RunFinished { job, run, finished_us: TimeUs(now), ..RunFinished::default() }.into());
                 }
@@ -292,6 +309,9 @@ impl Executor {
             let often = if self.mood == Mood::Calm { 14 } else { 60 };
             if luck.chance(often) {
                 events.push(self.long_request(luck, now));
+            }
+            if self.mood == Mood::Shaken && luck.chance(40) {
+                events.push(self.change(luck, now));
             }
         } else {
             for _ in 0..luck.below(4) {
@@ -428,8 +448,13 @@ impl Executor {
             request.gang.gpus.0 = request.gang.gpus.0.min(2);
             request.gang.replicas_max.0 += luck.below(3);
         } else {
+            if luck.chance(75) {
+                (request.gang.replicas_min, request.gang.gpus) = (Count(1), Count(1));
+                request.topology = None;
+            }
+            request.preemptible = !luck.chance(10);
             request.gang.replicas_max = request.gang.replicas_min;
-            (request.job_set, request.gang.exclusive_node) = (None, false);
+            request.job_set = None;
         }
         request.depends_on.clear();
         request.attestation_required = false;
