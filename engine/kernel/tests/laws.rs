@@ -143,7 +143,7 @@ fn random_histories_move_runs_for_gangs_and_off_drained_nodes() {
     let all = |mood| (0..120).map(move |seed| moves(seed, mood));
     let sum = |mood| all(mood).fold([0; 4], |sum, more| std::array::from_fn(|i| sum[i] + more[i]));
     let (crowded, shaken) = (sum(Mood::Crowded), sum(Mood::Shaken));
-    eprintln!("{crowded:?} {shaken:?}");
+    println!("{crowded:?} {shaken:?}");
     assert!(crowded[0] > 0 && crowded[2] > 0 && crowded[3] > 0, "{crowded:?}");
     assert!(shaken[0] > 0 && shaken[1] > 0 && shaken[2] > 0, "{shaken:?}");
 }

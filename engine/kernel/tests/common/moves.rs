@@ -20,6 +20,9 @@ struct Seen {
 /// What has been moved so far.
 #[derive(Default)]
 pub struct MovesBook {
+    /// What the policy lets it lose, and what is left of it at an instant.
+    budget_now_us: i128,
+    bucket: Option<(i64, i128)>,
     /// The most that any policy so far let consolidation lose in an hour, µs of one GPU.
     budget_us: i128,
     /// When what was lost.
@@ -46,6 +49,7 @@ impl MovesBook {
             match event {
                 Event::SchedulingPolicySet(e) => {
                     let budget = e.consolidation_budget_us.map_or(0, |budget| budget.0);
+                    self.budget_now_us = i128::from(budget);
                     self.budget_us = self.budget_us.max(i128::from(budget));
                     let most = e.preemptions_max.map_or(10, |most| most.0);
                     self.preemptions_max = Some(self.preemptions_max.map_or(most.max(10), |before| before.max(most)));
@@ -79,7 +83,14 @@ impl MovesBook {
                     self.consolidated += 1;
                     let seen = &self.runs[&e.run];
                     let time = i128::from(now - seen.durable + self.restore[&e.job]);
-                    self.lost.push((now, (time * i128::from(seen.gpu_milli) + 999) / 1_000));
+                    let lost = (time * i128::from(seen.gpu_milli) + 999) / 1_000;
+                    self.lost.push((now, lost));
+                    let full = self.budget_now_us;
+                    let come =
+                        |(at, left): (i64, i128)| full.min(left + i128::from(now - at) * full / i128::from(HOUR_US));
+                    let left = self.bucket.map_or(full, come);
+                    assert!(lost <= left, "{} loses {lost} µs, {left} are left of {full}", e.run);
+                    self.bucket = Some((now, left - lost));
                     let times = self.times.entry(e.job.clone()).or_default();
                     *times += 1;
                     assert!(self.preemptions_max.is_none_or(|most| *times <= most), "{} moves {times} times", e.job);
