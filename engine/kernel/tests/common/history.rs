@@ -306,8 +306,8 @@ impl Executor {
             }
         }
         if self.mood != Mood::Wild {
-            let often = if self.mood == Mood::Calm { 14 } else { 60 };
-            if luck.chance(often) {
+            let many = if self.mood == Mood::Calm { i64::from(luck.chance(14)) } else { luck.below(4) };
+            for _ in 0..many {
                 events.push(self.long_request(luck, now));
             }
             if self.mood == Mood::Shaken && luck.chance(40) {
@@ -451,6 +451,9 @@ impl Executor {
             if luck.chance(75) {
                 (request.gang.replicas_min, request.gang.gpus) = (Count(1), Count(1));
                 request.topology = None;
+            } else if luck.chance(60) {
+                (request.gang.replicas_min, request.gang.gpus) = (Count(1), Count(3 + luck.below(2)));
+                (request.gang.gpu_milli_each, request.topology) = (GpuMilli(1_000), None);
             }
             request.preemptible = !luck.chance(10);
             request.gang.replicas_max = request.gang.replicas_min;
