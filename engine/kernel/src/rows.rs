@@ -232,6 +232,32 @@ pub struct Claim {
     pub victims: Vec<RunId>,
     /// Thousandths of GPUs that it will take.
     pub gpu_milli: i64,
+    /// The room that is held for the job itself while its run stops to be moved there.
+    pub berth: Option<Berth>,
+}
+
+/// Room that is held for a job whose run is moved, as if the job had it already.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Berth {
+    /// The pool.
+    pub pool: PoolId,
+    /// Nodes and GPUs; a node once per replica on it.
+    pub nodes: Vec<NodeGpus>,
+    /// CPU of each replica.
+    pub cpu_milli: CpuMilli,
+    /// Memory of each replica.
+    pub memory_mib: MemoryMib,
+    /// Scratch space of each replica.
+    pub scratch_gib: StorageGib,
+}
+
+/// What consolidation may still lose.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tokens {
+    /// GPU time that was left, µs of one GPU.
+    pub left_us: i64,
+    /// When.
+    pub as_of_us: TimeUs,
 }
 
 /// A job that may have more replicas than its least, from its first placement to its end.
@@ -317,6 +343,8 @@ pub struct Run {
     pub stop: Option<Stop>,
     /// It is to stop at its next checkpoint.
     pub stop_at_checkpoint: Option<StopCause>,
+    /// When it is told to stop for a drain if no checkpoint has come by then.
+    pub drain_by_us: Option<TimeUs>,
     /// What it takes of a reservation or sold lease.
     pub draws: Option<Draw>,
     /// When it has to be over: it was let start on what is set aside from then on.

@@ -187,6 +187,8 @@ state! {
     41 requests: u8 => Requests;
     /// What tenants have been served, while policy has a half-life.
     42 served: TenantId => Served;
+    /// What consolidation may still lose; one row, once it has lost anything.
+    45 tokens: u8 => Tokens;
 }
 
 /// A currency as a key.
@@ -233,7 +235,8 @@ impl State {
 
     /// Time between ticks while something waits; none means no ticks. Whoever makes room needs them.
     pub fn tick(&self) -> Option<DurationUs> {
-        let makes_room = !self.policy().order_rule().promises_starts() || any_preempts(self);
+        let consolidates = self.policy().consolidation_budget().is_some();
+        let makes_room = !self.policy().order_rule().promises_starts() || any_preempts(self) || consolidates;
         let default = makes_room.then_some(DurationUs(60 * SECOND_US));
         self.policy().as_set().and_then(|set| set.tick_us).or(default).filter(|tick| tick.0 > 0)
     }
@@ -273,6 +276,11 @@ impl Policy<'_> {
     /// How often one job may be stopped for others.
     pub fn preemptions_max(&self) -> i64 {
         self.0.and_then(|p| p.preemptions_max).map_or(10, |most| most.0)
+    }
+
+    /// GPU time that consolidation may lose per hour, µs of one GPU; none means that it never does.
+    pub fn consolidation_budget(&self) -> Option<DurationUs> {
+        self.0.and_then(|p| p.consolidation_budget_us).filter(|budget| budget.0 > 0)
     }
 
     /// Packing rule by name.

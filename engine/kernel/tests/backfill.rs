@@ -16,7 +16,7 @@ use solyx_schemas::events::facility::{ElementKind, PowerElementDeclared};
 use solyx_schemas::events::jobs::*;
 use solyx_schemas::events::nodes::FeedShare;
 use solyx_schemas::events::policy::*;
-use solyx_schemas::events::runs::RunFinished;
+use solyx_schemas::events::runs::{RunFinished, StopReason};
 use solyx_schemas::ids::*;
 use solyx_schemas::units::*;
 
@@ -24,14 +24,18 @@ const MINUTE_US: i64 = 60 * SECOND_US;
 const JOBS: i64 = 60;
 
 /// Two owned pools of four nodes each, one feed per site; in some worlds power and quotas are short.
-fn world(luck: &mut Luck) -> World {
+fn world(luck: &mut Luck, moving: bool) -> World {
     let mut world = World::empty();
     world.quiet = true;
     let mut events = base_events();
     events.push(site("annex").into());
     events.push(pool("annex/h100", "annex", CapacityClass::Owned).into());
     let rule: &&str = luck.of(&["classic", "fifo", "sjf"]);
-    let policy = SchedulingPolicySet { run_lease_us: Some(DurationUs(1_000 * HOUR_US)), ..ordered_by(rule) };
+    let policy = SchedulingPolicySet {
+        run_lease_us: Some(DurationUs(1_000 * HOUR_US)),
+        consolidation_budget_us: moving.then_some(DurationUs(20 * HOUR_US)),
+        ..ordered_by(rule)
+    };
     events.push(policy.into());
     let short_of_power = luck.chance(50);
     for (at, pool) in [("pod", "pod/h100"), ("annex", "annex/h100")] {
@@ -89,8 +93,14 @@ fn request(luck: &mut Luck, i: i64) -> JobRequested {
 
 /// How many promises were made, all of them kept.
 fn promises_kept(seed: u64) -> usize {
+    promises_kept_and_moves(seed, false).0
+}
+
+/// The same, and how many runs were moved, where they may be.
+fn promises_kept_and_moves(seed: u64, moving: bool) -> (usize, usize) {
     let mut luck = Luck(seed);
-    let mut world = world(&mut luck);
+    let mut world = world(&mut luck, moving);
+    let (mut said, mut moves): (Vec<Event>, usize) = (Vec::new(), 0);
     let mut promised: BTreeMap<JobId, i64> = BTreeMap::new();
     let mut running: BTreeSet<(i64, JobId, RunId)> = BTreeSet::new();
     let (mut asked, mut kept, mut arrival) = (0, 0, world.now);
@@ -98,9 +108,10 @@ fn promises_kept(seed: u64) -> usize {
         let finish = running.first().map(|(end, _, _)| *end);
         let wakeup = world.kernel.next_wakeup().map(|at| at.0).filter(|_| finish.is_some());
         let next_arrival = (asked < JOBS).then_some(arrival);
-        let Some(at) = [finish, wakeup, next_arrival].into_iter().flatten().min() else { break };
+        let at_once = (!said.is_empty()).then_some(world.now);
+        let Some(at) = [finish, wakeup, next_arrival, at_once].into_iter().flatten().min() else { break };
         world.now = at.max(world.now);
-        let mut events: Vec<Event> = Vec::new();
+        let mut events: Vec<Event> = std::mem::take(&mut said);
         while let Some((end, job, run)) = running.pop_first() {
             if end > world.now {
                 running.insert((end, job, run));
@@ -118,10 +129,16 @@ fn promises_kept(seed: u64) -> usize {
                 Event::JobPlaced(placed) => {
                     let JobPlaced { job, run, expected_end_us, .. } = &**placed;
                     running.insert((expected_end_us.unwrap().0, job.clone(), run.clone()));
+                    said.extend(moving.then(|| started(&world, job.as_str())));
                     if let Some(latest) = promised.remove(job) {
                         assert!(world.now <= latest, "{job} was promised {latest} and starts at {}", world.now);
                         kept += 1;
                     }
+                }
+                Event::JobMigrated(told) => {
+                    moves += 1;
+                    running.retain(|(_, _, run)| *run != told.run);
+                    said.push(world.stopped(told.job.as_str(), StopReason::Migrated));
                 }
                 Event::JobHeld(held) => {
                     if let Some(start) = held.earliest_start_us {
@@ -135,7 +152,7 @@ fn promises_kept(seed: u64) -> usize {
             assert!(world.now <= *latest, "{job} was promised {latest} and waits at {}", world.now);
         }
     }
-    kept
+    (kept, moves)
 }
 
 proptest! {
@@ -147,6 +164,17 @@ proptest! {
     fn a_promised_start_is_never_delayed_by_what_comes_behind_it(seed: u64) {
         promises_kept(seed);
     }
+
+    #[test]
+    fn a_promised_start_is_never_delayed_by_runs_that_are_moved(seed: u64) {
+        promises_kept_and_moves(seed, true);
+    }
+}
+
+#[test]
+fn runs_are_moved_in_those_worlds() {
+    let moves: usize = (0..60).map(|seed| promises_kept_and_moves(seed, true).1).sum();
+    assert!(moves > 10, "only {moves} moves in sixty worlds say little");
 }
 
 /// A history that broke the law once: several shares put one after the other on GPUs whose power was taken to be free by then.

@@ -5,8 +5,9 @@ mod common;
 
 use std::collections::BTreeSet;
 
-use common::history::{Executor, Luck, calm_policy, frame};
+use common::history::{Executor, Luck, Mood, calm_policy, frame, one_pool};
 use common::ledger::Ledger;
+use common::moves::MovesBook;
 use common::set_aside::SetAsideBook;
 use common::*;
 use proptest::prelude::*;
@@ -40,31 +41,34 @@ fn plan(world: &World) -> Option<Event> {
     Some(world.kernel.plan_is_due().then(|| world.kernel.packing_plan())??.into())
 }
 
-/// What is said first, and who says what comes after; in calm histories nothing has a limit of power, and policy is calm too, in
-/// most of the others it has plans made.
-fn beginning(luck: &mut Luck, calm: bool) -> (Executor, Vec<Event>) {
+/// What is said first, and who says what comes after; most of the wild histories have a policy under which plans are made.
+fn beginning(luck: &mut Luck, mood: Mood) -> (Executor, Vec<Event>) {
     let mut events = frame(luck);
-    if calm {
-        events.retain(|event| !matches!(event, Event::PowerElementDeclared(_)));
+    if mood != Mood::Wild {
+        events.retain(|event| mood == Mood::Shaken || !matches!(event, Event::PowerElementDeclared(_)));
         events.push(calm_policy(luck));
     } else if luck.chance(60) {
         let plan_interval = Some(Count(1 + luck.below(8)));
         events.push(SchedulingPolicySet { plan_interval, ..ordered_by("classic") }.into());
     }
+    if matches!(mood, Mood::Crowded | Mood::Shaken) {
+        one_pool(&mut events);
+    }
     let mut executor = Executor::default();
-    executor.calm = calm;
+    executor.mood = mood;
     (executor, events)
 }
 
-fn live_by_epoch(seed: u64, calm: bool) {
+fn live_by_epoch(seed: u64, mood: Mood) {
     let mut luck = Luck(seed);
     let (mut world, mut ledger) = (world(), Ledger::default());
-    let mut set_aside = SetAsideBook::default();
-    let (mut executor, mut events) = beginning(&mut luck, calm);
+    let (mut set_aside, mut moves) = (SetAsideBook::default(), MovesBook::default());
+    let (mut executor, mut events) = beginning(&mut luck, mood);
     for _ in 0..EPOCHS {
         let (closed, counted) = world.close_counting(events);
         ledger.epoch(world.now, &counted, &closed);
         set_aside.epoch(world.kernel.state(), &closed);
+        moves.epoch(world.now, &counted, &closed, world.kernel.state(), matches!(mood, Mood::Calm | Mood::Crowded));
         assert_eq!(world.kernel.index_differences(), Vec::<String>::new(), "after epoch {}", closed.record.epoch);
         nobody_is_kept_out_by_growth(&world, &ledger);
         let live: BTreeSet<&RunId> = world.kernel.state().runs.iter().map(|(id, _)| id).collect();
@@ -101,7 +105,7 @@ fn nobody_is_kept_out_by_growth(world: &World, ledger: &Ledger) {
 fn resizes(seed: u64) -> [usize; 4] {
     let mut luck = Luck(seed);
     let (mut world, mut ledger) = (world(), Ledger::default());
-    let (mut executor, mut events) = beginning(&mut luck, true);
+    let (mut executor, mut events) = beginning(&mut luck, Mood::Calm);
     let mut counts = [0; 4];
     for _ in 0..EPOCHS {
         let (closed, counted) = world.close_counting(events);
@@ -129,11 +133,36 @@ fn random_histories_lend_room_at_the_start_and_at_checkpoints() {
     assert!(counts[0] > 0 && counts[1] > 0, "{counts:?}");
 }
 
-fn restored_goes_on(seed: u64, calm: bool) {
+/// What was moved in a history: for gangs, off drained nodes, what went on at once, and gangs that got their room.
+fn moves(seed: u64, mood: Mood) -> [usize; 4] {
+    let mut luck = Luck(seed);
+    let (mut world, mut moves) = (world(), MovesBook::default());
+    let (mut executor, mut events) = beginning(&mut luck, mood);
+    for _ in 0..EPOCHS {
+        let (closed, counted) = world.close_counting(events);
+        moves.epoch(world.now, &counted, &closed, world.kernel.state(), matches!(mood, Mood::Calm | Mood::Crowded));
+        executor.sees(&mut luck, world.now, &closed.outputs);
+        pass_time(&mut world, &mut luck);
+        events = executor.says(&mut luck, world.now);
+    }
+    [moves.consolidated, moves.drained, moves.went_on, moves.helped]
+}
+
+#[test]
+fn random_histories_move_runs_for_gangs_and_off_drained_nodes() {
+    let all = |mood| (0..120).map(move |seed| moves(seed, mood));
+    let sum = |mood| all(mood).fold([0; 4], |sum, more| std::array::from_fn(|i| sum[i] + more[i]));
+    let (crowded, shaken) = (sum(Mood::Crowded), sum(Mood::Shaken));
+    println!("{crowded:?} {shaken:?}");
+    assert!(crowded[0] > 0 && crowded[2] > 0 && crowded[3] > 0, "{crowded:?}");
+    assert!(shaken[0] > 0 && shaken[1] > 0 && shaken[2] > 0, "{shaken:?}");
+}
+
+fn restored_goes_on(seed: u64, mood: Mood) {
     let mut luck = Luck(seed);
     let mut world = world();
     let mut twin: Option<World> = None;
-    let (mut executor, mut events) = beginning(&mut luck, calm);
+    let (mut executor, mut events) = beginning(&mut luck, mood);
     for epoch in 0..EPOCHS {
         let closed = world.close(events.clone());
         if let Some(twin) = &mut twin {
@@ -172,7 +201,7 @@ fn pieces_are_of_one_instant(seed: u64) {
     let mut at_once = world.kernel.snapshot();
     let mut pieces: Option<Vec<Entry>> = None;
     let mut whole = 0;
-    let (mut executor, mut events) = beginning(&mut luck, false);
+    let (mut executor, mut events) = beginning(&mut luck, Mood::Wild);
     for epoch in 0..EPOCHS {
         let closed = world.close(events);
         if pieces.is_none() || luck.chance(5) {
@@ -210,7 +239,7 @@ proptest! {
 
     #[test]
     fn no_decision_creates_or_increases_an_overcommitment_in_any_order_of_events(seed: u64) {
-        live_by_epoch(seed, false);
+        live_by_epoch(seed, Mood::Wild);
     }
 
     #[test]
@@ -220,17 +249,33 @@ proptest! {
 
     #[test]
     fn a_kernel_restored_from_a_snapshot_goes_on_to_the_same_bits(seed: u64) {
-        restored_goes_on(seed, false);
+        restored_goes_on(seed, Mood::Wild);
     }
 
     #[test]
     fn where_room_is_lent_the_laws_hold_and_jobs_have_between_their_least_and_largest_number(seed: u64) {
-        live_by_epoch(seed, true);
+        live_by_epoch(seed, Mood::Calm);
+    }
+
+    #[test]
+    fn where_gangs_wait_the_laws_hold_and_who_is_moved_goes_on_at_once_and_the_gang_has_its_room(seed: u64) {
+        live_by_epoch(seed, Mood::Crowded);
+    }
+
+    #[test]
+    fn where_nodes_come_and_go_while_runs_are_moved_the_laws_hold_and_a_restored_kernel_goes_on(seed: u64) {
+        live_by_epoch(seed, Mood::Shaken);
+        restored_goes_on(seed, Mood::Shaken);
+    }
+
+    #[test]
+    fn a_kernel_restored_while_runs_are_moved_goes_on_to_the_same_bits(seed: u64) {
+        restored_goes_on(seed, Mood::Crowded);
     }
 
     #[test]
     fn a_kernel_restored_while_jobs_are_resized_goes_on_to_the_same_bits(seed: u64) {
-        restored_goes_on(seed, true);
+        restored_goes_on(seed, Mood::Calm);
     }
 }
 
@@ -239,7 +284,7 @@ fn histories_that_once_went_wrong_hold_the_laws() {
     for seed in
         [14443299732265348654, 11338386629152624230, 4457570221842912420, 15781444793087965422, 13677675781761228490]
     {
-        live_by_epoch(seed, false);
-        restored_goes_on(seed, false);
+        live_by_epoch(seed, Mood::Wild);
+        restored_goes_on(seed, Mood::Wild);
     }
 }

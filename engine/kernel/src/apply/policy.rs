@@ -76,14 +76,15 @@ pub fn tenant_declared(state: &mut State, index: &mut Index, e: &TenantDeclared)
 
 pub fn scope_state_changed(state: &mut State, index: &mut Index, e: &ScopeStateChanged) -> Folded {
     let key = (e.scope_kind, e.scope.clone());
+    let was_drained = state.scopes.get(&key) == Some(&ScopeState::Drained);
     if e.state == ScopeState::Open {
         state.scopes.remove(&key);
     } else {
         state.scopes.insert(key, e.state);
     }
     index.redeclared = true;
-    let drained = e.state == ScopeState::Drained;
-    if drained {
+    // Drained from now on, or no longer.
+    if e.state == ScopeState::Drained || was_drained {
         index.suspects.extend(state.nodes.iter().map(|(id, _)| id.clone()));
     }
     Ok(())

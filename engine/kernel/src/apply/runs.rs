@@ -102,6 +102,9 @@ pub fn end_run(state: &mut State, index: &mut Index, id: &RunId) -> Run {
         job.used_gpu_milli_s = job.used_gpu_milli_s.saturating_add(used_gpu_milli_s);
     }
     index.clear_timer(&Timer::Run(id.clone()));
+    if run.drain_by_us.is_some() {
+        index.clear_timer(&Timer::Drain(id.clone()));
+    }
     if run.stop.is_some() {
         index.note_stopped(&run.pool);
     }
@@ -172,8 +175,9 @@ pub fn record_failure(
     let done = run.durable_work_us.max(kept);
     let lost = WorkUs((expected_work_done(run, state.now()).0 - done.0).max(0));
     let lost_cost = crate::cost::worth_of(state, index, run, lost);
-    // A run that was only to go on with another number of replicas failed by itself.
-    let resized = state.elastic.get(id).is_some_and(|row| row.goes_on.is_some());
+    // A run that was only to go on elsewhere or with another number of replicas failed by itself.
+    let resized = state.elastic.get(id).is_some_and(|row| row.goes_on.is_some())
+        || state.claims.get(id).is_some_and(|claim| claim.berth.is_some());
     index.failed.push(crate::decide::Failure {
         job: id.clone(),
         run: crate::decide::run_id_of(state, id),

@@ -171,7 +171,7 @@ fn grow(epoch: &mut Epoch<'_>, id: &RunId, run: &Run, row: &Elastic) {
     // What it has is its own; what it is lent goes to whoever comes to wait for it until it has stopped.
     if resize_run(epoch, id, to, from, reason) {
         let gpu_milli = run.gpu_milli.0 / from.max(1) * to;
-        let claim = Claim { nodes: nodes_of(&larger), victims: vec![id.clone()], gpu_milli };
+        let claim = Claim { nodes: nodes_of(&larger), victims: vec![id.clone()], gpu_milli, berth: None };
         epoch.index.claim(epoch.state, &run.job, claim);
     }
 }
@@ -247,7 +247,7 @@ pub(super) fn give_back_at_once(
     let gpu_milli = run.gpu_milli.0 / had.max(1) * replicas;
     let reason = format!("gives back {} replicas at once to {to}", had - replicas);
     resize_run(epoch, id, replicas, replicas, reason).then(|| {
-        epoch.index.claim(epoch.state, &job, Claim { nodes, victims: Vec::new(), gpu_milli });
+        epoch.index.claim(epoch.state, &job, Claim { nodes, victims: Vec::new(), gpu_milli, berth: None });
         gpu_milli
     })
 }

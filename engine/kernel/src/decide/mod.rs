@@ -14,12 +14,15 @@ use crate::state::State;
 
 mod admission;
 pub(crate) mod by_class;
+mod consolidate;
 mod deferral;
+mod drain;
 mod elastic;
 mod fair;
 mod heads;
 mod instances;
 mod laid;
+mod moving;
 mod order;
 mod overcommit;
 mod preempt;
@@ -122,12 +125,14 @@ pub fn decide(state: &mut State, index: &mut Index, cell: &CellId, term: i64) ->
     upkeep::losses(&mut epoch);
     upkeep::budgets(&mut epoch);
     answer(&mut epoch);
+    drain::move_away(&mut epoch);
     preempt::tick(&mut epoch);
     elastic::at_start(&mut epoch);
     elastic::at_checkpoints(&mut epoch);
     // Whatever was told to stop since may leave a contract owed.
     if epoch.index.open_notes().next().is_some() {
         answer(&mut epoch);
+        drain::move_away(&mut epoch);
     }
     upkeep::notices(&mut epoch);
     instances::release_idle(&mut epoch);

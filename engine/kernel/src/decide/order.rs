@@ -12,7 +12,7 @@ use solyx_schemas::ids::{JobId, TenantId};
 use super::heads::Heads;
 use super::share::Shares;
 use super::start::{Outcome, together, try_start};
-use super::{Epoch, elastic, fair, promise, reclaim};
+use super::{Epoch, elastic, fair, moving, promise, reclaim};
 use crate::order_rule::OrderRule;
 use crate::place::Promise;
 use crate::queue::{Fit, Shape, Turn};
@@ -134,17 +134,25 @@ fn set_lines(epoch: &Epoch<'_>, job: &JobId) -> Vec<(TenantId, (Turn, JobId, Sha
 /// stop for it is gone and the room is still not enough.
 fn claims(epoch: &mut Epoch<'_>, pass: &mut Pass) {
     let mut jobs: Vec<JobId> = epoch.state.claims.iter().map(|(job, _)| job.clone()).collect();
-    // What a job gives back is taken before it goes on with the rest.
-    jobs.sort_by_key(|job| elastic::is_resized(epoch, job));
+    // Who is moved goes on first: it uses what it has used all along. What a job gives back is taken before it goes on with the
+    // rest.
+    jobs.sort_by_key(|job| (!moving::is_moved(epoch, job), elastic::is_resized(epoch, job)));
     for job in jobs {
         let Some((tenant, shape)) = epoch.index.queue.line_of(&job) else {
             let stopping = epoch.state.jobs.get(&job).is_some_and(|job| job.phase == Phase::Stopping);
-            if !stopping || !elastic::is_resized(epoch, &job) {
+            if !stopping || !elastic::is_resized(epoch, &job) && !moving::is_moved(epoch, &job) {
                 elastic::waits_again(epoch, &job);
                 epoch.index.give_up_claim(epoch.state, &job);
             }
             continue;
         };
+        if moving::is_moved(epoch, &job) {
+            // Without the room that was held for it, it waits for its turn.
+            if moving::go_on(epoch, &job) {
+                pass.left(epoch, &tenant, shape, &job);
+            }
+            continue;
+        }
         if elastic::go_on(epoch, &job) {
             pass.left(epoch, &tenant, shape, &job);
             continue;

@@ -7,8 +7,8 @@ use solyx_schemas::events::decisions::{Limit, LimitKind, Overcommitment, StopCau
 use solyx_schemas::ids::*;
 use solyx_schemas::units::TimeUs;
 
-use super::Epoch;
 use super::stops::stop_run;
+use super::{Epoch, moving};
 use crate::index::{QuotaKey, quota_keys};
 use crate::place::{quota_most, quota_subject};
 use crate::power::Overload;
@@ -130,7 +130,12 @@ fn lower(epoch: &mut Epoch<'_>, key: &QuotaKey, used: i64, most: i64) {
 /// Power limits that dropped below what is committed: stops the least important runs until it fits, and lists it.
 pub fn power(epoch: &mut Epoch<'_>) {
     for site in std::mem::take(&mut epoch.index.suspect_sites) {
-        let overloads = epoch.index.power.get(&site).map(|power| power.overloads()).unwrap_or_default();
+        let overloads_of =
+            |epoch: &Epoch<'_>| epoch.index.power.get(&site).map(|power| power.overloads()).unwrap_or_default();
+        if !overloads_of(epoch).is_empty() {
+            moving::give_up_at(epoch, &site);
+        }
+        let overloads = overloads_of(epoch);
         for overload in overloads {
             relieve(epoch, &site, &overload);
         }

@@ -16,7 +16,7 @@ use super::by_class::{any_preempts, for_classes};
 use super::room::{Plan, plan};
 use super::share::Shares;
 use super::stops::stop_run;
-use super::{Epoch, elastic};
+use super::{Epoch, consolidate, elastic, moving};
 use crate::apply::{expected_work_done, held_gpu_milli_s};
 use crate::order_rule::{OrderRule, level, outstanding, surcharged, surcharged_use};
 use crate::queue::{Fit, Turn};
@@ -63,6 +63,18 @@ pub(super) struct Victim {
     pub stopped: bool,
 }
 
+impl Head {
+    /// Whose job it is.
+    pub fn tenant(&self) -> &TenantId {
+        &self.tenant
+    }
+
+    /// Thousandths of GPUs that it asks for at least.
+    pub fn gpu_milli(&self) -> i64 {
+        self.gpu_milli
+    }
+}
+
 impl Victim {
     /// Whose it is.
     pub fn tenant(&self) -> &TenantId {
@@ -88,6 +100,8 @@ pub fn tick(epoch: &mut Epoch<'_>) {
         return;
     }
     epoch.state.meta_mut().last_tick_us = epoch.now;
+    // Where moving is enough nobody is stopped.
+    consolidate::tick(epoch);
     let by_class = any_preempts(epoch.state);
     if rule.promises_starts() && !by_class {
         return;
@@ -172,6 +186,17 @@ pub(super) fn lent(epoch: &Epoch<'_>) -> Vec<Victim> {
         }
     };
     runs.map(victim).collect()
+}
+
+/// Everything that may be moved, in the order of runs' ids: what may be stopped for another job whose place in line is lost on
+/// nobody.
+pub(super) fn movable(epoch: &Epoch<'_>) -> Vec<Victim> {
+    let mut found = victims(epoch, epoch.state.policy().order_rule());
+    found.retain(|victim| {
+        let run = epoch.state.runs.get(&victim.run);
+        run.is_some_and(|run| moving::is_movable(epoch, run) && run.draws.is_none() && run.started_us.is_some())
+    });
+    found
 }
 
 /// Work that is lost when a run stops now, restoring it among that, thousandths of a GPU × s.
@@ -349,7 +374,7 @@ pub(super) fn make_room(epoch: &mut Epoch<'_>, scene: &mut Scene, head: &Head, p
         stopped.push(victim.run.clone());
     }
     scene.shares.take(&head.tenant, head.gpu_milli);
-    let claim = Claim { nodes: plan.nodes, victims: stopped, gpu_milli: head.gpu_milli };
+    let claim = Claim { nodes: plan.nodes, victims: stopped, gpu_milli: head.gpu_milli, berth: None };
     epoch.index.claim(epoch.state, &head.job, claim);
     epoch.tell(&head.job, &limit_of(LimitKind::Draining, head.job.as_str(), head.gpu_milli, 0, "GPU/1000"), None);
 }

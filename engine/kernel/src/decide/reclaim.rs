@@ -115,7 +115,7 @@ fn make_room(epoch: &mut Epoch<'_>, victims: &mut [Victim], id: &JobId) -> bool 
         }
     }
     let gpu_milli = epoch.state.spec(id).map_or(0, |spec| crate::order_rule::gang_milli(&spec));
-    epoch.index.claim(epoch.state, id, Claim { nodes: found.nodes, victims: stopped, gpu_milli });
+    epoch.index.claim(epoch.state, id, Claim { nodes: found.nodes, victims: stopped, gpu_milli, berth: None });
     epoch.tell(id, &limit_of(LimitKind::Draining, id.as_str(), gpu_milli, 0, "GPU/1000"), None);
     true
 }

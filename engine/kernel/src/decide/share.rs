@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use solyx_schemas::ids::TenantId;
+use solyx_schemas::ids::{JobId, TenantId};
 
 use super::Epoch;
 
@@ -25,8 +25,13 @@ impl Shares {
             *taken.entry(tenant.clone()).or_default() -= drawn;
         }
         for (job, claim) in epoch.state.claims.iter() {
+            // Who is moved has as much as before.
+            let moved = |job: &JobId| epoch.state.claims.get(job).is_some_and(|claim| claim.berth.is_some());
+            if moved(job) {
+                continue;
+            }
             for run in claim.victims.iter().filter_map(|run| epoch.state.runs.get(run)) {
-                if run.draws.is_some() {
+                if run.draws.is_some() || moved(&run.job) {
                     continue;
                 }
                 *taken.entry(run.tenant.clone()).or_default() -= run.gpu_milli.0;

@@ -183,6 +183,7 @@ pub(super) fn run_of(epoch: &Epoch<'_>, id: &JobId, spec: &Spec, best: &Candidat
         durable_us: epoch.now,
         stop: None,
         stop_at_checkpoint: None,
+        drain_by_us: None,
         draws: best.draws.clone(),
         yields_at_us: best.yields_at,
     };

@@ -1,16 +1,21 @@
 //! Telling runs to stop. What a run holds stays held until it has stopped.
 
 use solyx_schemas::events::decisions::{JobCancelled, JobMigrated, JobPreempted, JobResized, StopCause};
-use solyx_schemas::ids::{JobId, RunId};
+use solyx_schemas::ids::{JobId, PoolId, RunId};
 use solyx_schemas::units::{Count, WorkUs};
 
 use super::Epoch;
 use crate::apply::expected_work_done;
 use crate::cost::worth_of;
+use crate::index::Timer;
 use crate::rows::{GoesOn, Phase, Stop};
 
 /// Tells a run to stop; its job waits again once it has. Says whether it was running.
 pub fn stop_run(epoch: &mut Epoch<'_>, id: &RunId, cause: StopCause, for_job: Option<JobId>) -> bool {
+    let moves = matches!(cause, StopCause::Drain | StopCause::AttestationExpired | StopCause::Residency);
+    if moves {
+        return migrate_run(epoch, id, cause, None);
+    }
     let Some(run) = epoch.state.runs.get(id).filter(|run| run.stop.is_none()) else { return false };
     let by_us = epoch.now.after(epoch.state.policy().grace());
     let kept_work_us = run.durable_work_us;
@@ -18,35 +23,44 @@ pub fn stop_run(epoch: &mut Epoch<'_>, id: &RunId, cause: StopCause, for_job: Op
     let lost_cost = worth_of(epoch.state, epoch.index, run, lost_work_us);
     let (job, from_pool) = (run.job.clone(), run.pool.clone());
     mark(epoch, id, &job, Stop { cause, by_us, ends_job: false });
-    let moves = matches!(cause, StopCause::Drain | StopCause::AttestationExpired | StopCause::Residency);
-    if moves {
-        let (run, stop_by_us) = (id.clone(), by_us);
-        epoch.say(JobMigrated {
-            job,
-            run,
-            cause,
-            from_pool,
-            stop_by_us,
-            kept_work_us,
-            lost_work_us,
-            lost_cost,
-            ..JobMigrated::default()
-        });
-    } else {
-        let (run, stop_by_us) = (id.clone(), by_us);
-        epoch.say(JobPreempted {
-            job,
-            run,
-            from_pool,
-            cause,
-            for_job,
-            stop_by_us,
-            kept_work_us,
-            lost_work_us,
-            lost_cost,
-            ..JobPreempted::default()
-        });
-    }
+    let (run, stop_by_us) = (id.clone(), by_us);
+    epoch.say(JobPreempted {
+        job,
+        run,
+        from_pool,
+        cause,
+        for_job,
+        stop_by_us,
+        kept_work_us,
+        lost_work_us,
+        lost_cost,
+        ..JobPreempted::default()
+    });
+    true
+}
+
+/// Tells a run to stop so that its job goes on elsewhere: in a pool where room is held for it, or wherever its turn comes. Says
+/// whether it was running.
+pub fn migrate_run(epoch: &mut Epoch<'_>, id: &RunId, cause: StopCause, to_pool: Option<PoolId>) -> bool {
+    let Some(run) = epoch.state.runs.get(id).filter(|run| run.stop.is_none()) else { return false };
+    let by_us = epoch.now.after(epoch.state.policy().grace());
+    let kept_work_us = run.durable_work_us;
+    let lost_work_us = WorkUs((expected_work_done(run, epoch.now).0 - kept_work_us.0).max(0));
+    let lost_cost = worth_of(epoch.state, epoch.index, run, lost_work_us);
+    let (job, from_pool) = (run.job.clone(), run.pool.clone());
+    mark(epoch, id, &job, Stop { cause, by_us, ends_job: false });
+    epoch.say(JobMigrated {
+        job,
+        run: id.clone(),
+        cause,
+        from_pool,
+        to_pool,
+        stop_by_us: by_us,
+        kept_work_us,
+        lost_work_us,
+        lost_cost,
+        ..JobMigrated::default()
+    });
     true
 }
 
@@ -119,6 +133,9 @@ fn mark(epoch: &mut Epoch<'_>, id: &RunId, job: &JobId, stop: Stop) {
         let before = run.clone();
         run.stop = Some(stop);
         run.stop_at_checkpoint = None;
+        if run.drain_by_us.take().is_some() {
+            epoch.index.clear_timer(&Timer::Drain(id.clone()));
+        }
         epoch.index.note_told(epoch.state, &before);
     }
     if let Some(job) = epoch.state.jobs.edit(job) {

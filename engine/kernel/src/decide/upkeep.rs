@@ -9,9 +9,9 @@ use solyx_schemas::events::policy::{ScopeKind, ScopeState};
 use solyx_schemas::ids::*;
 use solyx_schemas::units::{Count, TimeUs, WorkUs};
 
-use super::overcommit;
 use super::stops::{cancel_job, stop_run};
 use super::{Epoch, Failure, cause_of};
+use super::{drain, moving, overcommit};
 use crate::apply::{end_run, expected_work_done, record_failure};
 use crate::index::Timer;
 use crate::rows::*;
@@ -268,6 +268,7 @@ pub fn losses(epoch: &mut Epoch<'_>) {
 /// Nodes that are lost, drained, no longer attested, or report less than is used on them.
 pub fn nodes(epoch: &mut Epoch<'_>) {
     for id in std::mem::take(&mut epoch.index.suspects) {
+        moving::check_node(epoch, &id);
         let Some(node) = epoch.state.nodes.get(&id) else { continue };
         let runs: Vec<RunId> =
             epoch.index.uses.get(&id).map(|used| used.runs.iter().cloned().collect()).unwrap_or_default();
@@ -275,25 +276,38 @@ pub fn nodes(epoch: &mut Epoch<'_>) {
             forget_if_empty(epoch, &id);
             continue;
         }
-        let (pool, site) = place_of(epoch, &id);
-        let drained = |kind, scope: &str| epoch.state.scope(kind, scope) == ScopeState::Drained;
-        let leaving = node.state == NodeState::Draining
-            || drained(ScopeKind::Pool, pool.as_str())
-            || drained(ScopeKind::Site, site.as_str());
+        let leaving = is_drained(epoch, &id);
         let expired = node.attested_until_us.is_none_or(|until| until <= epoch.now);
         for run in &runs {
             let needs = |run: &RunId| {
                 let job = epoch.state.runs.get(run).map(|run| run.job.clone());
                 job.and_then(|job| epoch.state.spec(&job)).is_some_and(|spec| spec.attestation_required)
             };
-            if leaving {
-                stop_run(epoch, run, StopCause::Drain, None);
-            } else if expired && needs(run) {
+            if expired && needs(run) {
                 stop_run(epoch, run, StopCause::AttestationExpired, None);
+            } else if leaving {
+                drain::ask_to_leave(epoch, run);
+            } else if !is_on_drained(epoch, run) {
+                drain::may_stay(epoch, run);
             }
         }
         overcommit::shrunk(epoch, &id);
     }
+}
+
+/// Whether a node, its pool or its site is drained.
+fn is_drained(epoch: &Epoch<'_>, id: &NodeId) -> bool {
+    let (pool, site) = place_of(epoch, id);
+    let drained = |kind, scope: &str| epoch.state.scope(kind, scope) == ScopeState::Drained;
+    epoch.state.nodes.get(id).is_some_and(|node| node.state == NodeState::Draining)
+        || drained(ScopeKind::Pool, pool.as_str())
+        || drained(ScopeKind::Site, site.as_str())
+}
+
+/// Whether any node of a run that waits for its checkpoint is still drained.
+fn is_on_drained(epoch: &Epoch<'_>, id: &RunId) -> bool {
+    let run = epoch.state.runs.get(id).filter(|run| run.drain_by_us.is_some());
+    run.is_none_or(|run| run.nodes.iter().any(|replica| is_drained(epoch, &replica.node)))
 }
 
 fn place_of(epoch: &Epoch<'_>, id: &NodeId) -> (PoolId, SiteId) {
@@ -327,7 +341,9 @@ pub fn runs(epoch: &mut Epoch<'_>) {
         let Some(run) = epoch.state.runs.get(&id) else { continue };
         if let Some(cause) = run.stop_at_checkpoint {
             let since_order = expected_work_done(run, epoch.now).0 >= run.durable_work_us.0;
-            if since_order {
+            if since_order && cause == StopCause::Drain {
+                epoch.index.leaving.insert(id);
+            } else if since_order {
                 stop_run(epoch, &id, cause, None);
             }
         }

@@ -58,7 +58,11 @@ impl Index {
         };
         check("use of quotas", &quotas(self), &quotas(&anew));
         let open = |index: &Self| {
-            let late = [("redeclared", index.redeclared), ("set aside", index.set_aside.is_touched)];
+            let late = [
+                ("redeclared", index.redeclared),
+                ("set aside", index.set_aside.is_touched),
+                ("leaving", !index.leaving.is_empty()),
+            ];
             index.open_notes().chain(late.into_iter().filter(|(_, is)| *is).map(|(name, _)| name)).collect::<Vec<_>>()
         };
         check("notes that a restored kernel would not know of", &open(self), &open(&anew));

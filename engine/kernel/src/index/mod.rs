@@ -9,6 +9,7 @@ mod timers;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use solyx_schemas::events::common::NodeGpus;
 use solyx_schemas::ids::*;
 use solyx_schemas::units::*;
 
@@ -38,6 +39,8 @@ pub struct NodeUse {
     pub replicas: i64,
     /// Runs.
     pub runs: BTreeSet<RunId>,
+    /// Replicas of jobs that are moved here, for which room is held.
+    pub berths: BTreeMap<JobId, Vec<NodeGpus>>,
 }
 
 /// GPU, CPU and memory in use, or all there is.
@@ -145,6 +148,8 @@ pub struct Index {
     pub checkpointed: BTreeSet<RunId>,
     /// Jobs to be looked at: cancelled, released, finished …
     pub suspect_jobs: BTreeSet<JobId>,
+    /// Runs that are to leave their nodes for a drain.
+    pub leaving: BTreeSet<RunId>,
     /// Leased instances to be looked at: idle perhaps.
     pub idle_instances: BTreeSet<NodeId>,
     /// Something that waiting jobs depend on has changed.
@@ -204,6 +209,7 @@ impl Default for Index {
             suspect_runs: BTreeSet::new(),
             checkpointed: BTreeSet::new(),
             suspect_jobs: BTreeSet::new(),
+            leaving: BTreeSet::new(),
             idle_instances: BTreeSet::new(),
             changed: false,
             redeclared: false,
@@ -255,6 +261,9 @@ impl Index {
         index.set_all_timers(state);
         for (id, claim) in state.claims.iter() {
             index.claimed.extend(claim.nodes.iter().map(|node| (node.clone(), id.clone())));
+            if let Some(berth) = &claim.berth {
+                index.hold_berth(state, id, berth, 1);
+            }
         }
         // Nobody stands in line yet, so that this only counts.
         for (id, spec) in state.specs.iter() {
@@ -343,6 +352,9 @@ impl Index {
     /// Keeps nodes for a job while they become free.
     pub fn claim(&mut self, state: &mut State, job: &JobId, claim: Claim) {
         self.claimed.extend(claim.nodes.iter().map(|node| (node.clone(), job.clone())));
+        if let Some(berth) = &claim.berth {
+            self.hold_berth(state, job, berth, 1);
+        }
         state.claims.insert(job.clone(), claim);
     }
 
@@ -351,6 +363,9 @@ impl Index {
         let Some(claim) = state.claims.remove(job) else { return };
         for node in &claim.nodes {
             self.claimed.remove(node);
+        }
+        if let Some(berth) = &claim.berth {
+            self.hold_berth(state, job, berth, -1);
         }
         self.changed = true;
     }

@@ -49,6 +49,12 @@ impl Index {
 
     /// Adds a run's resources to what is in use, or takes them away with a sign of −1.
     pub fn hold(&mut self, state: &State, id: &RunId, run: &Run, sign: i64) {
+        self.count_use(state, id, run, sign);
+        self.hold_room(state, id, run, sign);
+    }
+
+    /// Adds what a run holds of nodes, or takes it away with a sign of −1: who it counts against stays as it is.
+    pub fn hold_room(&mut self, state: &State, id: &RunId, run: &Run, sign: i64) {
         for replica in &run.nodes {
             let used = self.uses.entry(replica.node.clone()).or_default();
             for gpu in &replica.gpus {
@@ -65,6 +71,39 @@ impl Index {
                 used.runs.remove(id);
             }
         }
+        let nodes: BTreeSet<&NodeId> = run.nodes.iter().map(|replica| &replica.node).collect();
+        for node in nodes {
+            self.refresh_node(state, node);
+        }
+    }
+
+    /// Adds room that is held for a job that is moved to what is in use, or takes it away with a sign of −1.
+    pub fn hold_berth(&mut self, state: &State, job: &JobId, berth: &Berth, sign: i64) {
+        for replica in &berth.nodes {
+            let used = self.uses.entry(replica.node.clone()).or_default();
+            for gpu in &replica.gpus {
+                *used.gpu_milli.entry(*gpu).or_default() += sign * replica.gpu_milli_each.0;
+            }
+            used.gpu_milli.retain(|_, milli| *milli != 0);
+            used.cpu_milli += sign * berth.cpu_milli.0;
+            used.memory_mib += sign * berth.memory_mib.0;
+            used.scratch_gib += sign * berth.scratch_gib.0;
+            used.replicas += sign;
+        }
+        let nodes: BTreeSet<&NodeId> = berth.nodes.iter().map(|replica| &replica.node).collect();
+        for node in nodes {
+            let used = self.uses.entry(node.clone()).or_default();
+            let here = berth.nodes.iter().filter(|replica| replica.node == *node);
+            match sign > 0 {
+                true => used.berths.insert(job.clone(), here.cloned().collect()),
+                false => used.berths.remove(job),
+            };
+            self.refresh_node(state, node);
+        }
+    }
+
+    /// Counts a run against its tenant and quotas, and among those that end, or no more with a sign of −1.
+    pub fn count_use(&mut self, state: &State, id: &RunId, run: &Run, sign: i64) {
         let replicas = run.nodes.len() as i64;
         let amounts = Amounts {
             gpu_milli: run.gpu_milli.0,
@@ -90,10 +129,6 @@ impl Index {
             self.ends.insert((run.expected_end_us, id.clone()));
         } else {
             self.ends.remove(&(run.expected_end_us, id.clone()));
-        }
-        let nodes: BTreeSet<&NodeId> = run.nodes.iter().map(|replica| &replica.node).collect();
-        for node in nodes {
-            self.refresh_node(state, node);
         }
     }
 

@@ -88,6 +88,10 @@ impl Index {
                 lasting_exclusive = lasting_exclusive.or(run.exclusive_node.then_some(run.yields_at_us));
             }
         }
+        for replica in self.uses.get(id).into_iter().flat_map(|used| used.berths.values()).flatten() {
+            // Who is moved there can be told to stop there.
+            share.lendable += replica.gpus.iter().filter(|gpu| usable(**gpu)).count() as i64 * replica.gpu_milli_each.0;
+        }
         share.yields.retain(|_, milli| *milli != 0);
         // Beside a run that has the node to itself nothing can be.
         if staying_exclusive {

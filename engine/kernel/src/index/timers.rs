@@ -18,6 +18,8 @@ pub enum Timer {
     Job(JobId),
     /// A run's lease passes.
     Run(RunId),
+    /// A run that waits for its checkpoint is told to stop for a drain.
+    Drain(RunId),
     /// An instance's paid time ends, or it has been idle long enough.
     Instance(NodeId),
     /// A pool may be asked again.
@@ -39,7 +41,7 @@ pub enum Timer {
 impl Timer {
     /// Whether somebody waits for it: such a wake-up keeps a virtual run from being idle.
     fn counts(&self) -> bool {
-        matches!(self, Self::Job(_) | Self::Run(_) | Self::Instance(_) | Self::Pool(_))
+        matches!(self, Self::Job(_) | Self::Run(_) | Self::Drain(_) | Self::Instance(_) | Self::Pool(_))
     }
 }
 
@@ -118,6 +120,9 @@ impl Index {
         }
         for (id, run) in state.runs.iter() {
             self.set_timer(run.lease_until_us, Timer::Run(id.clone()));
+            if let Some(by) = run.drain_by_us {
+                self.set_timer(by, Timer::Drain(id.clone()));
+            }
         }
         for (id, node) in state.nodes.iter() {
             if let Some(until) = node.attested_until_us.filter(|until| *until > now) {
@@ -157,6 +162,9 @@ impl Index {
                 }
                 Timer::Run(run) => {
                     self.suspect_runs.insert(run);
+                }
+                Timer::Drain(run) => {
+                    self.leaving.insert(run);
                 }
                 Timer::Instance(node) => {
                     self.idle_instances.insert(node);

@@ -45,7 +45,7 @@ pub fn place_of(
     }
     let least = std::mem::replace(&mut spec.gang.replicas_min, Count(replicas)).0;
     let ask = ask_of(&spec, job, index);
-    candidate(state, index, id, job, &spec, least, &ask, declared, None)
+    candidate(state, index, id, job, &spec, least, &ask, declared, None, None)
 }
 
 /// The place in an owned or reserved pool with the fewest replicas that keep the job's deadline there, where its least number

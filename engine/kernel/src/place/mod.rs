@@ -1,5 +1,6 @@
 //! Where a job can go now: the candidates pool by pool, with what each costs or the limit that rules it out.
 
+mod berth;
 mod cover;
 mod domains;
 mod elastic;
@@ -20,6 +21,8 @@ use solyx_schemas::events::policy::OwnedFirst;
 use solyx_schemas::ids::*;
 use solyx_schemas::units::*;
 
+use self::berth::still_there;
+pub use self::berth::{costs_no_more, elsewhere, place_at};
 pub(crate) use self::cover::{Space, cover};
 use self::elastic::in_time;
 pub use self::elastic::{most_replicas, place_of, scaled};
@@ -29,7 +32,7 @@ pub use self::lending::{kept_milli, lending_limit};
 pub(crate) use self::limits::fixed_limits;
 use self::limits::{failover_limit, spread_limit};
 pub use self::limits::{quota_limit, quota_most, quota_subject};
-use self::nodes::plan_nodes;
+use self::nodes::{added_power, plan_nodes};
 use self::set_aside::{Offer, set_aside_offer};
 pub(crate) use self::spread::Spread;
 use crate::cost::{Question, Unpriced, terms, total, weights};
@@ -279,7 +282,7 @@ pub fn places_of(
         found.refusals.push((PoolId::default(), Limit { subject, ..limit(LimitKind::Undeclared) }));
     }
     for pool in pools {
-        match candidate(state, index, id, job, spec, spec.gang.replicas_min.0, &ask, pool, promise) {
+        match candidate(state, index, id, job, spec, spec.gang.replicas_min.0, &ask, pool, promise, None) {
             Ok(candidate) => found.candidates.push(candidate),
             Err(limit) => match in_time(state, index, id, pool).filter(|_| limit.kind == LimitKind::Deadline) {
                 Some(candidate) => found.candidates.push(candidate),
@@ -300,7 +303,8 @@ pub fn accepted<'a>(spec: &'a Spec, pool: &'a PoolDeclared) -> Option<(&'a GpuMo
     Some((&choice.model, choice.speed_milli.0))
 }
 
-/// What a pool answers to a job with the replicas that `spec` asks for; what it says of its work is of a gang of `least`.
+/// What a pool answers to a job with the replicas that `spec` asks for; what it says of its work is of a gang of `least`. The
+/// best nodes are looked for, unless it asks for certain ones.
 #[expect(clippy::too_many_arguments, reason = "one pool's answer to one job")]
 fn candidate(
     state: &State,
@@ -312,6 +316,7 @@ fn candidate(
     ask: &Ask,
     pool: &PoolDeclared,
     promise: Option<&Promise>,
+    at: Option<&[NodeGpus]>,
 ) -> Result<Candidate, Limit> {
     if let Some(limit) = fixed_limits(state, spec, pool) {
         return Err(limit);
@@ -341,7 +346,10 @@ fn candidate(
         return Err(promise.limit());
     }
     let leased = matches!(pool.class, CapacityClass::OnDemand | CapacityClass::Spot);
-    let planned = plan_nodes(state, index, id, job, spec, ask, pool, now.after(duration), promise);
+    let planned = match at {
+        Some(nodes) => still_there(state, index, (job, spec, ask), pool, nodes),
+        None => plan_nodes(state, index, id, job, spec, ask, pool, now.after(duration), promise),
+    };
     let (nodes, new_instances, start) = match planned {
         Ok(nodes) => (nodes, 0, now),
         Err(_) if leased => {

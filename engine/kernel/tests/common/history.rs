@@ -90,10 +90,26 @@ pub fn frame(luck: &mut Luck) -> Vec<Event> {
     events
 }
 
+/// All nodes in one pool, and nothing to be leased.
+pub fn one_pool(events: &mut Vec<Event>) {
+    let leased = |pool: &PoolId| ["annex/demand", "pod/spot"].contains(&pool.as_str());
+    events.retain(|event| match event {
+        Event::PoolDeclared(e) => !leased(&e.pool),
+        Event::PoolPriced(e) => !leased(&e.pool),
+        _ => true,
+    });
+    for event in events {
+        if let Event::NodeReported(report) = event {
+            report.pool = PoolId::from(POOLS[0].0);
+        }
+    }
+}
+
 /// A rule drawn at random, and leases that do not end.
 pub fn calm_policy(luck: &mut Luck) -> Event {
     SchedulingPolicySet {
         run_lease_us: Some(DurationUs(100_000 * HOUR_US)),
+        consolidation_budget_us: luck.chance(60).then(|| DurationUs((1 + luck.below(200)) * HOUR_US / 60)),
         ..ordered_by(luck.of::<&str>(&["share-surcharge", "classic", "fifo", "sjf", "las", "srpt"]))
     }
     .into()
@@ -152,6 +168,20 @@ fn report(luck: &mut Luck, i: i64) -> Event {
     report.into()
 }
 
+/// How much happens in a history.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mood {
+    /// Anything.
+    #[default]
+    Wild,
+    /// Little: long jobs that checkpoint, and room that nobody waits for.
+    Calm,
+    /// Only jobs, of fixed sizes, and more than there is room for.
+    Crowded,
+    /// The same, and now and then anything.
+    Shaken,
+}
+
 /// Reports about what was decided, some of them kept back, repeated or wrong.
 #[derive(Clone, Default)]
 pub struct Executor {
@@ -159,8 +189,8 @@ pub struct Executor {
     leased: Vec<(PoolId, InstanceId)>,
     late: Vec<Event>,
     jobs: i64,
-    /// Little happens: long jobs that checkpoint, and room that nobody waits for.
-    pub calm: bool,
+    /// What happens beside them.
+    pub mood: Mood,
 }
 
 impl Executor {
@@ -173,7 +203,8 @@ impl Executor {
                     let (job, run) = (e.job.clone(), e.run.clone());
                     let nodes = e.nodes.clone();
                     // Without one a report does not count.
-                    let decision = RefId::from(if self.calm { "test/0/0/0" } else { "" });
+                    let counts = self.mood != Mood::Wild || luck.chance(60);
+                    let decision = RefId::from(if counts { "test/0/0/0" } else { "" });
                     self.late.push(
                         RunStarted { job, run, nodes, started_us: TimeUs(now), decision, ..RunStarted::default() }
                             .into(),
@@ -257,11 +288,11 @@ impl Executor {
         }
         let runs: Vec<(RunId, JobId)> = self.runs.iter().map(|(r, j)| (r.clone(), j.clone())).collect();
         for (run, job) in runs {
-            if self.calm {
+            if self.mood != Mood::Wild {
                 if luck.chance(50) {
                     events.push(checkpointed(luck, now, &run, &job));
                 }
-                if luck.chance(6) {
+                if luck.chance(if self.mood == Mood::Calm { 6 } else { 10 }) {
                     let (job, run) = (job.clone(), run.clone());
                     events.push(RunFinished { job, run, finished_us: TimeUs(now), ..RunFinished::default() }.into());
                 }
@@ -274,9 +305,13 @@ impl Executor {
                 events.push(checkpointed(luck, now, &run, &job));
             }
         }
-        if self.calm {
-            if luck.chance(14) {
+        if self.mood != Mood::Wild {
+            let many = if self.mood == Mood::Calm { i64::from(luck.chance(14)) } else { luck.below(4) };
+            for _ in 0..many {
                 events.push(self.long_request(luck, now));
+            }
+            if self.mood == Mood::Shaken && luck.chance(40) {
+                events.push(self.change(luck, now));
             }
         } else {
             for _ in 0..luck.below(4) {
@@ -415,8 +450,21 @@ impl Executor {
         let Event::JobRequested(mut request) = self.request(luck, now) else { unreachable!() };
         request.expected_work_us = Some(WorkUs((10 + luck.below(50)) * HOUR_US));
         (request.deadline_us, request.not_before_us) = (None, None);
-        request.gang.gpus.0 = request.gang.gpus.0.min(2);
-        request.gang.replicas_max.0 += luck.below(3);
+        if self.mood == Mood::Calm {
+            request.gang.gpus.0 = request.gang.gpus.0.min(2);
+            request.gang.replicas_max.0 += luck.below(3);
+        } else {
+            if luck.chance(75) {
+                (request.gang.replicas_min, request.gang.gpus) = (Count(1), Count(1));
+                request.topology = None;
+            } else if luck.chance(60) {
+                (request.gang.replicas_min, request.gang.gpus) = (Count(1), Count(3 + luck.below(2)));
+                (request.gang.gpu_milli_each, request.topology) = (GpuMilli(1_000), None);
+            }
+            request.preemptible = !luck.chance(10);
+            request.gang.replicas_max = request.gang.replicas_min;
+            request.job_set = None;
+        }
         request.depends_on.clear();
         request.attestation_required = false;
         Event::JobRequested(request)
@@ -507,6 +555,8 @@ impl Executor {
                 scope_kind: *luck.of(&[ScopeKind::Pool, ScopeKind::Site, ScopeKind::Tenant]),
                 scope: RefId::from(*luck.of(&["pod/h100", "pod", "annex", "annex/demand", "red", "blue"])),
                 state: *luck.of(&[ScopeState::Open, ScopeState::Open, ScopeState::Cordoned, ScopeState::Drained]),
+                actor: Name::from("test"),
+                reason: "test".to_owned(),
                 ..ScopeStateChanged::default()
             }
             .into(),
@@ -554,6 +604,7 @@ impl Executor {
                 surcharge_us: vec![DurationUs(luck.below(HOUR_US)), DurationUs(2 * HOUR_US)],
                 promised_milli: luck.chance(50).then(|| Milli(luck.below(1_001))),
                 preemptions_max: luck.chance(50).then(|| Count(luck.below(6))),
+                consolidation_budget_us: luck.chance(60).then(|| DurationUs(luck.below(20) * HOUR_US)),
                 backfill_depth: Some(Count(luck.below(20))),
                 lease_idle_us: Some(DurationUs(luck.below(HOUR_US))),
                 lemon_failures_max: Some(Count(luck.below(4))),

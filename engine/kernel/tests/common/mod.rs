@@ -3,6 +3,7 @@
 
 pub mod history;
 pub mod ledger;
+pub mod moves;
 pub mod set_aside;
 
 use std::collections::BTreeMap;

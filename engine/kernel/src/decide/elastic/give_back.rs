@@ -50,9 +50,9 @@ pub(super) fn to_whoever_waits(epoch: &mut Epoch<'_>, waiting: &mut Waiting, id:
             let nodes = nodes_of(&theirs);
             let rest: BTreeSet<NodeId> = nodes_of(&own).into_iter().filter(|node| !nodes.contains(node)).collect();
             let gpu_milli = run.gpu_milli.0 / run.nodes.len().max(1) as i64 * replicas;
-            let claim = Claim { nodes, victims: vec![id.clone()], gpu_milli: head.gpu_milli };
+            let claim = Claim { nodes, victims: vec![id.clone()], gpu_milli: head.gpu_milli, berth: None };
             epoch.index.claim(epoch.state, &head.job, claim);
-            let claim = Claim { nodes: rest.into_iter().collect(), victims: Vec::new(), gpu_milli };
+            let claim = Claim { nodes: rest.into_iter().collect(), victims: Vec::new(), gpu_milli, berth: None };
             epoch.index.claim(epoch.state, &run.job, claim);
             epoch.tell(
                 &head.job,
