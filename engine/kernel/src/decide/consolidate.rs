@@ -121,10 +121,9 @@ fn for_gang(
     left_us: i64,
 ) -> Option<i64> {
     let mut stays: BTreeSet<usize> = BTreeSet::new();
-    for number in 0..victims.len() {
-        let of = |victim: &Victim| epoch.state.runs.get(&victim.run).is_some_and(|run| pools.contains(&run.pool));
-        let affordable = lost_us(epoch, [&victims[number]].into_iter()) <= left_us;
-        if victims[number].stopped || !affordable || !of(&victims[number]) {
+    for (number, victim) in victims.iter().enumerate() {
+        let inside = epoch.state.runs.get(&victim.run).is_some_and(|run| pools.contains(&run.pool));
+        if victim.stopped || !inside || lost_us(epoch, std::iter::once(victim)) > left_us {
             stays.insert(number);
         }
     }
