@@ -417,3 +417,80 @@ fn a_drained_pool_moves_its_runs_to_another_and_waits_where_there_is_none() {
     let other = if target == "left" { "right" } else { "left" };
     assert!(matches!(held(&outputs, other).unwrap().limit.kind, LimitKind::Cordon | LimitKind::Gpus));
 }
+
+#[test]
+fn a_tenant_at_its_quota_is_moved_without_taking_more_of_it_and_topology_is_kept() {
+    let quota = QuotaSet {
+        tenant: TenantId::from("red"),
+        guaranteed_milli: GpuMilli(8_000),
+        borrowing_limit_milli: Some(GpuMilli(0)),
+        ..QuotaSet::default()
+    };
+    let mut world = fragmented("classic", 10);
+    world.step(vec![quota.into()]);
+    assert_eq!(moved(&gang_waits(&mut world)).len(), 1);
+    let name = moved(&world.log)[0].job.to_string();
+    let outputs = stop(&mut world, &name);
+    assert!(placed(&outputs, &name).is_some() && placed(&outputs, "gang").is_some());
+
+    // Runs of two replicas within one leaf, four nodes to a leaf: in the second leaf there is too little for either of them.
+    let mut world = World::with_nodes(5);
+    world.step(vec![policy("classic", 10).into()]);
+    let leaf = Some(Topology { required: Some(TopologyLevel::Leaf), ..Topology::default() });
+    let pair = |name: &str| JobRequested { topology: leaf.clone(), ..job(name, "red", 2, 3, 20) };
+    for i in 0..4 {
+        let (name, filler) = (format!("pair-{i}"), format!("filler-{i}"));
+        world.step(vec![pair(&name).into()]);
+        world.step(vec![job(&filler, "red", 1, 2, 20).into()]);
+        let said = vec![started(&world, &name), started(&world, &filler)];
+        world.step(said);
+    }
+    world.step(vec![job("gang", "blue", 2, 8, 2).into()]);
+    world.advance(3 * HOUR_US);
+    for told in moved(&world.log) {
+        let to = &world.kernel.state().claims.get(&told.job).unwrap().berth.as_ref().unwrap().nodes;
+        let leaves: std::collections::BTreeSet<bool> = to.iter().map(|at| at.node.as_str() == "node-004").collect();
+        assert_eq!(leaves.len(), 1, "{to:?}");
+    }
+}
+
+#[test]
+fn nothing_is_moved_for_a_gang_that_what_is_set_aside_keeps_out() {
+    let reservation = ReservationSet {
+        reservation: RefId::from("kept"),
+        tenant: TenantId::from("red"),
+        gpus: Count(4),
+        pool: Some(PoolId::from("pod/h100")),
+        from_us: TimeUs(START),
+        to_us: TimeUs(START + 100 * HOUR_US),
+        ..ReservationSet::default()
+    };
+    let mut world = fragmented("classic", 10);
+    world.step(vec![reservation.into()]);
+    gang_waits(&mut world);
+    world.advance(HOUR_US);
+    assert_eq!(moved(&world.log), []);
+    let cancelled = ReservationCancelled { reservation: RefId::from("kept"), ..ReservationCancelled::default() };
+    world.step(vec![cancelled.into()]);
+    world.advance(5 * MINUTE_US);
+    assert_eq!(moved(&world.log).len(), 1);
+}
+
+#[test]
+fn room_that_is_held_is_given_up_when_its_site_is_short_of_power_and_nobody_is_stopped_for_it() {
+    let limit = |limit_w| PowerLimitSet {
+        limit: RefId::from("site"),
+        site: SiteId::from("pod"),
+        limit_w: PowerW(limit_w),
+        ..PowerLimitSet::default()
+    };
+    // Two nodes draw 1,000 W idle and each GPU in use 700 W: twelve while the room is held, eight are really in use.
+    let mut world = fragmented("classic", 10);
+    world.step(vec![limit(2_000 + 16 * 700).into()]);
+    let told = moved(&gang_waits(&mut world));
+    world.now += SECOND_US;
+    let outputs = world.step(vec![limit(2_000 + 8 * 700).into()]);
+    assert!(!outputs.iter().any(|output| matches!(output, Event::JobPreempted(_))));
+    assert!(world.kernel.state().claims.get(&told[0].job).is_none());
+    assert_eq!(world.kernel.index_differences(), Vec::<String>::new());
+}

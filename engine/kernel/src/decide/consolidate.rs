@@ -122,8 +122,8 @@ fn for_gang(
 ) -> Option<i64> {
     let mut stays: BTreeSet<usize> = BTreeSet::new();
     for (number, victim) in victims.iter().enumerate() {
-        let there = epoch.state.runs.get(&victim.run).is_some_and(|run| pools.contains(&run.pool));
-        if victim.stopped || !there || lost_us(epoch, [victim].into_iter()) > left_us {
+        let inside = epoch.state.runs.get(&victim.run).is_some_and(|run| pools.contains(&run.pool));
+        if victim.stopped || !inside || lost_us(epoch, std::iter::once(victim)) > left_us {
             stays.insert(number);
         }
     }

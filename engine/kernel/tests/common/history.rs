@@ -109,7 +109,7 @@ pub fn one_pool(events: &mut Vec<Event>) {
 pub fn calm_policy(luck: &mut Luck) -> Event {
     SchedulingPolicySet {
         run_lease_us: Some(DurationUs(100_000 * HOUR_US)),
-        consolidation_budget_us: luck.chance(60).then(|| DurationUs((1 + luck.below(200)) * HOUR_US / 60)),
+        consolidation_budget_us: luck.chance(60).then(|| DurationUs((5 + luck.below(35)) * HOUR_US / 60)),
         ..ordered_by(luck.of::<&str>(&["share-surcharge", "classic", "fifo", "sjf", "las", "srpt"]))
     }
     .into()
