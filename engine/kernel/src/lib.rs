@@ -10,6 +10,7 @@ pub mod digest;
 pub mod energy;
 pub mod epoch;
 pub mod follow;
+pub mod mig;
 pub mod order_rule;
 pub mod packing;
 pub mod place;
@@ -22,6 +23,7 @@ pub mod state;
 pub mod table;
 pub mod whatif;
 
+mod apart;
 mod apply;
 mod budget;
 mod cut;

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use common::history::{Executor, Luck, calm_policy, frame};
 use common::ledger::Ledger;
 use common::set_aside::SetAsideBook;
+use common::shared_gpus::SharedBook;
 use common::*;
 use proptest::prelude::*;
 use solyx_kernel::rows::Phase;
@@ -49,12 +50,13 @@ fn beginning(luck: &mut Luck, calm: bool) -> (Executor, Vec<Event>) {
 fn live_by_epoch(seed: u64, calm: bool) {
     let mut luck = Luck(seed);
     let (mut world, mut ledger) = (world(), Ledger::default());
-    let mut set_aside = SetAsideBook::default();
+    let (mut set_aside, mut shared) = (SetAsideBook::default(), SharedBook::default());
     let (mut executor, mut events) = beginning(&mut luck, calm);
     for _ in 0..EPOCHS {
         let (closed, counted) = world.close_counting(events);
         ledger.epoch(world.now, &counted, &closed);
         set_aside.epoch(world.kernel.state(), &closed);
+        shared.epoch(world.kernel.state(), &counted, &closed);
         assert_eq!(world.kernel.index_differences(), Vec::<String>::new(), "after epoch {}", closed.record.epoch);
         nobody_is_kept_out_by_growth(&world, &ledger);
         let live: BTreeSet<&RunId> = world.kernel.state().runs.iter().map(|(id, _)| id).collect();
@@ -116,6 +118,27 @@ fn resizes(seed: u64) -> [usize; 4] {
 fn random_histories_lend_room_at_the_start_and_at_checkpoints() {
     let counts = (0..120).map(resizes).fold([0; 4], |sum, more| std::array::from_fn(|i| sum[i] + more[i]));
     assert!(counts[0] > 0 && counts[1] > 0, "{counts:?}");
+}
+
+/// Instances placed, GPUs with several of them, GPUs shared by several tenants, and jobs that were kept apart.
+fn sharing(seed: u64) -> [usize; 4] {
+    let mut luck = Luck(seed);
+    let (mut world, mut shared) = (world(), SharedBook::default());
+    let (mut executor, mut events) = beginning(&mut luck, false);
+    for _ in 0..EPOCHS {
+        let (closed, counted) = world.close_counting(events);
+        shared.epoch(world.kernel.state(), &counted, &closed);
+        executor.sees(&mut luck, world.now, &closed.outputs);
+        pass_time(&mut world, &mut luck);
+        events = executor.says(&mut luck, world.now);
+    }
+    [shared.instances, shared.beside, shared.mixed, shared.apart]
+}
+
+#[test]
+fn random_histories_divide_gpus_and_keep_tenants_apart() {
+    let counts = (0..40).map(sharing).fold([0; 4], |sum, more| std::array::from_fn(|i| sum[i] + more[i]));
+    assert!(counts.iter().all(|count| *count > 10), "{counts:?}");
 }
 
 fn restored_goes_on(seed: u64, calm: bool) {

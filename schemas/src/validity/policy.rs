@@ -1,8 +1,8 @@
 //! What operators say.
 
 use super::{
-    Checked, MIG_SLICES_MAX, amount, at_least, between, expect, hexadecimal, interval, month, open_interval, price, tiers,
-    unique,
+    Checked, MIG_SLICES_MAX, amount, at_least, between, expect, hexadecimal, interval, month, open_interval, price,
+    tiers, unique,
 };
 use crate::events::Event;
 use crate::events::policy::{

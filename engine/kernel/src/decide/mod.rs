@@ -1,6 +1,8 @@
 //! Deciding: once an epoch, after all its events. First what has to be answered (losses, limits, cancellations), then who
 //! starts where, then what is given back.
 
+use std::collections::BTreeSet;
+
 use solyx_schemas::events::Event;
 use solyx_schemas::events::common::Sum;
 use solyx_schemas::events::decisions::{JobHeld, Limit, Overcommitment, StopCause};
@@ -15,6 +17,7 @@ use crate::state::State;
 mod admission;
 pub(crate) mod by_class;
 mod deferral;
+mod divide;
 mod elastic;
 mod fair;
 mod heads;
@@ -75,6 +78,8 @@ pub(crate) struct Epoch<'a> {
     pub overcommitments: Vec<Overcommitment>,
     /// Which outputs place jobs that may have more replicas.
     pub may_grow: Vec<usize>,
+    /// Runs with MIG instances that were placed in this epoch.
+    pub divided: BTreeSet<RunId>,
 }
 
 impl Epoch<'_> {
@@ -116,6 +121,7 @@ pub fn decide(state: &mut State, index: &mut Index, cell: &CellId, term: i64) ->
         outputs: Vec::new(),
         overcommitments: Vec::new(),
         may_grow: Vec::new(),
+        divided: BTreeSet::new(),
     };
     upkeep::redeclared(&mut epoch);
     admission::admit(&mut epoch);
@@ -129,6 +135,7 @@ pub fn decide(state: &mut State, index: &mut Index, cell: &CellId, term: i64) ->
     if epoch.index.open_notes().next().is_some() {
         answer(&mut epoch);
     }
+    divide::order(&mut epoch);
     upkeep::notices(&mut epoch);
     instances::release_idle(&mut epoch);
     reclaim::settle(&mut epoch);
@@ -180,7 +187,8 @@ fn asked<'a>(state: &'a mut State, index: &'a mut Index, cell: &'a CellId) -> Ep
         now,
         outputs: Vec::new(),
         overcommitments: Vec::new(),
-        may_grow: Default::default(),
+        may_grow: Vec::new(),
+        divided: BTreeSet::new(),
     }
 }
 
