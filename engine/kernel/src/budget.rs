@@ -47,7 +47,7 @@ pub fn expected_price(state: &State, index: &Index, spec: &Spec) -> Option<Sum> 
             index.rates.highest_price(&spec.tenant, Meter::GpuTime, model, Some(&spec.class), state.now())?;
         let each = match model {
             Some(model) => crate::mig::milli_each_on(state, spec, model),
-            None => crate::mig::milli_each(state, spec),
+            None => crate::mig::most_milli_each(state, spec),
         };
         let quantity = i128::from(gpus * each) * i128::from(work) * 1_000 / i128::from(speed);
         let micros = (quantity * i128::from(rate.0)).div_euclid(GPU_MILLI_US_PER_GPU_HOUR) + 1;

@@ -70,6 +70,11 @@ pub fn milli_each(state: &State, spec: &Spec) -> i64 {
     models(state, spec).map(|(_, milli)| milli).min().unwrap_or(GPU_MILLI)
 }
 
+/// The same on the model on which it is most.
+pub fn most_milli_each(state: &State, spec: &Spec) -> i64 {
+    models(state, spec).map(|(_, milli)| milli).max().unwrap_or(spec.gang.gpu_milli_each.0)
+}
+
 /// Thousandths that each GPU of a replica counts as on a model.
 pub fn milli_each_on(state: &State, spec: &Spec, model: &GpuModelId) -> i64 {
     let known = spec.gang.mig_profile.as_ref().and_then(|name| profile(state, model, name));

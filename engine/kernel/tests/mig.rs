@@ -267,7 +267,8 @@ fn a_job_that_asks_for_it_shares_a_gpu_with_its_own_tenant_only() {
     apart.gang.gpu_of_one_tenant = Some(true);
     world.step(vec![apart.into()]);
     let outputs = world.step(vec![share("b", "blue", 300, 1).into(), share("c", "red", 300, 1).into()]);
-    assert_eq!(limit_of(&outputs, "b").kind, LimitKind::Gpus);
+    let unit = "GPU/1000 where other tenants let it in";
+    assert_eq!(said(&limit_of(&outputs, "b")), (LimitKind::Gpus, Some(300), Some(0), unit));
     assert_eq!(gpus(&outputs, "c"), [0], "the same tenant always may");
     let finished = world.finish("a");
     let outputs = world.step(vec![finished]);

@@ -50,6 +50,11 @@ pub fn plan_nodes(
         let kind = if stopping { LimitKind::Draining } else { LimitKind::Gpus };
         return Err(match shared_limit(kind, name, spec, ask, room) {
             Some(limit) => limit,
+            // There is enough, where another tenant keeps everybody off.
+            None if ask.shares() && index.keepers > 0 && free >= asked => {
+                let unit = "GPU/1000 where other tenants let it in";
+                limit_of(kind, name, asked, room * ask.gpu_milli(), unit)
+            }
             None => limit_of(kind, name, asked, free, "GPU/1000"),
         });
     }

@@ -9,6 +9,9 @@ use solyx_schemas::events::Event;
 use solyx_schemas::events::policy::MigProfile;
 use solyx_schemas::ids::*;
 
+/// What has a part of a GPU, and the slices that it has if it is an instance.
+type Part<'a> = (&'a RunId, &'a Run, u32);
+
 /// What was declared and asked, and what has been seen.
 #[derive(Default)]
 pub struct SharedBook {
@@ -51,7 +54,7 @@ impl SharedBook {
                 _ => None,
             })
             .collect();
-        let mut gpus: BTreeMap<(&NodeId, i64), Vec<(&RunId, &Run, u32)>> = BTreeMap::new();
+        let mut gpus: BTreeMap<(&NodeId, i64), Vec<Part<'_>>> = BTreeMap::new();
         for (id, run) in state.runs.iter() {
             for (replica, own) in run.nodes.iter().enumerate() {
                 for (at, gpu) in own.gpus.iter().enumerate() {
@@ -99,7 +102,7 @@ impl SharedBook {
         }
     }
 
-    fn gpu(&mut self, node: &NodeId, gpu: i64, on_it: &[(&RunId, &Run, u32)], placed: &BTreeSet<&RunId>) {
+    fn gpu(&mut self, node: &NodeId, gpu: i64, on_it: &[Part<'_>], placed: &BTreeSet<&RunId>) {
         let divided = on_it.iter().filter(|(_, run, _)| run.mig.is_some()).count();
         assert!(divided == 0 || divided == on_it.len(), "{node}/{gpu} has instances and thousandths: {on_it:?}");
         let mut taken = 0;
