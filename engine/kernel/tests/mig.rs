@@ -325,3 +325,73 @@ fn a_tenant_may_ask_for_all_its_jobs_also_those_that_run() {
     let outputs = world.step(vec![red(None).into()]);
     assert!(placed(&outputs, "d").is_some());
 }
+
+fn sold(gpus: i64) -> Event {
+    LeaseSold {
+        lease: RefId::from("lease"),
+        tenant: TenantId::from("blue"),
+        gpus: Count(gpus),
+        gpu_model: GpuModelId::from("H100"),
+        from_us: TimeUs(START),
+        to_us: TimeUs(START + 100 * HOUR_US),
+        price: money(1),
+        payment: PaymentOption::None,
+        ..LeaseSold::default()
+    }
+    .into()
+}
+
+fn lasting(name: &str, profile: &str) -> JobRequested {
+    JobRequested { preemptible: false, ..mig_job(name, "red", 1, profile, 4) }
+}
+
+#[test]
+fn beside_what_is_set_aside_a_divided_gpu_counts_as_a_whole_one() {
+    let mut world = world(2);
+    world.step(vec![sold(1)]);
+    let outputs = world.step(vec![lasting("a", "3g.40gb").into()]);
+    assert!(placed(&outputs, "a").is_some());
+    // It takes nothing that a does not have anyway; the next would have the lessee's GPU divided.
+    let outputs = world.step(vec![lasting("b", "3g.40gb").into()]);
+    assert!(placed(&outputs, "b").is_some());
+    let outputs = world.step(vec![lasting("c", "1g.10gb").into()]);
+    let limit = limit_of(&outputs, "c");
+    assert_eq!(said(&limit), (LimitKind::Reservation, Some(1_000), Some(0), "GPU/1000"));
+}
+
+#[test]
+fn a_lessee_is_given_a_divided_gpu_by_all_that_is_on_it() {
+    let mut world = world(1);
+    world.step(vec![sold(1)]);
+    world.step(vec![mig_job("a", "red", 1, "1g.10gb", 4).into(), mig_job("b", "red", 1, "2g.20gb", 4).into()]);
+    let request = JobRequested { sold_lease: Some(RefId::from("lease")), ..job("own", "blue", 1, 1, 1) };
+    let outputs = world.step(vec![request.into()]);
+    let stopped: Vec<&str> = outputs
+        .iter()
+        .filter_map(|output| match output {
+            Event::JobPreempted(told) => Some(told.job.as_str()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(stopped, ["a", "b"]);
+    let stops = ["a", "b"].map(|job| world.stopped(job, StopReason::Preempted));
+    let outputs = world.step(stops.into());
+    assert_eq!(gpus(&outputs, "own"), [0]);
+}
+
+#[test]
+fn an_elastic_job_of_instances_has_as_many_as_fit() {
+    let mut world = world(1);
+    world.step(vec![mig_job("a", "red", 1, "3g.40gb", 4).into()]);
+    let mut request = mig_job("b", "red", 1, "1g.10gb", 4);
+    request.gang.replicas_max = Count(9);
+    let outputs = world.step(vec![request.into()]);
+    let placed = placed(&outputs, "b").unwrap();
+    assert_eq!((placed.replicas, placed.gpu_milli), (Count(4), GpuMilli(500)));
+    let mut have = instances(&world, "b");
+    have.sort();
+    assert_eq!(have, (0..4).map(|slice| (0, slice)).collect::<Vec<_>>());
+    // One order says all of it.
+    let orders = outputs.iter().filter(|output| matches!(output, Event::MigOrdered(_))).count();
+    assert_eq!(orders, 1);
+}
