@@ -19,6 +19,8 @@ type Checked = Result<(), FieldError>;
 
 /// The most GPUs one node may have; indices are below it.
 pub const NODE_GPUS_MAX: i64 = 1_024;
+/// Memory slices of one GPU at most.
+pub const MIG_SLICES_MAX: i64 = 16;
 /// The whole of something in thousandths.
 const WHOLE_MILLI: i64 = 1_000;
 
@@ -140,6 +142,12 @@ fn gang(gang: &Gang) -> Checked {
         format!("at least replicas_min, which is {}", gang.replicas_min.0)
     })?;
     gpu_share(gang.gpus.0, gang.gpu_milli_each.0)?;
+    if gang.mig_profile.is_some() {
+        at_least(1, "gpus", gang.gpus.0)?;
+        expect(gang.gpu_milli_each.0 == WHOLE_MILLI, "gpu_milli_each", gang.gpu_milli_each.0, || {
+            "1000 beside mig_profile: what an instance has of its GPU follows from the profile".to_owned()
+        })?;
+    }
     let most = gang.memory_max_mib.unwrap_or(gang.memory_mib);
     expect(most >= gang.memory_mib, "memory_max_mib", most.0, || {
         format!("at least memory_mib, which is {}", gang.memory_mib.0)
@@ -151,7 +159,9 @@ fn nodes(nodes: &[NodeGpus]) -> Checked {
         let within = |e: FieldError| e.within(&format!("nodes[{i}]"));
         node.gpus.iter().try_for_each(|index| between(0, NODE_GPUS_MAX - 1, "gpus", *index)).map_err(within)?;
         unique("gpus", &node.gpus).map_err(within)?;
-        gpu_share(node.gpus.len() as i64, node.gpu_milli_each.0).map_err(within)?;
+        // Several GPUs of a replica may each be an instance, which is less than a GPU.
+        let least = i64::from(!node.gpus.is_empty());
+        between(least, WHOLE_MILLI, "gpu_milli_each", node.gpu_milli_each.0).map_err(within)?;
     }
     expect(!nodes.is_empty(), "nodes", "no node", || "at least one".to_owned())
 }

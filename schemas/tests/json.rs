@@ -92,15 +92,26 @@ fn all_that_is_wrong_with_the_types_of_an_event_is_said_at_once() {
     assert_eq!(paths, ["extra", "gang.gpus", "class"]);
 }
 
+/// A job with a MIG profile and these shares of GPUs.
+fn mig(v: &mut Value, gpus: i64, gpu_milli_each: i64) {
+    v["gang"]["mig_profile"] = json!("1g.10gb");
+    v["gang"]["gpus"] = json!(gpus);
+    v["gang"]["gpu_milli_each"] = json!(gpu_milli_each);
+}
+
 #[test]
 fn fields_that_do_not_fit_together_are_named() {
     // Ids of runs and outputs are made from these two and have to be ids as well.
-    let cases: [(&str, Edit, &str); 26] = [
+    let cases: [(&str, Edit, &str); 30] = [
         ("JobRequested", |v| v["job"] = json!("j".repeat(113)), "job"),
         ("CellDeclared", |v| v["cell_id"] = json!("c".repeat(65)), "cell_id"),
         ("JobRequested", |v| v["gang"]["replicas_max"] = json!(1), "gang.replicas_max"),
         ("JobRequested", |v| v["gang"]["replicas_min"] = json!(0), "gang.replicas_min"),
         ("JobRequested", |v| v["gang"]["gpu_milli_each"] = json!(500), "gang.gpu_milli_each"),
+        ("JobRequested", |v| mig(v, 0, 1_000), "gang.gpus"),
+        ("JobRequested", |v| mig(v, 1, 500), "gang.gpu_milli_each"),
+        ("GpuModelDeclared", |v| v["mig_profiles"][0]["starts"] = json!([16]), "mig_profiles[0].starts"),
+        ("GpuModelDeclared", |v| v["mig_profiles"][0]["slices"] = json!(17), "mig_profiles[0].slices"),
         ("JobRequested", |v| v["depends_on"][0]["job"] = v["job"].clone(), "depends_on[0].job"),
         ("JobRequested", |v| v["array"]["index"] = json!(8), "array.index"),
         ("JobRequested", |v| v["not_before_us"] = json!("2030-01-01"), "deadline_us"),

@@ -94,6 +94,17 @@ fn every_released_schema_that_is_not_todays_can_still_be_decoded() {
     }
 }
 
+/// Whether all that was said is still said; a nested record may have fields now that it did not have then.
+fn still_says(now: &Value, said: &Value) -> bool {
+    match (now, said) {
+        (Value::Object(now), Value::Object(said)) => said.iter().all(|(field, said)| still_says(&now[field], said)),
+        (Value::Array(now), Value::Array(said)) => {
+            now.len() == said.len() && now.iter().zip(said).all(|(now, said)| still_says(now, said))
+        }
+        _ => now == said,
+    }
+}
+
 #[test]
 fn golden_bytes_of_every_release_decode_to_what_they_said() {
     for version in versions() {
@@ -109,7 +120,7 @@ fn golden_bytes_of_every_release_decode_to_what_they_said() {
                 assert_eq!(Codec::global().encode(&decoded.event), value, "{} {}", version.display(), now["type"]);
             }
             for (field, said) in line["event"].as_object().unwrap() {
-                assert_eq!(now[field], *said, "{} {field}", version.display());
+                assert!(still_says(&now[field], said), "{} {field}: {} was {said}", version.display(), now[field]);
             }
         }
     }

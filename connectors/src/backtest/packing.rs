@@ -202,6 +202,7 @@ impl Models {
             scratch_gib: 0,
             models: (!models.is_empty()).then_some(models),
             exclusive: false,
+            ..Ask::default()
         }
     }
 
@@ -211,7 +212,7 @@ impl Models {
             pool: 0,
             model: self.0[&node.model],
             domain: NO_DOMAIN,
-            gpus: vec![GpuSlot { free_milli: GPU_MILLI, usable: true }; node.gpus as usize],
+            gpus: vec![GpuSlot::FREE; node.gpus as usize],
             cpu_milli: node.cpu_milli,
             memory_mib: node.memory_mib,
             cpu_free_milli: node.cpu_milli,

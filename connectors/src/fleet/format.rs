@@ -213,6 +213,8 @@ pub struct Tenant {
     pub currency: Money,
     #[serde(default = "single")]
     pub invoice_day: i64,
+    #[serde(default)]
+    pub gpu_of_one_tenant: bool,
 }
 
 #[derive(Debug, Deserialize)]

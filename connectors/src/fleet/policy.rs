@@ -255,6 +255,7 @@ fn tenants(fleet: &FleetFile, out: &mut Builder) -> Result<(), FleetError> {
                 weight_milli: Milli(tenant.weight.0),
                 billing_currency: tenant.currency.0,
                 invoice_day: Count(tenant.invoice_day),
+                gpu_of_one_tenant: tenant.gpu_of_one_tenant.then_some(true),
             },
         )?;
     }

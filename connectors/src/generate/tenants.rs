@@ -21,6 +21,7 @@ pub(super) fn build(plan: &Plan, world: &mut World<'_>) {
                 weight_milli: Milli(1_000 * plan.luck.between("weight", company.id, 1, 3)),
                 billing_currency: money(company.currency),
                 invoice_day: Count(1),
+                gpu_of_one_tenant: None,
             }
         );
     }
@@ -39,6 +40,7 @@ pub(super) fn build(plan: &Plan, world: &mut World<'_>) {
                 weight_milli: Milli(500 * plan.luck.between("weight", &team.id, 1, 4)),
                 billing_currency: money(company.currency),
                 invoice_day: Count(plan.luck.between("invoice-day", &team.id, 1, 10)),
+                gpu_of_one_tenant: None,
             }
         );
         quotas(plan, n, world);

@@ -41,11 +41,15 @@ pub fn expected_price(state: &State, index: &Index, spec: &Spec) -> Option<Sum> 
         true => vec![(None, 1_000)],
         false => spec.models.iter().map(|choice| (Some(&choice.model), choice.speed_milli.0.max(1))).collect(),
     };
-    let gpu_milli = spec.gang.replicas_min.0 * spec.gang.gpus.0 * spec.gang.gpu_milli_each.0;
+    let gpus = spec.gang.replicas_min.0 * spec.gang.gpus.0;
     let price = |(model, speed): (Option<&solyx_schemas::ids::GpuModelId>, i64)| {
         let (currency, rate) =
             index.rates.highest_price(&spec.tenant, Meter::GpuTime, model, Some(&spec.class), state.now())?;
-        let quantity = i128::from(gpu_milli) * i128::from(work) * 1_000 / i128::from(speed);
+        let each = match model {
+            Some(model) => crate::mig::milli_each_on(state, spec, model),
+            None => crate::mig::most_milli_each(state, spec),
+        };
+        let quantity = i128::from(gpus * each) * i128::from(work) * 1_000 / i128::from(speed);
         let micros = (quantity * i128::from(rate.0)).div_euclid(GPU_MILLI_US_PER_GPU_HOUR) + 1;
         Some(Sum { currency, micros: MoneyMicros(i64::try_from(micros.max(0)).ok()?) })
     };

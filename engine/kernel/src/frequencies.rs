@@ -31,7 +31,8 @@ pub fn count(state: &mut State, request: &JobRequested) {
     }
     let requests = state.requests.edit_or_default(&0);
     requests.requests += 1;
-    if !(0..=NODE_GPUS_MAX).contains(&request.gang.gpus.0) {
+    // Prices are of thousandths: what asks for MIG instances is no such kind.
+    if !(0..=NODE_GPUS_MAX).contains(&request.gang.gpus.0) || request.gang.mig_profile.is_some() {
         return;
     }
     let replicas = request.gang.replicas_min.0.clamp(1, REPLICAS_MAX);

@@ -11,6 +11,7 @@ pub mod energy;
 pub mod epoch;
 pub mod follow;
 pub mod frequencies;
+pub mod mig;
 pub mod order_rule;
 pub mod packing;
 pub mod place;
@@ -24,6 +25,7 @@ pub mod state;
 pub mod table;
 pub mod whatif;
 
+mod apart;
 mod apply;
 mod budget;
 mod cut;

@@ -7,6 +7,7 @@
 
 use solyx_schemas::units::HOUR_US;
 
+use crate::mig::milli_each;
 use crate::rows::{Job, Spec};
 use crate::state::{Policy, State};
 
@@ -69,16 +70,16 @@ pub fn rank(state: &State, job: &Job, spec: &Spec) -> i64 {
     match policy.order_rule() {
         OrderRule::Classic | OrderRule::Fifo => 0,
         OrderRule::ShortestFirst => work_left(policy, job, spec),
-        OrderRule::ShortestRemaining => remaining_gpu_milli_s(policy, job, spec, 0),
+        OrderRule::ShortestRemaining => remaining_gpu_milli_s(state, job, spec, 0),
         OrderRule::LeastAttained => level(policy, job.used_gpu_milli_s) as i64,
-        OrderRule::ShareSurcharge => surcharged(policy, job, surcharged_use(job, spec)),
+        OrderRule::ShareSurcharge => surcharged(policy, job, surcharged_use(state, job, spec)),
     }
 }
 
 /// GPU time that is expected to be left, thousandths of a GPU × s, when so much more work is done than the job has kept.
-pub fn remaining_gpu_milli_s(policy: Policy<'_>, job: &Job, spec: &Spec, done_us: i64) -> i64 {
-    let left_s = (work_left(policy, job, spec) - done_us).max(0) / 1_000_000;
-    left_s.saturating_mul(gang_milli(spec))
+pub fn remaining_gpu_milli_s(state: &State, job: &Job, spec: &Spec, done_us: i64) -> i64 {
+    let left_s = (work_left(state.policy(), job, spec) - done_us).max(0) / 1_000_000;
+    left_s.saturating_mul(gang_milli(state, spec))
 }
 
 fn work_left(policy: Policy<'_>, job: &Job, spec: &Spec) -> i64 {
@@ -87,15 +88,15 @@ fn work_left(policy: Policy<'_>, job: &Job, spec: &Spec) -> i64 {
 }
 
 /// Thousandths of GPUs that a job asks for at least.
-pub fn gang_milli(spec: &Spec) -> i64 {
-    spec.gang.replicas_min.0 * spec.gang.gpus.0 * spec.gang.gpu_milli_each.0
+pub fn gang_milli(state: &State, spec: &Spec) -> i64 {
+    spec.gang.replicas_min.0 * spec.gang.gpus.0 * milli_each(state, spec)
 }
 
 /// GPU time by which a job is surcharged: what it says is left, for as long as it has not used more than it said; otherwise what
 /// it has used. An estimate that is too low only buys the time until the use has overtaken it.
-pub fn surcharged_use(job: &Job, spec: &Spec) -> i64 {
-    let said = said_gpu_milli_s(spec);
-    let kept = (job.kept_work_us.0 / 1_000_000).saturating_mul(gang_milli(spec));
+pub fn surcharged_use(state: &State, job: &Job, spec: &Spec) -> i64 {
+    let said = said_gpu_milli_s(state, spec);
+    let kept = (job.kept_work_us.0 / 1_000_000).saturating_mul(gang_milli(state, spec));
     outstanding(said, kept, job.used_gpu_milli_s)
 }
 
@@ -105,8 +106,8 @@ pub fn outstanding(said: i64, done: i64, used: i64) -> i64 {
 }
 
 /// GPU time that a job says it needs, thousandths of a GPU × s; 0 when it says nothing.
-pub fn said_gpu_milli_s(spec: &Spec) -> i64 {
-    spec.expected_work_us.map_or(0, |work| (work.0 / 1_000_000).saturating_mul(gang_milli(spec)))
+pub fn said_gpu_milli_s(state: &State, spec: &Spec) -> i64 {
+    spec.expected_work_us.map_or(0, |work| (work.0 / 1_000_000).saturating_mul(gang_milli(state, spec)))
 }
 
 /// The time of its request plus the surcharge, µs.

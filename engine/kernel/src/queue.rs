@@ -10,6 +10,7 @@ use solyx_schemas::events::policy::{ScopeKind, ScopeState};
 use solyx_schemas::ids::{JobId, Name, RefId, TenantId};
 use solyx_schemas::units::TimeUs;
 
+use crate::mig;
 use crate::order_rule::{gang_milli, rank};
 use crate::place::spread_of;
 use crate::rows::{Arrival, Job, Phase, Spec, limit};
@@ -167,7 +168,7 @@ impl Queue {
             return;
         }
         let class_value = state.classes.get(&spec.class).map_or(0, |class| class.value);
-        let shape = self.shape_of(spec, job.memory_mib.map_or(spec.gang.memory_mib.0, |m| m.0), &job.avoided);
+        let shape = self.shape_of(state, spec, job.memory_mib.map_or(spec.gang.memory_mib.0, |m| m.0), &job.avoided);
         let turn = Turn { rank: rank(state, job, spec), arrival: job.arrival };
         let line = self.lines.entry(std::cmp::Reverse(class_value)).or_default();
         line.entry(spec.tenant.clone()).or_default().entry(shape).or_default().insert((turn, id.clone()));
@@ -298,12 +299,21 @@ impl Queue {
         })
     }
 
-    fn shape_of(&mut self, spec: &Spec, memory_mib: i64, avoided: &[solyx_schemas::ids::NodeId]) -> Shape {
+    fn shape_of(
+        &mut self,
+        state: &State,
+        spec: &Spec,
+        memory_mib: i64,
+        avoided: &[solyx_schemas::ids::NodeId],
+    ) -> Shape {
+        // What an instance counts as follows from its models' tables, which may be declared anew.
+        let gpu_milli = gang_milli(state, spec);
+        let of_profile = spec.gang.mig_profile.as_ref().map(|_| gpu_milli);
         // What decides whether a job fits, and nothing that only one job can have.
         let capacity = (
             (&spec.gang, &spec.models, &spec.topology, &spec.datasets, &spec.residency),
             (&spec.certificates, spec.attestation_required, memory_mib, avoided, spread_of(spec)),
-            (&spec.reservation, &spec.sold_lease),
+            (&spec.reservation, &spec.sold_lease, of_profile),
         );
         let mut key = postcard::to_stdvec(&capacity).expect("plain data");
         let capacity = key.len();
@@ -315,7 +325,7 @@ impl Queue {
         let fit = self.fits.len() as Fit;
         let fit = *self.fits.entry(key[..capacity].to_vec()).or_insert(fit);
         let shape = self.common.len() as Shape;
-        self.common.push(Common { fit, gpu_milli: gang_milli(spec) });
+        self.common.push(Common { fit, gpu_milli });
         self.shapes.insert(key, shape);
         shape
     }
@@ -335,6 +345,11 @@ fn parking(state: &State, job: &Job, spec: &Spec) -> Option<Limit> {
     }
     if !state.classes.contains(&spec.class) {
         return Some(undeclared(&format!("class:{}", spec.class)));
+    }
+    if let Some(profile) = &spec.gang.mig_profile
+        && mig::models(state, spec).next().is_none()
+    {
+        return Some(undeclared(&format!("mig-profile:{profile}")));
     }
     if let Some(dataset) = spec.datasets.iter().find(|dataset| !state.datasets.contains(*dataset)) {
         return Some(undeclared(&format!("dataset:{dataset}")));

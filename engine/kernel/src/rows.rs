@@ -11,6 +11,7 @@ use solyx_schemas::events::policy::{BudgetKind, BudgetSet};
 use solyx_schemas::ids::*;
 use solyx_schemas::units::*;
 
+use crate::mig::Instances;
 use crate::set_aside::Draw;
 
 /// The cell itself.
@@ -349,6 +350,10 @@ pub struct Run {
     pub draws: Option<Draw>,
     /// When it has to be over: it was let start on what is set aside from then on.
     pub yields_at_us: Option<TimeUs>,
+    /// Its MIG instances, if it has such and no other GPUs.
+    pub mig: Option<Instances>,
+    /// Its job asked that GPUs that it shares are of its tenant only.
+    pub gpu_of_one_tenant: bool,
 }
 
 /// An order for instances that has not been answered in full.

@@ -31,7 +31,7 @@ use crate::apply::{apply, expected_work_done};
 use crate::decide::decide;
 use crate::follow::Follower;
 use crate::index::Index;
-use crate::place::{ask_of, duration_of, price};
+use crate::place::{ask_at, duration_of, price};
 use crate::power::Overload;
 use crate::rows::Run;
 use crate::state::State;
@@ -241,7 +241,7 @@ impl Rehearsal {
         job.checkpoint_site = None;
         job.kept_work_us = expected_work_done(run, now);
         let (duration, _) = duration_of(&self.state, &spec, &job, run.speed_milli.0);
-        let ask = ask_of(&spec, &job, numbers);
+        let ask = ask_at(&self.state, &spec, &job, numbers, &run.model);
         price(&self.state, &self.index, &spec, &job, &ask, pool, (now, duration), 0).ok()
     }
 

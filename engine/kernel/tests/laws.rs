@@ -9,6 +9,7 @@ use common::history::{Executor, Luck, Mood, calm_policy, frame, one_pool};
 use common::ledger::Ledger;
 use common::moves::MovesBook;
 use common::set_aside::SetAsideBook;
+use common::shared_gpus::SharedBook;
 use common::*;
 use proptest::prelude::*;
 use solyx_kernel::rows::Phase;
@@ -62,13 +63,14 @@ fn beginning(luck: &mut Luck, mood: Mood) -> (Executor, Vec<Event>) {
 fn live_by_epoch(seed: u64, mood: Mood) {
     let mut luck = Luck(seed);
     let (mut world, mut ledger) = (world(), Ledger::default());
-    let (mut set_aside, mut moves) = (SetAsideBook::default(), MovesBook::default());
+    let (mut set_aside, mut moves, mut shared) = (SetAsideBook::default(), MovesBook::default(), SharedBook::default());
     let (mut executor, mut events) = beginning(&mut luck, mood);
     for _ in 0..EPOCHS {
         let (closed, counted) = world.close_counting(events);
         ledger.epoch(world.now, &counted, &closed);
         set_aside.epoch(world.kernel.state(), &closed);
         moves.epoch(world.now, &counted, &closed, world.kernel.state(), matches!(mood, Mood::Calm | Mood::Crowded));
+        shared.epoch(world.kernel.state(), &counted, &closed);
         assert_eq!(world.kernel.index_differences(), Vec::<String>::new(), "after epoch {}", closed.record.epoch);
         nobody_is_kept_out_by_growth(&world, &ledger);
         let live: BTreeSet<&RunId> = world.kernel.state().runs.iter().map(|(id, _)| id).collect();
@@ -156,6 +158,27 @@ fn random_histories_move_runs_for_gangs_and_off_drained_nodes() {
     println!("{crowded:?} {shaken:?}");
     assert!(crowded[0] > 0 && crowded[2] > 0 && crowded[3] > 0, "{crowded:?}");
     assert!(shaken[0] > 0 && shaken[1] > 0 && shaken[2] > 0, "{shaken:?}");
+}
+
+/// Instances placed, GPUs with several of them, GPUs shared by several tenants, and jobs that were kept apart.
+fn sharing(seed: u64) -> [usize; 4] {
+    let mut luck = Luck(seed);
+    let (mut world, mut shared) = (world(), SharedBook::default());
+    let (mut executor, mut events) = beginning(&mut luck, Mood::Wild);
+    for _ in 0..EPOCHS {
+        let (closed, counted) = world.close_counting(events);
+        shared.epoch(world.kernel.state(), &counted, &closed);
+        executor.sees(&mut luck, world.now, &closed.outputs);
+        pass_time(&mut world, &mut luck);
+        events = executor.says(&mut luck, world.now);
+    }
+    [shared.instances, shared.beside, shared.mixed, shared.apart]
+}
+
+#[test]
+fn random_histories_divide_gpus_and_keep_tenants_apart() {
+    let counts = (0..40).map(sharing).fold([0; 4], |sum, more| std::array::from_fn(|i| sum[i] + more[i]));
+    assert!(counts.iter().all(|count| *count > 10), "{counts:?}");
 }
 
 fn restored_goes_on(seed: u64, mood: Mood) {

@@ -1,9 +1,12 @@
 //! Laws of the inventory, against a naive scan over all nodes.
 #![allow(clippy::unwrap_used)]
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
 use solyx_kernel::packing::{
-    Area, Ask, Choice, GPU_MILLI, GpuSlot, Inventory, Kind, Kinds, NO_DOMAIN, NodeHandle, NodeSpec, Rule, Scope,
+    Area, Ask, Choice, Division, GPU_MILLI, GpuSlot, Inventory, Kind, Kinds, NO_DOMAIN, NodeHandle, NodeSpec, Rule,
+    Scope,
 };
 
 fn node(name: usize, pool: u32, model: u32, domain: u32, gpus: usize, cores: i64) -> NodeSpec {
@@ -12,7 +15,7 @@ fn node(name: usize, pool: u32, model: u32, domain: u32, gpus: usize, cores: i64
         pool,
         model,
         domain: if domain == 3 { NO_DOMAIN } else { pool * 10 + domain },
-        gpus: vec![GpuSlot { free_milli: GPU_MILLI, usable: true }; gpus],
+        gpus: vec![GpuSlot::FREE; gpus],
         cpu_milli: cores * 1000,
         memory_mib: cores * 4096,
         cpu_free_milli: cores * 1000,
@@ -45,8 +48,32 @@ fn ask() -> impl Strategy<Value = Ask> {
             scratch_gib,
             models,
             exclusive,
+            ..Ask::default()
         },
     )
+}
+
+/// Slices and starts of a GPU model that can be divided.
+const TABLE: [(i64, &[i64]); 5] =
+    [(1, &[0, 1, 2, 3, 4, 5, 6]), (2, &[0, 2, 4]), (4, &[0, 4]), (8, &[0]), (3, &[0, 1, 4])];
+
+/// Also instances of MIG profiles, and tenants that share with themselves only.
+fn any_ask() -> impl Strategy<Value = Ask> {
+    let mig = prop::option::weighted(0.4, (0usize..TABLE.len(), 1i64..3));
+    let tenant = prop::option::weighted(0.4, (1u32..4, any::<bool>()));
+    (ask(), mig, tenant).prop_map(|(mut ask, mig, tenant)| {
+        if let Some((profile, gpus)) = mig {
+            ask.gpus = gpus;
+            ask.gpu_milli_each = TABLE[profile].0 * 125;
+            ask.mig = Some(Arc::new(Division::new(TABLE[profile], &TABLE)));
+        }
+        if let Some((tenant, apart)) = tenant
+            && ask.shares()
+        {
+            (ask.tenant, ask.apart) = (tenant, apart);
+        }
+        ask
+    })
 }
 
 fn kinds() -> impl Strategy<Value = Kinds> {
@@ -68,7 +95,20 @@ fn rule() -> impl Strategy<Value = Rule> {
 
 /// What the inventory's documentation says of fitting, over one node, without its index.
 fn fits(spec: &NodeSpec, ask: &Ask) -> bool {
-    let wide = spec.gpus.iter().filter(|gpu| gpu.usable && gpu.free_milli >= ask.gpu_milli_each).count() as i64;
+    let in_use = |gpu: &GpuSlot| gpu.slices != 0 || gpu.free_milli < GPU_MILLI;
+    let lets_in = |gpu: &GpuSlot| {
+        let own = gpu.owner != 0 && gpu.owner == ask.tenant;
+        !in_use(gpu) || own || !gpu.kept && !ask.apart || !ask.shares()
+    };
+    let holds = |gpu: &GpuSlot| match &ask.mig {
+        None => gpu.slices == 0 && gpu.free_milli >= ask.gpu_milli_each,
+        Some(division) => {
+            let starts = (0..16).filter_map(|start| division.slices_at(start));
+            (gpu.slices != 0 || gpu.free_milli == GPU_MILLI)
+                && starts.into_iter().any(|slices| slices & gpu.slices == 0)
+        }
+    };
+    let wide = spec.gpus.iter().filter(|gpu| gpu.usable && holds(gpu) && lets_in(gpu)).count() as i64;
     !spec.closed
         && (!ask.exclusive || spec.replicas == 0)
         && spec.cpu_free_milli >= ask.cpu_milli
@@ -98,7 +138,7 @@ proptest! {
 
     #[test]
     fn a_choice_fits_and_there_is_none_only_when_nothing_fits(
-        nodes in nodes(), asks in prop::collection::vec((ask(), rule()), 1..60), kinds in kinds(),
+        nodes in nodes(), asks in prop::collection::vec((any_ask(), rule()), 1..60), kinds in kinds(),
     ) {
         let mut inventory = Inventory::new(&kinds);
         let handles: Vec<NodeHandle> = nodes.into_iter().map(|spec| inventory.add(spec)).collect();
@@ -112,8 +152,14 @@ proptest! {
                     inventory.allocate(&choice, &ask).unwrap();
                     let after = inventory.get(choice.node).unwrap();
                     prop_assert!(after.gpus.iter().all(|gpu| (0..=GPU_MILLI).contains(&gpu.free_milli)));
-                    let taken: i64 = before.gpus.iter().zip(&after.gpus).map(|(b, a)| b.free_milli - a.free_milli).sum();
+                    let pairs = || before.gpus.iter().zip(&after.gpus);
+                    let taken: i64 = match &ask.mig {
+                        None => pairs().map(|(b, a)| b.free_milli - a.free_milli).sum(),
+                        Some(_) => pairs().map(|(b, a)| 125 * i64::from((a.slices & !b.slices).count_ones())).sum(),
+                    };
                     prop_assert_eq!(taken, ask.gpu_milli());
+                    prop_assert!(pairs().all(|(b, a)| a.slices & b.slices == b.slices), "no instance is moved");
+                    prop_assert!(after.gpus.iter().all(|gpu| gpu.slices == 0 || gpu.free_milli == 0));
                 }
             }
         }
@@ -164,7 +210,7 @@ proptest! {
 
     #[test]
     fn whichever_way_nodes_are_looked_for_the_choice_is_the_same(
-        nodes in nodes(), asks in prop::collection::vec((ask(), rule(), 0i64..4000), 1..80), kinds in kinds(),
+        nodes in nodes(), asks in prop::collection::vec((any_ask(), rule(), 0i64..4000), 1..80), kinds in kinds(),
         remainders in prop::collection::vec((0i64..3000, 0i64..2000, 0i64..12), 24), own in any::<bool>(),
         pool in prop::option::of(0u32..2), released in prop::collection::vec(any::<bool>(), 80), refused in 1u32..6,
     ) {
@@ -206,7 +252,7 @@ proptest! {
 
     #[test]
     fn what_is_released_leaves_everything_as_it_was(
-        nodes in nodes(), asks in prop::collection::vec((ask(), rule()), 1..40), kinds in kinds(),
+        nodes in nodes(), asks in prop::collection::vec((any_ask(), rule()), 1..40), kinds in kinds(),
     ) {
         let mut inventory = Inventory::new(&kinds);
         for spec in nodes {
@@ -233,7 +279,7 @@ proptest! {
 
     #[test]
     fn the_order_in_which_nodes_come_in_decides_nothing(
-        nodes in nodes(), asks in prop::collection::vec((ask(), rule()), 1..30), kinds in kinds(),
+        nodes in nodes(), asks in prop::collection::vec((any_ask(), rule()), 1..30), kinds in kinds(),
     ) {
         let mut forth = Inventory::new(&kinds);
         let mut back = Inventory::new(&kinds);
@@ -241,7 +287,7 @@ proptest! {
         nodes.iter().rev().for_each(|spec| { back.add(spec.clone()); });
         for (ask, rule) in &asks {
             let name = |inventory: &Inventory, choice: &Option<Choice>| {
-                choice.as_ref().map(|choice| (inventory.get(choice.node).unwrap().name.clone(), choice.gpus.clone()))
+                choice.as_ref().map(|choice| (inventory.get(choice.node).unwrap().name.clone(), choice.gpus.clone(), choice.starts.clone()))
             };
             let (a, b) = (forth.choose(*rule, ask, Scope::ALL), back.choose(*rule, ask, Scope::ALL));
             prop_assert_eq!(name(&forth, &a), name(&back, &b));
@@ -274,7 +320,7 @@ proptest! {
 
     #[test]
     fn a_gang_is_placed_whole_within_its_area_or_not_at_all_and_takes_nothing(
-        nodes in nodes(), ask in ask(), replicas in 1i64..12, kinds in kinds(), pool in 0u32..2, rule in rule(),
+        nodes in nodes(), ask in any_ask(), replicas in 1i64..12, kinds in kinds(), pool in 0u32..2, rule in rule(),
     ) {
         let mut inventory = Inventory::new(&kinds);
         for spec in nodes {
@@ -286,7 +332,7 @@ proptest! {
         let after: Vec<NodeSpec> = inventory.nodes().map(|(_, spec)| spec.clone()).collect();
         prop_assert_eq!(before, after);
         let feasible = inventory.feasible_replicas(&ask, Scope::of(&areas), 1000);
-        if ask.gpus <= 1 || ask.gpu_milli_each == GPU_MILLI {
+        if ask.gpus <= 1 || ask.gpu_milli_each == GPU_MILLI || ask.mig.is_some() {
             prop_assert_eq!(gang.is_some(), feasible >= replicas);
         }
         for choice in gang.iter().flatten() {

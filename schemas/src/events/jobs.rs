@@ -88,7 +88,7 @@ records! { "solyx.jobs";
         gpus: Count,
         /// Share of each GPU; below 1000 only with one GPU.
         gpu_milli_each: GpuMilli,
-        /// MIG profile; absent means none.
+        /// MIG profile; absent means none. With one, each of a replica's GPUs is an instance of it, on a GPU of its own.
         mig_profile: Option<Name>,
         /// Least memory of each GPU.
         gpu_memory_mib: Option<MemoryMib>,
@@ -102,6 +102,8 @@ records! { "solyx.jobs";
         exclusive_node: bool,
         /// Memory a retry may have after running out of it.
         memory_max_mib: Option<MemoryMib>,
+        /// Whether GPUs that it shares are shared with its own tenant's jobs only; absent means no.
+        gpu_of_one_tenant: Option<bool>,
     }
     /// A GPU model that will do, and how fast the job is on it.
     ModelChoice {

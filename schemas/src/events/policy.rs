@@ -254,6 +254,8 @@ inputs! { "solyx.policy", Policy;
         billing_currency: Currency,
         /// Day of the month on which invoices are issued.
         invoice_day: Count,
+        /// Whether GPUs that its jobs share are shared among themselves only; absent means no.
+        gpu_of_one_tenant: Option<bool>,
     }
     /// A tenant, queue, pool or site is opened, cordoned or drained.
     ScopeStateChanged key |e| e.scope.to_string(); {

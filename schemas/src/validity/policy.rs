@@ -1,7 +1,8 @@
 //! What operators say.
 
 use super::{
-    Checked, amount, at_least, between, expect, hexadecimal, interval, month, open_interval, price, tiers, unique,
+    Checked, MIG_SLICES_MAX, amount, at_least, between, expect, hexadecimal, interval, month, open_interval, price,
+    tiers, unique,
 };
 use crate::events::Event;
 use crate::events::policy::{
@@ -110,8 +111,9 @@ fn gpu_model(e: &GpuModelDeclared) -> Checked {
     at_least(1, "nvlink_domain_size", e.nvlink_domain_size.0)?;
     for (i, profile) in e.mig_profiles.iter().enumerate() {
         let within = |e: FieldError| e.within(&format!("mig_profiles[{i}]"));
-        at_least(1, "slices", profile.slices.0).map_err(within)?;
-        profile.starts.iter().try_for_each(|start| at_least(0, "starts", *start)).map_err(within)?;
+        between(1, MIG_SLICES_MAX, "slices", profile.slices.0).map_err(within)?;
+        let last = MIG_SLICES_MAX - profile.slices.0;
+        profile.starts.iter().try_for_each(|start| between(0, last, "starts", *start)).map_err(within)?;
         unique("starts", &profile.starts).map_err(within)?;
     }
     unique("mig_profiles", e.mig_profiles.iter().map(|p| &p.profile))?;

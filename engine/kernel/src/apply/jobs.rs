@@ -32,6 +32,9 @@ pub fn job_requested(state: &mut State, index: &mut Index, position: Position, e
     }
     state.specs.insert(e.job.clone(), Packed::of(e));
     state.jobs.insert(e.job.clone(), job);
+    if crate::apart::asks(state, e) {
+        index.note_apart(state, &e.tenant);
+    }
     if let Some(key) = crate::queue::set_of(e) {
         index.queue.join_set(state, &e.job, key);
     }

@@ -66,7 +66,11 @@ pub fn tenant_declared(state: &mut State, index: &mut Index, e: &TenantDeclared)
         return Err(Rejection::rejected(format!("field parent: found {parent} for {tenant}, {detail}")));
     }
     let parent_before = state.tenants.get(&e.tenant).and_then(|tenant| tenant.parent.clone());
+    let asked = state.tenants.get(&e.tenant).and_then(|tenant| tenant.gpu_of_one_tenant).unwrap_or(false);
     state.tenants.insert(e.tenant.clone(), e.clone());
+    if asked != e.gpu_of_one_tenant.unwrap_or(false) {
+        index.recount_apart(state, &e.tenant);
+    }
     if parent_before != e.parent {
         index.regroup(state);
     }

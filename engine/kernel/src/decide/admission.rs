@@ -5,6 +5,7 @@ use solyx_schemas::events::decisions::{JobAdmitted, JobRejected, Limit, LimitKin
 use super::Epoch;
 use crate::apply::close_job;
 use crate::budget;
+use crate::order_rule::gang_milli;
 use crate::place::{contradiction, quota_most};
 use crate::rows::{Phase, Spec, limit_of};
 use crate::set_aside;
@@ -54,7 +55,14 @@ fn refusal(epoch: &Epoch<'_>, spec: &Spec) -> Option<(Limit, String)> {
     if let Some(contradiction) = contradiction(spec) {
         return Some(contradiction);
     }
-    let asked = spec.gang.replicas_min.0 * spec.gang.gpus.0 * spec.gang.gpu_milli_each.0;
+    if let Some(profile) = spec.gang.mig_profile.as_ref().filter(|_| set_aside::named(spec).is_some()) {
+        let field = "gang.mig_profile";
+        let limit = limit_of(LimitKind::Reservation, field, spec.gang.gpus.0, 0, "instances of a reservation or lease");
+        let detail =
+            format!("field {field}: found {profile}, expected none: reservations and leases are of whole gpus");
+        return Some((limit, detail));
+    }
+    let asked = gang_milli(epoch.state, spec);
     if let Some(refused) = set_aside::refusal(epoch.state, spec, asked) {
         return Some(refused);
     }

@@ -9,7 +9,7 @@ use solyx_schemas::units::TimeUs;
 use super::Epoch;
 use crate::cost::{Question, terms, total};
 use crate::energy::{hour_end, price_at};
-use crate::place::{Candidate, ask_of, power_of};
+use crate::place::{Candidate, ask_at, power_of};
 use crate::rows::Spec;
 
 /// Hours looked ahead at most.
@@ -43,7 +43,7 @@ pub fn better_hour(epoch: &mut Epoch<'_>, id: &JobId, spec: &Spec, best: &Candid
     let zone = &epoch.state.sites.get(&best.pool.site)?.grid_zone;
     let now_total = total(&best.terms);
     let least_saving = now_total * i128::from(policy.deferral_saving_min_milli()) / 1_000;
-    let ask = ask_of(spec, job, epoch.index);
+    let ask = ask_at(epoch.state, spec, job, epoch.index, &best.model);
     let (replicas, gpu_milli) = (spec.gang.replicas_min.0, spec.gang.replicas_min.0 * ask.gpu_milli());
     let power_w = power_of(epoch.state, &ask, &best.model, replicas);
     let mut found: Option<Later> = None;

@@ -109,6 +109,7 @@ fn enlarge(epoch: &mut Epoch<'_>, output: usize, id: &RunId, run: Run, larger: C
     let mut run = run;
     run.gpu_milli.0 = run.gpu_milli.0 / run.nodes.len().max(1) as i64 * larger.nodes.len() as i64;
     run.nodes = larger.nodes;
+    run.mig = larger.mig;
     run.speed_milli = Milli(larger.speed);
     run.expected_end_us = epoch.now.after(larger.duration);
     if let Some(Event::JobPlaced(placed)) = epoch.outputs.get_mut(output) {

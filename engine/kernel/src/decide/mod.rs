@@ -1,6 +1,8 @@
 //! Deciding: once an epoch, after all its events. First what has to be answered (losses, limits, cancellations), then who
 //! starts where, then what is given back.
 
+use std::collections::BTreeSet;
+
 use solyx_schemas::events::Event;
 use solyx_schemas::events::common::Sum;
 use solyx_schemas::events::decisions::{JobHeld, Limit, Overcommitment, StopCause};
@@ -16,6 +18,7 @@ mod admission;
 pub(crate) mod by_class;
 mod consolidate;
 mod deferral;
+mod divide;
 mod drain;
 mod elastic;
 mod fair;
@@ -78,6 +81,8 @@ pub(crate) struct Epoch<'a> {
     pub overcommitments: Vec<Overcommitment>,
     /// Which outputs place jobs that may have more replicas.
     pub may_grow: Vec<usize>,
+    /// Runs with MIG instances that were placed in this epoch.
+    pub divided: BTreeSet<RunId>,
 }
 
 impl Epoch<'_> {
@@ -119,6 +124,7 @@ pub fn decide(state: &mut State, index: &mut Index, cell: &CellId, term: i64) ->
         outputs: Vec::new(),
         overcommitments: Vec::new(),
         may_grow: Vec::new(),
+        divided: BTreeSet::new(),
     };
     upkeep::redeclared(&mut epoch);
     admission::admit(&mut epoch);
@@ -134,6 +140,7 @@ pub fn decide(state: &mut State, index: &mut Index, cell: &CellId, term: i64) ->
         answer(&mut epoch);
         drain::move_away(&mut epoch);
     }
+    divide::order(&mut epoch);
     upkeep::notices(&mut epoch);
     instances::release_idle(&mut epoch);
     reclaim::settle(&mut epoch);
@@ -185,7 +192,8 @@ fn asked<'a>(state: &'a mut State, index: &'a mut Index, cell: &'a CellId) -> Ep
         now,
         outputs: Vec::new(),
         overcommitments: Vec::new(),
-        may_grow: Default::default(),
+        may_grow: Vec::new(),
+        divided: BTreeSet::new(),
     }
 }
 

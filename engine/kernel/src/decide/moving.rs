@@ -20,9 +20,13 @@ pub(super) fn is_moved(epoch: &Epoch<'_>, id: &JobId) -> bool {
 }
 
 /// Whether a run is one that can be moved: nobody else is told to make room for it, and it shares its nodes. What has its nodes
-/// to itself is known by its run, and there is none yet in the room that would be held.
+/// to itself is known by its run, and there is none yet in the room that would be held; nor is there room held for MIG instances.
 pub(super) fn is_movable(epoch: &Epoch<'_>, run: &Run) -> bool {
-    run.stop.is_none() && !run.exclusive_node && run.gpu_milli.0 > 0 && !epoch.state.claims.contains(&run.job)
+    run.stop.is_none()
+        && !run.exclusive_node
+        && run.mig.is_none()
+        && run.gpu_milli.0 > 0
+        && !epoch.state.claims.contains(&run.job)
 }
 
 /// The room that a run's job would have at a place.

@@ -328,7 +328,7 @@ fn budget(epoch: &Epoch<'_>, head: &Head) -> i64 {
 
 fn level_of(epoch: &Epoch<'_>, job: &JobId) -> Option<usize> {
     let (row, spec) = (epoch.state.jobs.get(job)?, epoch.state.spec(job)?);
-    Some(level(epoch.state.policy(), surcharged_use(row, &spec)))
+    Some(level(epoch.state.policy(), surcharged_use(epoch.state, row, &spec)))
 }
 
 /// Room for a job on the nodes where the least work is lost. `may` says whether a run can be stopped for it when its tenant has

@@ -12,7 +12,7 @@ use super::laid::lay_out;
 use super::room::{Room, rooms_of, standing_pools};
 use crate::index::{QuotaKey, quota_keys};
 use crate::packing::Ask;
-use crate::place::{Layout, Promise, ask_of, quota_most};
+use crate::place::{Layout, Promise, ask_of, ask_on, quota_most};
 use crate::rows::{Job, Run, Spec};
 
 /// Time by which a run that has outlived its expected end is taken to end from now.
@@ -31,18 +31,19 @@ struct Gang<'a> {
 /// The promise for a job: over all owned and reserved pools it could use, the one in which it starts first.
 pub fn earliest_start(epoch: &mut Epoch<'_>, id: &JobId) -> Option<Promise> {
     let (job, spec) = (epoch.state.jobs.get(id)?, epoch.state.spec(id)?);
-    let ask = ask_of(&spec, job, epoch.index);
+    let ask = ask_of(epoch.state, &spec, job, epoch.index);
     let mut best: Option<Promise> = None;
     for (declared, model) in standing_pools(epoch, &spec) {
+        let on_model = ask_on(epoch.state, &spec, epoch.index, &ask, model);
         let gang = Gang {
             job: id,
-            ask: ask.clone(),
+            ask: on_model.unwrap_or_else(|| ask.clone()),
             replicas: spec.gang.replicas_min.0,
             keys: quota_keys(epoch.state, &spec.tenant, spec.project.as_ref(), model),
             row: job,
             spec: &spec,
         };
-        let mut rooms = rooms_of(epoch, job, &spec, declared);
+        let mut rooms = rooms_of(epoch, job, &spec, declared, &gang.ask);
         if let Some(promise) = first_fit(epoch, &gang, declared, model, &mut rooms)
             && best.as_ref().is_none_or(|best| promise.start < best.start)
         {
@@ -127,10 +128,10 @@ fn first_fit(
 /// Takes a run off the rooms; whether it was on any of them.
 fn release(run: &Run, rooms: &mut BTreeMap<&NodeId, Room>, ask: &Ask, fitting: &mut BTreeMap<String, i64>) -> bool {
     let mut touched = false;
-    for replica in &run.nodes {
+    for (number, replica) in run.nodes.iter().enumerate() {
         let Some(room) = rooms.get_mut(&replica.node) else { continue };
         let before = room.replicas(ask);
-        room.release(run, replica);
+        room.release(run, number);
         *fitting.entry(room.group.clone()).or_default() += room.replicas(ask) - before;
         touched = true;
     }

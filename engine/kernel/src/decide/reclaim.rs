@@ -16,7 +16,7 @@ use super::preempt::{Victim, is_room, lent, loss_of};
 use super::room::plan;
 use super::start::{Outcome, try_start};
 use super::stops::stop_run;
-use crate::rows::{Claim, limit_of};
+use crate::rows::{Claim, Run, limit_of};
 use crate::set_aside::{Place, is_reclaimable};
 
 /// Lists what an input has taken below what is set aside, or set aside beyond what there is, when that is news.
@@ -114,7 +114,7 @@ fn make_room(epoch: &mut Epoch<'_>, victims: &mut [Victim], id: &JobId) -> bool 
             stopped.push(victim.run.clone());
         }
     }
-    let gpu_milli = epoch.state.spec(id).map_or(0, |spec| crate::order_rule::gang_milli(&spec));
+    let gpu_milli = epoch.state.spec(id).map_or(0, |spec| crate::order_rule::gang_milli(epoch.state, &spec));
     epoch.index.claim(epoch.state, id, Claim { nodes: found.nodes, victims: stopped, gpu_milli, berth: None });
     epoch.tell(id, &limit_of(LimitKind::Draining, id.as_str(), gpu_milli, 0, "GPU/1000"), None);
     true
@@ -128,13 +128,13 @@ fn clear(epoch: &mut Epoch<'_>) {
         if missing <= 0 {
             continue;
         }
-        let mut chosen: Vec<(i64, RunId, i64)> = Vec::new();
-        for (loss, run, milli) in lent_in(epoch, &place) {
+        let mut chosen: Vec<(i64, Vec<RunId>, i64)> = Vec::new();
+        for (loss, runs, milli) in lent_in(epoch, &place) {
             if missing <= 0 {
                 break;
             }
             missing -= milli;
-            chosen.push((loss, run, milli));
+            chosen.push((loss, runs, milli));
         }
         // Those that lose most are spared first if the others are enough.
         for number in (0..chosen.len()).rev() {
@@ -142,14 +142,15 @@ fn clear(epoch: &mut Epoch<'_>) {
                 missing += chosen.remove(number).2;
             }
         }
-        for (_, run, _) in chosen {
+        for run in chosen.into_iter().flat_map(|(_, runs, _)| runs) {
             stop_run(epoch, &run, StopCause::Priority, None);
         }
     }
 }
 
-/// What could be told to stop in a place: work that would be lost per GPU, run, thousandths of GPUs that it has there.
-fn lent_in(epoch: &Epoch<'_>, place: &Place) -> Vec<(i64, RunId, i64)> {
+/// What could be told to stop in a place: work that would be lost per GPU, a run, or all that is on a divided GPU, and thousandths
+/// of GPUs that it has there.
+fn lent_in(epoch: &Epoch<'_>, place: &Place) -> Vec<(i64, Vec<RunId>, i64)> {
     let nodes = &epoch.index.set_aside.nodes;
     let inside: BTreeSet<&NodeId> =
         nodes.iter().filter(|(_, share)| share.places.contains(place)).map(|(node, _)| node).collect();
@@ -161,6 +162,8 @@ fn lent_in(epoch: &Epoch<'_>, place: &Place) -> Vec<(i64, RunId, i64)> {
         }
         let here = run.nodes.iter().filter(|replica| inside.contains(&replica.node));
         let milli: i64 = match run.exclusive_node {
+            // A divided GPU is free only when all that is on it has gone: see below.
+            false if run.mig.is_some() => 0,
             false => here.map(|replica| usable(epoch, replica) * replica.gpu_milli_each.0).sum(),
             true => {
                 let own: BTreeSet<&NodeId> = here.map(|replica| &replica.node).collect();
@@ -169,7 +172,18 @@ fn lent_in(epoch: &Epoch<'_>, place: &Place) -> Vec<(i64, RunId, i64)> {
         };
         if milli > 0 {
             let loss = loss_of(run, epoch.now.since(run.durable_us));
-            found.insert((loss.saturating_mul(1_000) / milli, id.clone(), milli));
+            found.insert((loss.saturating_mul(1_000) / milli, vec![id.clone()], milli));
+        }
+    }
+    for (node, used) in inside.iter().filter_map(|node| Some((*node, epoch.index.uses.get(*node)?))) {
+        for gpu in used.slices.keys() {
+            let has = |run: &Run| run.nodes.iter().any(|own| own.node == *node && own.gpus.contains(gpu));
+            let runs = used.runs.iter().filter_map(|id| Some((id, epoch.state.runs.get(id)?)));
+            let staying: Vec<(&RunId, &Run)> = runs.filter(|(_, run)| run.stop.is_none() && has(run)).collect();
+            if staying.iter().all(|(_, run)| is_reclaimable(epoch.state, run)) && !staying.is_empty() {
+                let loss = staying.iter().map(|(_, run)| loss_of(run, epoch.now.since(run.durable_us))).sum();
+                found.insert((loss, staying.into_iter().map(|(id, _)| id.clone()).collect(), 1_000));
+            }
         }
     }
     found.into_iter().collect()

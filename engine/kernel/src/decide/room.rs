@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use solyx_schemas::events::capacity::{CapacityClass, PoolDeclared};
-use solyx_schemas::events::common::NodeGpus;
 use solyx_schemas::events::jobs::TopologyLevel;
 use solyx_schemas::events::nodes::NodeState;
 use solyx_schemas::ids::{GpuModelId, JobId, NodeId, RunId, TenantId};
@@ -11,8 +10,9 @@ use solyx_schemas::ids::{GpuModelId, JobId, NodeId, RunId, TenantId};
 use super::Epoch;
 use super::laid::lay_out;
 use super::preempt::Victim;
-use crate::packing::Ask;
-use crate::place::{Layout, accepted, ask_of, domain_of, fixed_limits, lending_limit, quota_limit};
+use crate::apart::keeps;
+use crate::packing::{Ask, Division, GPU_MILLI, Slices, mig_replicas};
+use crate::place::{Layout, accepted, ask_of, ask_on, domain_of, fixed_limits, lending_limit, quota_limit};
 use crate::rows::{Job, Run, Spec};
 use crate::set_aside::{in_force, places_of};
 
@@ -22,6 +22,10 @@ pub(super) struct Room {
     /// The domain it lies in, at the level that the gang has to be together.
     pub group: String,
     gpus: Vec<i64>,
+    /// Slices that MIG instances have, by GPU; empty where nothing is divided.
+    slices: Vec<Slices>,
+    /// Where whose a GPU is matters: by GPU, what has a part of it, and for whom it is looked at.
+    holders: Option<(TenantId, Vec<Vec<Holder>>)>,
     cpu: i64,
     memory: i64,
     scratch: i64,
@@ -38,21 +42,67 @@ impl Room {
             return 0;
         }
         let by = |have: i64, need: i64| if need > 0 { have.max(0) / need } else { i64::MAX };
-        let gpus = match ask.gpus {
-            0 => i64::MAX,
-            1 => self.gpus.iter().map(|free| free.max(&0) / ask.gpu_milli_each.max(1)).sum(),
-            count => self.gpus.iter().filter(|free| **free >= ask.gpu_milli_each).count() as i64 / count,
+        let is_plain = self.slices.is_empty() && self.holders.is_none();
+        let gpus = match (ask.gpus, &ask.mig) {
+            (0, _) => i64::MAX,
+            (count, Some(division)) => {
+                let rooms: Vec<i64> = (0..self.gpus.len()).map(|gpu| self.instances(gpu, ask, division)).collect();
+                mig_replicas(&rooms, count, 1_000_000)
+            }
+            (1, _) if is_plain => self.gpus.iter().map(|free| free.max(&0) / ask.gpu_milli_each.max(1)).sum(),
+            (count, _) if is_plain => {
+                self.gpus.iter().filter(|free| **free >= ask.gpu_milli_each).count() as i64 / count
+            }
+            (count, _) => {
+                let free = (0..self.gpus.len()).map(|gpu| self.free_milli(gpu, ask));
+                match count {
+                    1 => free.map(|free| free.max(0) / ask.gpu_milli_each.max(1)).sum(),
+                    count => free.filter(|free| *free >= ask.gpu_milli_each).count() as i64 / count,
+                }
+            }
         };
         let fits = gpus.min(by(self.cpu, ask.cpu_milli)).min(by(self.memory, ask.memory_mib));
         let most = if ask.exclusive { 1 } else { 1_000_000 };
         fits.min(by(self.scratch, ask.scratch_gib)).min(most)
     }
 
+    fn slices(&self, gpu: usize) -> Slices {
+        self.slices.get(gpu).copied().unwrap_or(0)
+    }
+
+    /// Whether those that have a part of a GPU let the job in, and it them.
+    fn lets_in(&self, gpu: usize, ask: &Ask) -> bool {
+        let Some((tenant, holders)) = &self.holders else { return true };
+        holders[gpu].iter().all(|other| other.tenant == *tenant || !other.keeps && !ask.apart)
+    }
+
+    /// Free thousandths of a GPU for an ask.
+    fn free_milli(&self, gpu: usize, ask: &Ask) -> i64 {
+        if self.slices(gpu) == 0 && self.lets_in(gpu, ask) { self.gpus[gpu] } else { 0 }
+    }
+
+    /// Room for instances on a GPU.
+    fn instances(&self, gpu: usize, ask: &Ask, division: &Division) -> i64 {
+        let open = (self.slices(gpu) != 0 || self.gpus[gpu] >= GPU_MILLI) && self.lets_in(gpu, ask);
+        if open { division.room(self.slices(gpu)) } else { 0 }
+    }
+
     /// Takes off what a replica of a run holds.
-    pub fn release(&mut self, run: &Run, replica: &NodeGpus) {
-        for gpu in &replica.gpus {
-            if let Some(free) = self.gpus.get_mut(*gpu as usize) {
+    pub fn release(&mut self, run: &Run, number: usize) {
+        let replica = &run.nodes[number];
+        for (at, gpu) in replica.gpus.iter().enumerate() {
+            let gpu = *gpu as usize;
+            if let Some(free) = self.gpus.get_mut(gpu) {
                 *free += replica.gpu_milli_each.0;
+            }
+            if let (Some(mig), Some(slices)) = (&run.mig, self.slices.get_mut(gpu)) {
+                *slices &= !mig.slices_of(number, at);
+            }
+            let on_it = self.holders.as_mut().and_then(|(_, holders)| holders.get_mut(gpu));
+            if let Some(on_it) = on_it
+                && let Some(own) = on_it.iter().position(|holder| holder.job == run.job)
+            {
+                on_it.swap_remove(own);
             }
         }
         self.cpu += run.cpu_milli.0;
@@ -69,6 +119,7 @@ pub(super) fn rooms_of<'e>(
     job: &Job,
     spec: &Spec,
     pool: &PoolDeclared,
+    ask: &Ask,
 ) -> BTreeMap<&'e NodeId, Room> {
     let layout = Layout::of(spec);
     // A gang in segments is in one domain with no more than a segment.
@@ -80,8 +131,36 @@ pub(super) fn rooms_of<'e>(
     };
     nodes
         .filter(|node| !job.avoided.contains(*node) && attested(node))
-        .filter_map(|node| Some((node, room_of(epoch, node, level)?)))
+        .filter_map(|node| {
+            let mut room = room_of(epoch, node, level)?;
+            if ask.shares() && (ask.apart || epoch.index.keepers > 0) {
+                room.holders = Some((spec.tenant.clone(), holders_of(epoch, node, room.gpus.len())));
+            }
+            Some((node, room))
+        })
         .collect()
+}
+
+/// What has a part of a GPU.
+#[derive(Clone)]
+struct Holder {
+    job: JobId,
+    tenant: TenantId,
+    keeps: bool,
+}
+
+fn holders_of(epoch: &Epoch<'_>, node: &NodeId, gpus: usize) -> Vec<Vec<Holder>> {
+    let mut holders: Vec<Vec<Holder>> = (0..gpus).map(|_| Vec::new()).collect();
+    let runs = epoch.index.uses.get(node).into_iter().flat_map(|used| &used.runs);
+    for run in runs.filter_map(|run| epoch.state.runs.get(run)) {
+        let holder = Holder { job: run.job.clone(), tenant: run.tenant.clone(), keeps: keeps(epoch.state, run) };
+        for gpu in run.nodes.iter().filter(|own| own.node == *node).flat_map(|own| &own.gpus) {
+            if let Some(on_it) = holders.get_mut(*gpu as usize) {
+                on_it.push(holder.clone());
+            }
+        }
+    }
+    holders
 }
 
 fn room_of(epoch: &Epoch<'_>, id: &NodeId, level: Option<TopologyLevel>) -> Option<Room> {
@@ -94,6 +173,9 @@ fn room_of(epoch: &Epoch<'_>, id: &NodeId, level: Option<TopologyLevel>) -> Opti
     for gpu in report.gpus.iter().filter(|gpu| !node.avoided_gpus.contains(&gpu.index)) {
         gpus[gpu.index as usize] = 1_000 - of_gpu(gpu.index);
     }
+    let divided = used.filter(|used| !used.slices.is_empty());
+    let slices = divided
+        .map_or_else(Vec::new, |used| (0..highest).map(|gpu| used.slices.get(&gpu).copied().unwrap_or(0)).collect());
     let group = level.map_or(String::new(), |level| {
         let (named, name) = domain_of(epoch.state, level, id, report);
         format!("{}{name}", if named { "" } else { "node:" })
@@ -101,6 +183,8 @@ fn room_of(epoch: &Epoch<'_>, id: &NodeId, level: Option<TopologyLevel>) -> Opti
     Some(Room {
         group,
         gpus,
+        slices,
+        holders: None,
         cpu: report.cpu_milli.0 - used.map_or(0, |used| used.cpu_milli),
         memory: report.memory_mib.0 - used.map_or(0, |used| used.memory_mib),
         scratch: report.scratch_gib.0 - used.map_or(0, |used| used.scratch_gib),
@@ -140,12 +224,14 @@ pub(super) fn plan(
     may: &dyn Fn(&Victim, i64) -> bool,
 ) -> Option<Plan> {
     let (job, spec) = (epoch.state.jobs.get(id)?, epoch.state.spec(id)?);
-    let ask = ask_of(&spec, job, epoch.index);
+    let any_model = ask_of(epoch.state, &spec, job, epoch.index);
     let replicas = spec.gang.replicas_min.0;
     let divided = Layout::of(&spec).is_divided();
     let mut best: Option<Plan> = None;
     let draws = in_force(epoch.state, &spec);
     for (pool, model) in standing_pools(epoch, &spec) {
+        let on_model = ask_on(epoch.state, &spec, epoch.index, &any_model, model);
+        let ask = on_model.unwrap_or_else(|| any_model.clone());
         // What draws on a contract is in its place, and counts against no quota.
         if let Some((_, terms)) = &draws {
             if !places_of(pool).contains(&terms.place) {
@@ -155,7 +241,7 @@ pub(super) fn plan(
             continue;
         }
         let mut domains: BTreeMap<String, Domain<'_>> = BTreeMap::new();
-        for (node, room) in rooms_of(epoch, job, &spec, pool) {
+        for (node, room) in rooms_of(epoch, job, &spec, pool, &ask) {
             if !epoch.index.claimed.contains_key(node) {
                 let domain = domains.entry(room.group.clone()).or_insert_with(|| Domain::new(&ask, victims, may));
                 domain.rooms.insert(node, room);
@@ -262,9 +348,9 @@ impl<'e> Domain<'e> {
 
     fn release(&mut self, victim: usize) {
         let Some(run) = self.runs.get(&victim) else { return };
-        for replica in &run.nodes {
+        for (number, replica) in run.nodes.iter().enumerate() {
             if let Some(room) = self.rooms.get_mut(&replica.node) {
-                room.release(run, replica);
+                room.release(run, number);
             }
         }
     }
@@ -299,7 +385,8 @@ impl<'e> Domain<'e> {
         let without = |set: &[usize]| {
             let mut room = room.clone();
             for run in set.iter().filter_map(|victim| self.runs.get(victim)) {
-                run.nodes.iter().filter(|own| own.node == *node).for_each(|own| room.release(run, own));
+                let here = run.nodes.iter().enumerate().filter(|(_, own)| own.node == *node);
+                here.for_each(|(number, _)| room.release(run, number));
             }
             room.replicas(self.ask)
         };

@@ -9,6 +9,7 @@ use solyx_schemas::units::*;
 use super::sets::{start_all, unstarted};
 use super::stops::cancel_job;
 use super::{Epoch, deferral};
+use crate::apart::shares;
 use crate::index::Timer;
 use crate::order_rule::said_gpu_milli_s;
 use crate::place::{Candidate, Places, Promise, duration_of, most_replicas, places_of, scaled};
@@ -160,7 +161,7 @@ pub(super) fn run_of(epoch: &Epoch<'_>, id: &JobId, spec: &Spec, best: &Candidat
         class: spec.class.clone(),
         preemptible: spec.preemptible,
         restore_us: spec.restore_us.unwrap_or_default(),
-        said_gpu_milli_s: said_gpu_milli_s(spec),
+        said_gpu_milli_s: said_gpu_milli_s(epoch.state, spec),
         pool: best.pool.pool.clone(),
         site: best.pool.site.clone(),
         model: best.model.clone(),
@@ -186,6 +187,8 @@ pub(super) fn run_of(epoch: &Epoch<'_>, id: &JobId, spec: &Spec, best: &Candidat
         drain_by_us: None,
         draws: best.draws.clone(),
         yields_at_us: best.yields_at,
+        mig: best.mig.clone(),
+        gpu_of_one_tenant: shares(&spec.gang) && spec.gang.gpu_of_one_tenant.unwrap_or(false),
     };
     Some((run_id, run))
 }
@@ -252,6 +255,9 @@ pub(super) fn place(
     }
     crate::decay::note(epoch.state, epoch.index, &run.tenant);
     let draws = run.draws.clone();
+    if run.mig.is_some() {
+        epoch.divided.insert(run_id.clone());
+    }
     epoch.state.runs.insert(run_id.clone(), run);
     if let Some(run) = epoch.state.runs.get(&run_id) {
         epoch.index.hold(epoch.state, &run_id, run, 1);

@@ -38,6 +38,7 @@ impl Index {
         };
         check("nodes of pools", &filled(self), &filled(&anew));
         check("failure domains", &self.failure_domains, &anew.failure_domains);
+        check("runs that keep others off", &self.keepers, &anew.keepers);
         check("total", &self.total, &anew.total);
         check("homes", &self.homes, &anew.homes);
         let amounts = |of: &std::collections::BTreeMap<solyx_schemas::ids::TenantId, super::Amounts>| {

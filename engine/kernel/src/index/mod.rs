@@ -1,6 +1,7 @@
 //! Indexes for speed, all derived from the state: what is free where, who uses what, who waits in which order, and what
 //! happens by itself at which instant. Rebuilt from the state when a snapshot is restored.
 
+mod apart;
 mod check;
 mod domains;
 mod nodes;
@@ -16,7 +17,7 @@ use solyx_schemas::units::*;
 pub use self::domains::FailureDomains;
 pub use self::nodes::quota_keys;
 pub use self::timers::Timer;
-use crate::packing::{Inventory, Kinds, NodeHandle};
+use crate::packing::{Inventory, Kinds, NodeHandle, Slices};
 use crate::place::kept_milli;
 use crate::power::SitePower;
 use crate::queue::Queue;
@@ -35,6 +36,8 @@ pub struct NodeUse {
     pub memory_mib: i64,
     /// Scratch space.
     pub scratch_gib: i64,
+    /// Slices that MIG instances have, by GPU index.
+    pub slices: BTreeMap<i64, Slices>,
     /// Replicas.
     pub replicas: i64,
     /// Runs.
@@ -73,6 +76,11 @@ impl<T> Default for Numbers<T> {
 }
 
 impl<T: Ord + Clone> Numbers<T> {
+    /// Whether nothing has a number.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The number of an id, a new one if it has none.
     pub fn of(&mut self, id: &T) -> u32 {
         let next = self.0.len() as u32;
@@ -107,6 +115,11 @@ pub struct Index {
     pub models: Numbers<GpuModelId>,
     /// Numbers of fabric domains: pool and leaf.
     pub domains: Numbers<(PoolId, Name)>,
+    /// Numbers of tenants that have asked to be apart: GPUs that they share are marked as theirs. One stays when it no longer asks,
+    /// which decides nothing.
+    pub apart: Numbers<TenantId>,
+    /// Runs that keep other tenants off their GPUs.
+    pub keepers: i64,
     /// What is in use by node.
     pub uses: BTreeMap<NodeId, NodeUse>,
     /// Nodes by pool, gone ones not among them.
@@ -188,6 +201,8 @@ impl Default for Index {
             pools: Numbers::default(),
             models: Numbers::default(),
             domains: Numbers::default(),
+            apart: Numbers::default(),
+            keepers: 0,
             uses: BTreeMap::new(),
             pool_nodes: BTreeMap::new(),
             failure_domains: FailureDomains::default(),
@@ -244,6 +259,15 @@ impl Index {
         }
         for (site, _) in state.sites.iter() {
             index.power.insert(site.clone(), SitePower::of(state, site));
+        }
+        for (id, _) in state.tenants.iter().filter(|(_, tenant)| tenant.gpu_of_one_tenant == Some(true)) {
+            index.apart.of(id);
+        }
+        for (_, spec) in state.specs.iter() {
+            let spec = spec.open();
+            if crate::apart::asks(state, &spec) {
+                index.apart.of(&spec.tenant);
+            }
         }
         for (id, run) in state.runs.iter() {
             index.hold(state, id, run, 1);

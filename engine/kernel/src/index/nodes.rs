@@ -49,14 +49,25 @@ impl Index {
 
     /// Adds a run's resources to what is in use, or takes them away with a sign of −1.
     pub fn hold(&mut self, state: &State, id: &RunId, run: &Run, sign: i64) {
+        if crate::apart::keeps(state, run) {
+            self.keepers += sign;
+        }
         self.count_use(state, id, run, sign);
         self.hold_room(state, id, run, sign);
     }
 
     /// Adds what a run holds of nodes, or takes it away with a sign of −1: who it counts against stays as it is.
     pub fn hold_room(&mut self, state: &State, id: &RunId, run: &Run, sign: i64) {
-        for replica in &run.nodes {
+        for (number, replica) in run.nodes.iter().enumerate() {
             let used = self.uses.entry(replica.node.clone()).or_default();
+            if let Some(mig) = &run.mig {
+                for (at, gpu) in replica.gpus.iter().enumerate() {
+                    let slices = used.slices.entry(*gpu).or_default();
+                    let own = mig.slices_of(number, at);
+                    *slices = if sign > 0 { *slices | own } else { *slices & !own };
+                }
+                used.slices.retain(|_, slices| *slices != 0);
+            }
             for gpu in &replica.gpus {
                 *used.gpu_milli.entry(*gpu).or_default() += sign * replica.gpu_milli_each.0;
             }
@@ -234,11 +245,20 @@ impl Index {
         let gpu_count = report.gpus.iter().map(|gpu| gpu.index + 1).max().unwrap_or(0);
         let slot = |index: i64| {
             let present = report.gpus.iter().any(|gpu| gpu.index == index);
+            let slices = used.slices.get(&index).copied().unwrap_or(0);
+            let used_milli = used.gpu_milli.get(&index).copied().unwrap_or(0);
+            let shared = slices != 0 || used_milli > 0 && used_milli < 1_000;
+            let is_marked = shared && !self.apart.is_empty();
+            let (owner, kept) = if is_marked { self.owner_of(state, id, index) } else { (0, false) };
             GpuSlot {
-                free_milli: if present { 1_000 - used.gpu_milli.get(&index).copied().unwrap_or(0) } else { 0 },
+                free_milli: if present && slices == 0 { 1_000 - used_milli } else { 0 },
                 usable: present && !node.avoided_gpus.contains(&index),
+                slices,
+                owner,
+                kept,
             }
         };
+        let gpus = (0..gpu_count).map(slot).collect();
         // A run that has a node to itself is alone on it.
         let alone = used.runs.first().filter(|_| used.runs.len() == 1).and_then(|run| state.runs.get(run));
         let exclusive = alone.is_some_and(|run| run.exclusive_node);
@@ -250,7 +270,7 @@ impl Index {
                 .leaf
                 .as_ref()
                 .map_or(NO_DOMAIN, |leaf| self.domains.of(&(report.pool.clone(), leaf.clone()))),
-            gpus: (0..gpu_count).map(slot).collect(),
+            gpus,
             cpu_milli: report.cpu_milli.0,
             memory_mib: report.memory_mib.0,
             cpu_free_milli: report.cpu_milli.0 - used.cpu_milli,

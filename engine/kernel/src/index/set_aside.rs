@@ -73,6 +73,10 @@ impl Index {
             let milli = |replica: &solyx_schemas::events::common::NodeGpus| {
                 replica.gpus.iter().filter(|gpu| usable(**gpu)).count() as i64 * replica.gpu_milli_each.0
             };
+            if run.mig.is_some() {
+                // A divided GPU is everybody's that is on it.
+                continue;
+            }
             let milli: i64 = here.map(milli).sum();
             let reclaimable = is_reclaimable(state, run);
             staying_exclusive |= run.exclusive_node && run.stop.is_none();
@@ -91,6 +95,25 @@ impl Index {
         for replica in self.uses.get(id).into_iter().flat_map(|used| used.berths.values()).flatten() {
             // Who is moved there can be told to stop there.
             share.lendable += replica.gpus.iter().filter(|gpu| usable(**gpu)).count() as i64 * replica.gpu_milli_each.0;
+        }
+        for (gpu, _) in self.uses.get(id).into_iter().flat_map(|used| &used.slices).filter(|(gpu, _)| usable(**gpu)) {
+            let on_it: Vec<&Run> = self.runs_on(state, id, *gpu).collect();
+            let whole = |all: bool| if all { 1_000 } else { 0 };
+            share.free += whole(on_it.iter().all(|run| run.stop.is_some()));
+            let lasting: Vec<&&Run> = on_it.iter().filter(|run| !is_reclaimable(state, run)).collect();
+            share.lendable += whole(lasting.is_empty());
+            let until = lasting.iter().map(|run| run.yields_at_us.unwrap_or(TimeUs(i64::MAX))).max();
+            if let Some(at) = until.filter(|at| *at > state.now() && at.0 < i64::MAX) {
+                *share.yields.entry(at).or_default() += 1_000;
+            }
+        }
+        for run in self.uses.get(id).into_iter().flat_map(|used| &used.runs).filter_map(|run| state.runs.get(run)) {
+            if run.mig.is_some() && run.exclusive_node {
+                staying_exclusive |= run.stop.is_none();
+                if !is_reclaimable(state, run) {
+                    lasting_exclusive = lasting_exclusive.or(Some(run.yields_at_us));
+                }
+            }
         }
         share.yields.retain(|_, milli| *milli != 0);
         // Beside a run that has the node to itself nothing can be.
@@ -124,7 +147,7 @@ impl Index {
             let Some(spec) = state.spec(id) else { continue };
             let Some(contract) = named(&spec) else { continue };
             if state.claims.contains(id) || spec.gang.gpus.0 <= 1 && !spec.gang.exclusive_node {
-                *asked.entry(contract).or_default() += crate::order_rule::gang_milli(&spec);
+                *asked.entry(contract).or_default() += crate::order_rule::gang_milli(state, &spec);
             }
         }
         asked

@@ -1,11 +1,13 @@
 //! Node choice: for one replica, and for gangs all or nothing.
 
 use solyx_schemas::ids::NodeId;
+use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use super::inventory::Inventory;
-use super::node::{Ask, Choice, NodeHandle, Rule};
+use super::mig::{Division, replicas};
+use super::node::{Ask, Choice, GpuSlot, NodeHandle, Rule};
 use super::score::best_fit_step;
 use super::shelf::{Area, Class, Shelf};
 use super::state::StateId;
@@ -120,11 +122,16 @@ impl Inventory {
 
     fn with_gpus(&self, rule: Rule, ask: &Ask, node: NodeHandle) -> Option<Choice> {
         if ask.gpus <= 0 {
-            return Some(Choice { node, gpus: Vec::new() });
+            return Some(Choice { node, gpus: Vec::new(), starts: Vec::new() });
         }
         let state = self.states.get(self.state_of(node)?);
-        let gpus = self.scorer.gpus(rule, ask, state, &self.get(node)?.gpus);
-        Some(Choice { node, gpus })
+        let slots = &self.get(node)?.gpus;
+        if let Some(division) = &ask.mig {
+            let (gpus, starts) = instances(ask, division, slots);
+            return Some(Choice { node, gpus, starts });
+        }
+        let gpus = self.scorer.gpus(rule, ask, &state.seen_by(ask), slots);
+        Some(Choice { node, gpus, starts: Vec::new() })
     }
 
     /// Bin by bin: where free CPU is ordered, the first that fits says what the score is up to the next step, and the least
@@ -135,12 +142,22 @@ impl Inventory {
             for bin in shelf.bins.values().filter(|bin| bin.like.suits(ask)) {
                 let accepted = |id: StateId| scope.first(shelf.classes.get(&id)?);
                 let mut from = ask.cpu_milli;
+                let seen = bin.like.seen_by(ask);
+                let free_gpu_milli = match &seen {
+                    Cow::Borrowed(_) => bin.free_gpu_milli,
+                    Cow::Owned(seen) => seen.free_gpu_milli(),
+                };
                 let mut like = None;
                 while let Some((cpu_milli, ..)) = bin.tree.first_fit(from, ask, &mut |id| accepted(id).is_some()) {
                     let (score, end) = match steps {
-                        Steps::Falling => best_fit_step(ask, cpu_milli, bin.free_gpu_milli),
+                        _ if ask.mig.is_some() => match super::score::of_instances(ask, &seen) {
+                            // Nothing of it depends on free CPU.
+                            Some(score) => (score, i64::MAX),
+                            None => break,
+                        },
+                        Steps::Falling => best_fit_step(ask, cpu_milli, free_gpu_milli),
                         Steps::AtSizes => {
-                            let like = like.get_or_insert_with(|| bin.like.clone());
+                            let like = like.get_or_insert_with(|| seen.clone().into_owned());
                             like.cpu_free_milli = cpu_milli;
                             match self.scorer.coarse_step(ask, like) {
                                 Some(step) => step,
@@ -261,4 +278,27 @@ impl Inventory {
         }
         best.map(|(_, _, domain)| domain)
     }
+}
+
+/// GPUs and first slices for an ask's instances: GPUs already divided first, then where the least is destroyed, then by index.
+/// Where that would leave room for fewer replicas than it might, those with most room first.
+fn instances(ask: &Ask, division: &Division, slots: &[GpuSlot]) -> (Vec<u8>, Vec<u8>) {
+    let rooms: Vec<i64> = slots.iter().map(|gpu| gpu.instances(ask, division)).collect();
+    let mut open: Vec<(bool, i64, usize, i64)> = Vec::new();
+    for (index, (gpu, _)) in slots.iter().zip(&rooms).enumerate().filter(|(_, (_, room))| **room > 0) {
+        if let Some((start, loss)) = division.best(gpu.slices) {
+            open.push((gpu.slices == 0, loss, index, start));
+        }
+    }
+    open.sort_unstable();
+    let each = ask.gpus.max(0) as usize;
+    if each > 1 {
+        let mut left = rooms.clone();
+        open.iter().take(each).for_each(|(_, _, index, _)| left[*index] -= 1);
+        if replicas(&left, ask.gpus, i64::MAX) + 1 < replicas(&rooms, ask.gpus, i64::MAX) {
+            open.sort_by_key(|(_, _, index, _)| (-rooms[*index], *index));
+        }
+    }
+    open.truncate(each);
+    open.into_iter().map(|(_, _, index, start)| (index as u8, start as u8)).unzip()
 }

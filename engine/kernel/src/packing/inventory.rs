@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::kinds::Kinds;
 use super::market::Market;
+use super::mig::Slices;
 use super::node::{Ask, Choice, GPU_MILLI, NO_DOMAIN, NodeHandle, NodeSpec, PackingError};
 use super::prices::{Fleet, Prices};
 use super::score::{Memory, Scorer};
@@ -117,22 +118,35 @@ impl Inventory {
     /// Takes what one replica asks, from the chosen GPUs.
     pub fn allocate(&mut self, choice: &Choice, ask: &Ask) -> Result<(), PackingError> {
         let node = self.get(choice.node).ok_or(PackingError::UnknownNode)?;
-        let wide = |index: &u8| {
+        let wide = |at: usize, index: &u8| {
             let slot = node.gpus.get(usize::from(*index));
-            slot.is_some_and(|gpu| gpu.usable && gpu.free_milli >= ask.gpu_milli_each)
+            slot.is_some_and(|gpu| match slices_at(ask, choice, at) {
+                None => gpu.usable && gpu.slices == 0 && gpu.free_milli >= ask.gpu_milli_each && gpu.lets_in(ask),
+                Some(slices) => {
+                    let open = gpu.is_whole() || gpu.slices != 0;
+                    slices != 0 && gpu.usable && open && gpu.slices & slices == 0 && gpu.lets_in(ask)
+                }
+            })
         };
         let twice = |(at, index): (usize, &u8)| choice.gpus[..at].contains(index);
         let fits = self.state_of(choice.node).is_some_and(|state| self.states.get(state).fits(ask));
         if !fits
             || choice.gpus.len() as i64 != ask.gpus.max(0)
-            || !choice.gpus.iter().all(wide)
+            || !choice.gpus.iter().enumerate().all(|(at, index)| wide(at, index))
             || choice.gpus.iter().enumerate().any(twice)
         {
             return Err(PackingError::DoesNotFit);
         }
         let mut spec = self.unshelve(choice.node).ok_or(PackingError::UnknownNode)?;
-        for index in &choice.gpus {
-            spec.gpus[usize::from(*index)].free_milli -= ask.gpu_milli_each;
+        for (at, index) in choice.gpus.iter().enumerate() {
+            let gpu = &mut spec.gpus[usize::from(*index)];
+            if gpu.is_whole() && ask.shares() {
+                (gpu.owner, gpu.kept) = (ask.tenant, ask.apart);
+            }
+            match slices_at(ask, choice, at) {
+                None => gpu.free_milli -= ask.gpu_milli_each,
+                Some(slices) => (gpu.slices, gpu.free_milli) = (gpu.slices | slices, 0),
+            }
         }
         spec.cpu_free_milli -= ask.cpu_milli;
         spec.memory_free_mib -= ask.memory_mib;
@@ -147,10 +161,20 @@ impl Inventory {
     pub fn release(&mut self, choice: &Choice, ask: &Ask) -> Result<(), PackingError> {
         let node = self.get(choice.node).ok_or(PackingError::UnknownNode)?;
         let mut spec = node.clone();
-        for index in &choice.gpus {
-            match spec.gpus.get_mut(usize::from(*index)) {
-                Some(gpu) if gpu.free_milli + ask.gpu_milli_each <= GPU_MILLI => gpu.free_milli += ask.gpu_milli_each,
+        for (at, index) in choice.gpus.iter().enumerate() {
+            let Some(gpu) = spec.gpus.get_mut(usize::from(*index)) else { return Err(PackingError::NotAllocated) };
+            match slices_at(ask, choice, at) {
+                None if gpu.slices == 0 && gpu.free_milli + ask.gpu_milli_each <= GPU_MILLI => {
+                    gpu.free_milli += ask.gpu_milli_each;
+                }
+                Some(slices) if slices != 0 && gpu.slices & slices == slices => {
+                    gpu.slices &= !slices;
+                    gpu.free_milli = if gpu.slices == 0 { GPU_MILLI } else { 0 };
+                }
                 _ => return Err(PackingError::NotAllocated),
+            }
+            if gpu.is_whole() {
+                (gpu.owner, gpu.kept) = (0, false);
             }
         }
         spec.cpu_free_milli += ask.cpu_milli;
@@ -229,8 +253,14 @@ impl Inventory {
     }
 }
 
+/// Slices of an instance that a choice has on the GPU it lists at this place; none where no MIG profile is asked for.
+fn slices_at(ask: &Ask, choice: &Choice, at: usize) -> Option<Slices> {
+    let division = ask.mig.as_ref()?;
+    Some(choice.starts.get(at).and_then(|start| division.slices_at(i64::from(*start))).unwrap_or(0))
+}
+
 fn free_gpu_milli(spec: &NodeSpec) -> i64 {
-    spec.gpus.iter().filter(|gpu| gpu.usable).map(|gpu| gpu.free_milli.max(0)).sum()
+    spec.gpus.iter().filter(|gpu| gpu.usable && gpu.slices == 0).map(|gpu| gpu.free_milli.max(0)).sum()
 }
 
 fn areas(spec: &NodeSpec) -> impl Iterator<Item = Area> {

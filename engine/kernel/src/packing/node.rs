@@ -1,6 +1,10 @@
 //! What node choice talks about: a node's free amounts, what one replica asks for, and the answer.
 
+use std::sync::Arc;
+
 use solyx_schemas::ids::NodeId;
+
+use super::mig::{Division, Slices};
 
 /// Thousandths in one GPU.
 pub const GPU_MILLI: i64 = 1000;
@@ -13,12 +17,44 @@ pub const NO_DOMAIN: u32 = u32::MAX;
 pub struct NodeHandle(pub u32);
 
 /// One GPU of a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct GpuSlot {
     /// Free thousandths, at most 1,000; negative when an input overcommitted it.
     pub free_milli: i64,
     /// False while it is degraded: nothing new goes there.
     pub usable: bool,
+    /// Slices that MIG instances have; while there are any, no thousandths are free.
+    pub slices: Slices,
+    /// The one tenant that has a part of it, where that matters to anybody; 0 says nothing.
+    pub owner: u32,
+    /// Whether the owner keeps other tenants off.
+    pub kept: bool,
+}
+
+impl GpuSlot {
+    /// A usable GPU that nothing is on.
+    pub const FREE: Self = Self { free_milli: GPU_MILLI, usable: true, slices: 0, owner: 0, kept: false };
+
+    /// Whether nothing is on it.
+    pub fn is_whole(&self) -> bool {
+        self.free_milli >= GPU_MILLI && self.slices == 0
+    }
+
+    /// Whether the tenants on it let an ask in, and it them.
+    pub fn lets_in(&self, ask: &Ask) -> bool {
+        !ask.shares() || self.is_whole() || lets_in(self.owner, self.kept, ask)
+    }
+
+    /// Room for instances of an ask's profile.
+    pub(super) fn instances(&self, ask: &Ask, division: &Division) -> i64 {
+        let open = self.usable && (self.is_whole() || self.slices != 0) && self.lets_in(ask);
+        if open { division.room(self.slices) } else { 0 }
+    }
+}
+
+/// Whether a GPU that is in use in part lets an ask in.
+pub(super) fn lets_in(owner: u32, kept: bool, ask: &Ask) -> bool {
+    owner != 0 && owner == ask.tenant || !kept && !ask.apart
 }
 
 /// A node as node choice sees it. Pools, models and domains are interned by the caller; their numbers decide nothing.
@@ -53,7 +89,8 @@ pub struct NodeSpec {
 /// What one replica asks of one node.
 ///
 /// With `gpu_milli_each` of 1,000 it takes `gpus` wholly free GPUs, below that a share of each of `gpus` different GPUs
-/// (of one, as a rule). Without GPUs any node serves it.
+/// (of one, as a rule). With a MIG profile it takes an instance on each of `gpus` different GPUs, and `gpu_milli_each` is what
+/// an instance counts as. Without GPUs any node serves it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Ask {
     /// GPUs per replica.
@@ -70,6 +107,12 @@ pub struct Ask {
     pub models: Option<Vec<u32>>,
     /// It wants a node to itself.
     pub exclusive: bool,
+    /// Of a MIG profile: what an instance asks of a GPU. All acceptable models have to be of its table.
+    pub mig: Option<Arc<Division>>,
+    /// Its tenant as [`GpuSlot::owner`] names it, where that matters; 0 is nobody's.
+    pub tenant: u32,
+    /// It takes no GPU that another tenant has a part of.
+    pub apart: bool,
 }
 
 impl Ask {
@@ -83,9 +126,14 @@ impl Ask {
         self.models.as_ref().is_none_or(|models| models.binary_search(&model).is_ok())
     }
 
+    /// Whether it leaves something of its GPUs to others, or takes what others leave.
+    pub fn shares(&self) -> bool {
+        self.mig.is_some() || self.gpus > 0 && self.gpu_milli_each < GPU_MILLI
+    }
+
     /// One share of one GPU.
     pub(super) fn is_share(&self) -> bool {
-        self.gpus == 1 && self.gpu_milli_each < GPU_MILLI
+        self.mig.is_none() && self.gpus == 1 && self.gpu_milli_each < GPU_MILLI
     }
 }
 
@@ -96,6 +144,8 @@ pub struct Choice {
     pub node: NodeHandle,
     /// Its GPUs, by index.
     pub gpus: Vec<u8>,
+    /// First slices of its MIG instances, in the order of its GPUs.
+    pub starts: Vec<u8>,
 }
 
 /// The rule that picks among nodes on which a replica fits.

@@ -57,7 +57,9 @@ impl Fleet {
         let mut classes: BTreeMap<NodeState, u32> = BTreeMap::new();
         // Nothing more goes to a node that somebody has to himself.
         for (state, nodes) in states.filter(|(state, _)| !state.closed && !state.holes.is_empty()) {
-            let seen = NodeState { memory_free_mib: 0, scratch_free_gib: 0, idle: true, ..state.clone() };
+            let nothing = Vec::new();
+            let seen =
+                NodeState { memory_free_mib: 0, scratch_free_gib: 0, idle: true, marked: nothing, ..state.clone() };
             *classes.entry(seen).or_default() += nodes;
         }
         Self(classes)

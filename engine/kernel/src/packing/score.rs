@@ -21,6 +21,11 @@ const FALL_STEP_MILLI: i64 = 40;
 const SCORE_PER_STEP: i64 = 10_000;
 const TIE_MAX: i64 = 4_000;
 
+/// What a GPU that has to be divided weighs in the score of instances, and a slice of a placement that is destroyed: more than all
+/// that comes after it.
+const FRESH_GPU: i64 = 1_000_000_000_000;
+const DESTROYED: i64 = 2_000;
+
 /// Scores remembered at most, over all asks (16 bytes each).
 const REMEMBERED_MAX: usize = 4 << 20;
 
@@ -40,6 +45,10 @@ impl Scorer {
     pub fn score(&self, rule: Rule, ask: &Ask, state: &NodeState) -> Option<i64> {
         if !state.fits(ask) {
             return None;
+        }
+        let state = &*state.seen_by(ask);
+        if ask.mig.is_some() {
+            return of_instances(ask, state);
         }
         if let (Rule::Solyx, Some(market)) = (rule, &self.market) {
             return self.priced(market, ask, state).map(|(score, _)| score);
@@ -70,7 +79,8 @@ impl Scorer {
 
     /// GPUs of a node in this state, by index, on which the replica fits and scores best.
     pub fn gpus(&self, rule: Rule, ask: &Ask, state: &NodeState, slots: &[GpuSlot]) -> Vec<u8> {
-        let wide = |gpu: &GpuSlot, milli: i64| gpu.usable && gpu.free_milli >= milli;
+        let wide =
+            |gpu: &GpuSlot, milli: i64| gpu.usable && gpu.slices == 0 && gpu.free_milli >= milli && gpu.lets_in(ask);
         let by_index = slots.iter().enumerate().filter(|(_, gpu)| wide(gpu, ask.gpu_milli_each));
         if ask.gpus <= 0 {
             return Vec::new();
@@ -144,6 +154,14 @@ impl Scorer {
     pub fn effective(&self, rule: Rule) -> Rule {
         if self.fragmentation.total() == 0 { Rule::BestFit } else { rule }
     }
+}
+
+/// The score of MIG instances under every rule: few GPUs that have to be divided first, then little that is destroyed (`mig.rs`),
+/// then few whole GPUs beside, where one has to be divided. None where they do not fit.
+pub(super) fn of_instances(ask: &Ask, state: &NodeState) -> Option<i64> {
+    let (fresh, loss) = state.harm(ask, ask.mig.as_ref()?)?;
+    let whole = if fresh > 0 { state.whole() as i64 } else { 0 };
+    Some(-(fresh * FRESH_GPU + loss * DESTROYED + whole))
 }
 
 /// int(100 × (1 − ½ CPU left / 128 cores − ½ GPU left / 8 GPUs)).

@@ -1,17 +1,42 @@
 //! States of nodes: nodes of equal state are interchangeable but for their names, so that scores belong to states.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use super::node::{Ask, GPU_MILLI, NodeSpec};
+use super::mig::{Division, Slices, replicas};
+use super::node::{Ask, GPU_MILLI, GpuSlot, NodeSpec, lets_in};
 
 /// A state inside one [`States`].
 pub(super) type StateId = u32;
 
 /// What states have in common that differ in free CPU, memory and scratch space only: model, free thousandths of each GPU,
-/// and whether nothing is on the node.
-pub(super) type Profile = (u32, Vec<i64>, bool);
+/// what is marked, and whether nothing is on the node.
+pub(super) type Profile = (u32, Vec<i64>, Vec<Marked>, bool);
 
-/// Everything of a node that node choice looks at, in canonical form: usable GPUs' free thousandths ascending.
+/// A usable GPU in use of which more is to be known than free thousandths: it is divided, or somebody's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Marked {
+    pub slices: Slices,
+    pub owner: u32,
+    pub kept: bool,
+    pub free_milli: i64,
+}
+
+impl Marked {
+    fn of(gpu: &GpuSlot) -> Option<Self> {
+        // Of what nothing is free nobody need know whose it is.
+        let owned = gpu.owner != 0 && gpu.free_milli > 0 && gpu.free_milli < GPU_MILLI;
+        (gpu.usable && (gpu.slices != 0 || owned)).then_some(Self {
+            slices: gpu.slices,
+            owner: gpu.owner,
+            kept: gpu.kept,
+            free_milli: if gpu.slices == 0 { gpu.free_milli } else { 0 },
+        })
+    }
+}
+
+/// Everything of a node that node choice looks at, in canonical form: usable GPUs' free thousandths ascending. A divided GPU
+/// has none free; marks are few, and none in a fleet without MIG where no tenant asks to be apart.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct NodeState {
     pub model: u32,
@@ -21,15 +46,17 @@ pub(super) struct NodeState {
     pub cpu_milli: i64,
     pub memory_mib: i64,
     pub holes: Vec<i64>,
+    pub marked: Vec<Marked>,
     pub idle: bool,
     pub closed: bool,
 }
 
 impl NodeState {
     pub fn of(spec: &NodeSpec) -> Self {
-        let mut holes: Vec<i64> =
-            spec.gpus.iter().filter(|gpu| gpu.usable).map(|gpu| gpu.free_milli.clamp(0, GPU_MILLI)).collect();
+        let mut holes: Vec<i64> = spec.gpus.iter().filter(|gpu| gpu.usable).map(free_milli).collect();
         holes.sort_unstable();
+        let mut marked: Vec<Marked> = spec.gpus.iter().filter_map(Marked::of).collect();
+        marked.sort_unstable();
         Self {
             model: spec.model,
             cpu_free_milli: spec.cpu_free_milli,
@@ -38,6 +65,7 @@ impl NodeState {
             cpu_milli: spec.cpu_milli,
             memory_mib: spec.memory_mib,
             holes,
+            marked,
             idle: spec.replicas == 0,
             closed: spec.closed,
         }
@@ -49,6 +77,7 @@ impl NodeState {
             cpu_free_milli: self.cpu_milli,
             memory_free_mib: self.memory_mib,
             holes: vec![GPU_MILLI; self.holes.len()],
+            marked: Vec::new(),
             idle: true,
             closed: false,
             ..self.clone()
@@ -57,7 +86,50 @@ impl NodeState {
 
     /// Its profile.
     pub fn profile(&self) -> Profile {
-        (self.model, self.holes.clone(), self.idle)
+        (self.model, self.holes.clone(), self.marked.clone(), self.idle)
+    }
+
+    /// The node as an ask may use it: without GPUs whose tenants do not let it in, or that it is not to share with them.
+    pub fn seen_by(&self, ask: &Ask) -> Cow<'_, Self> {
+        let hidden = |mark: &Marked| !lets_in(mark.owner, mark.kept, ask);
+        if !ask.shares() || !ask.apart && !self.marked.iter().any(hidden) {
+            return Cow::Borrowed(self);
+        }
+        let mut seen = self.clone();
+        seen.marked.retain(|mark| !hidden(mark));
+        if ask.apart {
+            let in_use = self.holes.len() - self.whole();
+            // What is in use and nobody's in particular is several tenants', or another's.
+            seen.holes[..in_use].fill(0);
+            for (hole, mark) in seen.holes.iter_mut().zip(seen.marked.iter().filter(|mark| mark.free_milli > 0)) {
+                *hole = mark.free_milli;
+            }
+        } else {
+            for mark in self.marked.iter().filter(|mark| mark.free_milli > 0 && hidden(mark)) {
+                if let Some(hole) = seen.holes.iter_mut().find(|hole| **hole == mark.free_milli) {
+                    *hole = 0;
+                }
+            }
+        }
+        seen.holes.sort_unstable();
+        Cow::Owned(seen)
+    }
+
+    /// Room for instances of a profile: of each divided GPU, then of each that nothing is on.
+    fn instances(&self, division: &Division) -> Vec<i64> {
+        let divided = self.marked.iter().filter(|mark| mark.slices != 0).map(|mark| division.room(mark.slices));
+        divided.chain(std::iter::repeat_n(division.room(0), self.whole())).filter(|room| *room > 0).collect()
+    }
+
+    /// What the least harmful place for an ask's instances costs: GPUs that have to be divided first, then what it destroys.
+    pub fn harm(&self, ask: &Ask, division: &Division) -> Option<(i64, i64)> {
+        let divided = self.marked.iter().filter(|mark| mark.slices != 0).filter_map(|mark| division.best(mark.slices));
+        let fresh = division.best(0).into_iter().flat_map(|best| std::iter::repeat_n(best, self.whole()));
+        let divided = divided.map(|(_, loss)| (0, loss));
+        let mut harms: Vec<(i64, i64)> = divided.chain(fresh.map(|(_, loss)| (1, loss))).collect();
+        harms.sort_unstable();
+        let taken = harms.get(..usize::try_from(ask.gpus).ok()?)?;
+        Some(taken.iter().fold((0, 0), |sum, harm| (sum.0 + harm.0, sum.1 + harm.1)))
     }
 
     /// GPUs with at least `milli` free: the upper end of the ascending holes.
@@ -87,7 +159,14 @@ impl NodeState {
         !self.closed
             && (self.idle || !ask.exclusive)
             && ask.accepts(self.model)
-            && (ask.gpus <= 0 || self.wide_enough(ask.gpu_milli_each) as i64 >= ask.gpus)
+            && (ask.gpus <= 0 || self.seen_by(ask).has_gpus(ask))
+    }
+
+    fn has_gpus(&self, ask: &Ask) -> bool {
+        match &ask.mig {
+            None => self.wide_enough(ask.gpu_milli_each) as i64 >= ask.gpus,
+            Some(division) => self.instances(division).len() as i64 >= ask.gpus,
+        }
     }
 
     /// How many replicas fit one after the other; an upper bound when a replica takes shares of several GPUs.
@@ -103,12 +182,19 @@ impl NodeState {
             .min(by(self.cpu_free_milli, ask.cpu_milli))
             .min(by(self.memory_free_mib, ask.memory_mib))
             .min(by(self.scratch_free_gib, ask.scratch_gib));
-        if ask.gpus > 0 && ask.gpu_milli_each > 0 {
-            let slots: i64 = self.holes.iter().map(|hole| hole / ask.gpu_milli_each).sum();
+        let seen = self.seen_by(ask);
+        if let Some(division) = ask.mig.as_ref().filter(|_| ask.gpus > 0) {
+            most = replicas(&seen.instances(division), ask.gpus, most);
+        } else if ask.gpus > 0 && ask.gpu_milli_each > 0 {
+            let slots: i64 = seen.holes.iter().map(|hole| hole / ask.gpu_milli_each).sum();
             most = most.min(slots / ask.gpus);
         }
         most
     }
+}
+
+fn free_milli(gpu: &GpuSlot) -> i64 {
+    if gpu.slices == 0 { gpu.free_milli.clamp(0, GPU_MILLI) } else { 0 }
 }
 
 /// States in use, interned: each has a number while some node is in it.

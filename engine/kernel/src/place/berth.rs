@@ -29,7 +29,7 @@ pub fn elsewhere(state: &State, index: &mut Index, run: &Run, promise: Option<&P
     let Some((job, mut spec)) = state.jobs.get(id).zip(state.spec(id)) else { return Vec::new() };
     let replicas = Count(run.nodes.len() as i64);
     let least = std::mem::replace(&mut spec.gang.replicas_min, replicas).0;
-    let ask = ask_of(&spec, job, index);
+    let ask = ask_of(state, &spec, job, index);
     let pools = state.pools.iter().filter_map(|(_, pool)| pool.declared.as_ref()).filter(|pool| is_standing(pool));
     let answers =
         pools.filter_map(|pool| candidate(state, index, id, job, &spec, least, &ask, pool, promise, None).ok());
@@ -54,7 +54,7 @@ pub fn costs_no_more(state: &State, index: &mut Index, run: &Run, place: &Candid
     let Some((job, mut spec)) = state.jobs.get(&run.job).zip(state.spec(&run.job)) else { return false };
     let Some(own) = state.pools.get(&run.pool).and_then(|pool| pool.declared.as_ref()) else { return false };
     spec.gang.replicas_min = Count(run.nodes.len() as i64);
-    let ask = ask_of(&spec, job, index);
+    let ask = ask_of(state, &spec, job, index);
     let (duration, _) = duration_of(state, &spec, job, run.speed_milli.0);
     let stays = price(state, index, &spec, job, &ask, own, (place.start, duration), 0);
     class_rank(place.pool.class) <= class_rank(own.class)
@@ -78,7 +78,7 @@ pub fn place_at(
     if !(least..=most).contains(&replicas) {
         return Err(limit_of(LimitKind::Gpus, id.as_str(), least, replicas, "replicas"));
     }
-    let ask = ask_of(&spec, job, index);
+    let ask = ask_of(state, &spec, job, index);
     candidate(state, index, id, job, &spec, least, &ask, declared, None, Some(nodes))
 }
 
@@ -116,7 +116,7 @@ pub(super) fn still_there(
         let of_node = taken.iter().filter(|((node, _), _)| node == id);
         for ((_, gpu), milli) in of_node {
             let slot = free.gpus.get(*gpu as usize);
-            if !slot.is_some_and(|slot| slot.usable && slot.free_milli >= *milli) {
+            if !slot.is_some_and(|slot| slot.usable && slot.free_milli >= *milli && slot.lets_in(ask)) {
                 return Err(gone(id));
             }
         }

@@ -44,7 +44,7 @@ pub fn place_of(
         return Err(limit(LimitKind::ProviderCapacity));
     }
     let least = std::mem::replace(&mut spec.gang.replicas_min, Count(replicas)).0;
-    let ask = ask_of(&spec, job, index);
+    let ask = ask_of(state, &spec, job, index);
     candidate(state, index, id, job, &spec, least, &ask, declared, None, None)
 }
 

@@ -6,7 +6,7 @@ use solyx_schemas::events::jobs::TopologyLevel;
 use solyx_schemas::ids::PoolId;
 
 use super::Layout;
-use crate::packing::Ask;
+use crate::packing::{Ask, mig_replicas};
 use crate::rows::*;
 use crate::state::State;
 
@@ -16,6 +16,10 @@ pub fn order_size(state: &State, spec: &Spec, ask: &Ask, declared: &PoolDeclared
     let name = declared.pool.as_str();
     let per_gpu = if ask.gpu_milli_each > 0 { 1_000 / ask.gpu_milli_each.max(1) } else { 0 };
     let by_gpu = match (ask.gpus, per_gpu) {
+        _ if ask.mig.is_some() => {
+            let each = ask.mig.as_ref().map_or(0, |division| division.room(0));
+            mig_replicas(&vec![each; declared.shape.gpus.0.max(0) as usize], ask.gpus, i64::MAX)
+        }
         (0, _) => i64::MAX,
         (1, shares) => declared.shape.gpus.0 * shares.max(1),
         (gpus, _) => declared.shape.gpus.0 / gpus,

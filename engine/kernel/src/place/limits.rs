@@ -36,8 +36,17 @@ pub fn fixed_limits(state: &State, spec: &Spec, pool: &PoolDeclared) -> Option<L
     if let Some(missing) = spec.certificates.iter().find(|c| !site.certificates.contains(c)) {
         return Some(of(LimitKind::Certificate, missing.as_str()));
     }
+    let instance = match &spec.gang.mig_profile {
+        None => None,
+        Some(profile) => match crate::mig::profile(state, &pool.gpu_model, profile) {
+            Some((_, instance)) => Some(instance.memory_mib.0),
+            None => return Some(of(LimitKind::GpuModel, &format!("{}/{profile}", pool.gpu_model))),
+        },
+    };
     if let Some(least) = spec.gang.gpu_memory_mib {
         let memory = match pool.shape.gpu_memory_mib.0 {
+            // With a MIG profile it is the instance that has to have it.
+            _ if instance.is_some() => instance.unwrap_or(0),
             0 => state.models.get(&pool.gpu_model).map_or(0, |model| model.memory_mib.0),
             own => own,
         };

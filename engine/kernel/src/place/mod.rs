@@ -37,6 +37,7 @@ use self::set_aside::{Offer, set_aside_offer};
 pub(crate) use self::spread::Spread;
 use crate::cost::{Question, Unpriced, terms, total, weights};
 use crate::index::{Index, QuotaKey, quota_keys};
+use crate::mig::{self, Instances};
 use crate::packing::{Ask, Kind, Kinds, Rule};
 use crate::rows::*;
 use crate::set_aside::Draw;
@@ -86,6 +87,8 @@ pub struct Candidate {
     pub speed: i64,
     /// Nodes and GPUs; empty when instances have to be ordered first.
     pub nodes: Vec<NodeGpus>,
+    /// MIG instances on them.
+    pub mig: Option<Instances>,
     /// Instances to be ordered first.
     pub new_instances: i64,
     /// When it could start.
@@ -174,6 +177,8 @@ pub struct Places {
     pub candidates: Vec<Candidate>,
     /// Per pool that is none, why.
     pub refusals: Vec<(PoolId, Limit)>,
+    /// Whose the job is may be why.
+    by_tenant: bool,
 }
 
 impl Places {
@@ -198,7 +203,7 @@ impl Places {
     pub fn binds_all(&self) -> bool {
         use LimitKind::{Backfill, Budget, Deadline, Price, Quota, Reservation};
         let own = |limit: &Limit| matches!(limit.kind, Backfill | Budget | Deadline | Price | Quota | Reservation);
-        !self.refusals.iter().any(|(_, limit)| own(limit))
+        !self.by_tenant && !self.refusals.iter().any(|(_, limit)| own(limit))
     }
 
     /// The limit that binds: of the pool that came nearest.
@@ -233,8 +238,10 @@ fn nearness(kind: LimitKind) -> u8 {
     }
 }
 
-/// What one replica of a job asks of a node.
-pub fn ask_of(spec: &Spec, job: &Job, index: &mut Index) -> Ask {
+/// What one replica of a job asks of a node. Of a MIG profile it is still open what that is: see [`ask_on`].
+pub fn ask_of(state: &State, spec: &Spec, job: &Job, index: &mut Index) -> Ask {
+    let apart = crate::apart::asks(state, spec);
+    let tenant = if crate::apart::shares(&spec.gang) { index.owner_number(&spec.tenant) } else { 0 };
     let models = model_numbers(spec.models.iter().map(|choice| &choice.model), &mut index.models);
     Ask {
         gpus: spec.gang.gpus.0,
@@ -244,7 +251,28 @@ pub fn ask_of(spec: &Spec, job: &Job, index: &mut Index) -> Ask {
         scratch_gib: spec.gang.scratch_gib.map_or(0, |g| g.0),
         models,
         exclusive: spec.gang.exclusive_node,
+        mig: None,
+        tenant,
+        apart,
     }
+}
+
+/// The same on a GPU model, where it is another than in general: with a MIG profile, whose placements are the model's.
+pub fn ask_on(state: &State, spec: &Spec, index: &Index, ask: &Ask, model: &GpuModelId) -> Option<Ask> {
+    let profile = spec.gang.mig_profile.as_ref()?;
+    Some(Ask {
+        gpu_milli_each: mig::milli_each_on(state, spec, model),
+        // A model that has no number is on no node.
+        models: Some(index.models.get(model).into_iter().collect()),
+        mig: Some(mig::division(state, model, profile)),
+        ..ask.clone()
+    })
+}
+
+/// What one replica of a job asks of a node with this GPU model.
+pub fn ask_at(state: &State, spec: &Spec, job: &Job, index: &mut Index, model: &GpuModelId) -> Ask {
+    let ask = ask_of(state, spec, job, index);
+    ask_on(state, spec, index, &ask, model).unwrap_or(ask)
 }
 
 /// How long a job still runs at a speed: what is left of its work, and the restore. Also whether that is known.
@@ -275,7 +303,8 @@ pub fn places_of(
     promise: Option<&Promise>,
 ) -> Places {
     let mut found = Places::default();
-    let ask = ask_of(spec, job, index);
+    let ask = ask_of(state, spec, job, index);
+    found.by_tenant = crate::apart::shares(&spec.gang) && (ask.apart || index.keepers > 0);
     let pools: Vec<&PoolDeclared> = state.pools.iter().filter_map(|(_, pool)| pool.declared.as_ref()).collect();
     if pools.is_empty() {
         let subject = Some(RefId::from("pools"));
@@ -327,13 +356,17 @@ fn candidate(
     let (model, speed) = accepted(spec, pool).ok_or_else(|| limit(LimitKind::GpuModel))?;
     let replicas = spec.gang.replicas_min.0;
     let speed = scaled(speed, replicas, least);
+    let on_model = ask_on(state, spec, index, ask, model);
+    let ask = on_model.as_ref().unwrap_or(ask);
     let gpu_milli = replicas * ask.gpu_milli();
     // What draws on a contract is paid for, and counts against no quota.
     let draws = index.set_aside.is_on() && crate::set_aside::in_force(state, spec).is_some();
     if !draws && let Some(limit) = quota_limit(state, index, spec, model, gpu_milli) {
         return Err(limit);
     }
-    if let Some(limit) = lending_limit(state, index, pool, spec, model, gpu_milli) {
+    if ask.mig.is_none()
+        && let Some(limit) = lending_limit(state, index, pool, spec, model, gpu_milli)
+    {
         return Err(limit);
     }
     let now = state.now();
@@ -347,19 +380,27 @@ fn candidate(
     }
     let leased = matches!(pool.class, CapacityClass::OnDemand | CapacityClass::Spot);
     let planned = match at {
-        Some(nodes) => still_there(state, index, (job, spec, ask), pool, nodes),
+        Some(nodes) => still_there(state, index, (job, spec, ask), pool, nodes).map(|nodes| (nodes, None)),
         None => plan_nodes(state, index, id, job, spec, ask, pool, now.after(duration), promise),
     };
-    let (nodes, new_instances, start) = match planned {
-        Ok(nodes) => (nodes, 0, now),
+    let ((nodes, mig), new_instances, start) = match planned {
+        Ok(gang) => (gang, 0, now),
         Err(_) if leased => {
             let instances = order_size(state, spec, ask, pool)?;
-            (Vec::new(), instances, now.after(pool.start_delay_us))
+            ((Vec::new(), None), instances, now.after(pool.start_delay_us))
         }
         Err(limit) => return Err(limit),
     };
+    // What an instance takes from others is the GPU that has to be divided for it.
+    let gpu_milli = if mig.is_some() { fresh_milli(index, &nodes) } else { gpu_milli };
+    if mig.is_some()
+        && let Some(limit) = lending_limit(state, index, pool, spec, model, gpu_milli)
+    {
+        return Err(limit);
+    }
     let end = known.then(|| start.after(duration));
-    let Offer { draws, yields_at } = set_aside_offer(state, index, spec, pool, &nodes, gpu_milli, end)?;
+    let Offer { draws, yields_at } =
+        set_aside_offer(state, index, spec, pool, (&nodes, mig.is_some()), gpu_milli, end)?;
     if draws.is_none()
         && let Some(limit) = failover_limit(state, index, pool, model, gpu_milli, new_instances)
     {
@@ -379,6 +420,7 @@ fn candidate(
         model: model.clone(),
         speed,
         nodes,
+        mig,
         new_instances,
         start,
         duration,
@@ -387,6 +429,14 @@ fn candidate(
         yields_at,
         rank: if forced { class_rank(pool.class) } else { 0 },
     })
+}
+
+/// Thousandths of GPUs that have to be divided for instances there.
+fn fresh_milli(index: &Index, nodes: &[NodeGpus]) -> i64 {
+    let gpus: BTreeSet<(&NodeId, i64)> =
+        nodes.iter().flat_map(|own| own.gpus.iter().map(|gpu| (&own.node, *gpu))).collect();
+    let is_divided = |node: &NodeId, gpu: i64| index.uses.get(node).is_some_and(|used| used.slices.contains_key(&gpu));
+    gpus.into_iter().filter(|(node, gpu)| !is_divided(node, *gpu)).count() as i64 * 1_000
 }
 
 /// What a job costs in a pool that it accepts, from a start on and for so long.

@@ -13,10 +13,14 @@ use super::layout::{Layout, level_name, spread_name};
 use super::spread::Spread;
 use super::{Promise, accepted, packing_rule};
 use crate::index::{Index, NodeUse};
+use crate::mig::Instances;
 use crate::packing::{Area, Ask, Choice, NodeHandle, Rule, Scope};
 use crate::power::SitePower;
 use crate::rows::*;
 use crate::state::State;
+
+/// Nodes and GPUs of a gang, and its MIG instances on them.
+pub type Planned = (Vec<NodeGpus>, Option<Instances>);
 
 /// Nodes and GPUs for the whole gang in one pool now, or the limit that binds there.
 #[expect(clippy::too_many_arguments, reason = "one pool's answer to one job, called from one place")]
@@ -30,7 +34,7 @@ pub fn plan_nodes(
     pool: &PoolDeclared,
     end: TimeUs,
     promise: Option<&Promise>,
-) -> Result<Vec<NodeGpus>, Limit> {
+) -> Result<Planned, Limit> {
     let name = pool.pool.as_str();
     let replicas = spec.gang.replicas_min.0;
     let asked = replicas * ask.gpu_milli();
@@ -39,11 +43,20 @@ pub fn plan_nodes(
     // Most questions end here: too little is free, whatever node it is on.
     let mut bare = ask.clone();
     (bare.cpu_milli, bare.memory_mib, bare.scratch_gib) = (0, 0, 0);
-    if index.inventory.feasible_replicas(&bare, Scope::of(&area), replicas) < replicas {
+    let room = index.inventory.feasible_replicas(&bare, Scope::of(&area), replicas);
+    if room < replicas {
         let free = index.inventory.free_gpu_milli().filter(|(of, ..)| *of == number).map(|(.., milli)| milli).sum();
         let stopping = index.stopping.contains_key(&pool.pool);
         let kind = if stopping { LimitKind::Draining } else { LimitKind::Gpus };
-        return Err(limit_of(kind, name, asked, free, "GPU/1000"));
+        return Err(match shared_limit(kind, name, spec, ask, room) {
+            Some(limit) => limit,
+            // There is enough, where another tenant keeps everybody off.
+            None if ask.shares() && index.keepers > 0 && free >= asked => {
+                let unit = "GPU/1000 where other tenants let it in";
+                limit_of(kind, name, asked, room * ask.gpu_milli(), unit)
+            }
+            None => limit_of(kind, name, asked, free, "GPU/1000"),
+        });
     }
     let rule = packing_rule(state.policy().packing_rule()).unwrap_or(Rule::Solyx);
     let kept_free = promise.filter(|promise| promise.job != *id && promise.start < end);
@@ -107,7 +120,7 @@ pub fn plan_nodes(
                 None if takes_promised_power(state, uses, site_power, pool, kept_free, &nodes) => {
                     refused = kept_free.map(Promise::limit);
                 }
-                None => return Ok(nodes),
+                None => return Ok((nodes, instances_of(state, spec, pool, &gang))),
             }
         }
     }
@@ -173,7 +186,29 @@ pub fn plan_nodes(
     if fits(&less, anywhere, &|_| true) {
         return Err(limit_of(LimitKind::Memory, name, ask.memory_mib * replicas, 0, "MiB beside the GPUs"));
     }
-    Err(limit_of(LimitKind::Gpus, name, asked, 0, "GPU/1000 on acceptable nodes"))
+    let shared = shared_limit(LimitKind::Gpus, name, spec, ask, 0);
+    Err(shared.unwrap_or_else(|| limit_of(LimitKind::Gpus, name, asked, 0, "GPU/1000 on acceptable nodes")))
+}
+
+/// The limit of a gang that takes MIG instances, or GPUs that no other tenant has a part of, where there is room for so many replicas.
+fn shared_limit(kind: LimitKind, pool: &str, spec: &Spec, ask: &Ask, room: i64) -> Option<Limit> {
+    let asked = spec.gang.replicas_min.0 * ask.gpus;
+    let apart = if ask.apart { " on GPUs of no other tenant" } else { "" };
+    let unit = match &spec.gang.mig_profile {
+        Some(profile) => format!("instances of {profile}{apart}"),
+        None if ask.apart => format!("shares of {}/1000{apart}", ask.gpu_milli_each),
+        None => return None,
+    };
+    Some(limit_of(kind, pool, asked, room * ask.gpus, &unit))
+}
+
+/// The MIG instances of a gang as it was chosen.
+fn instances_of(state: &State, spec: &Spec, pool: &PoolDeclared, gang: &[Choice]) -> Option<Instances> {
+    let profile = spec.gang.mig_profile.clone()?;
+    let (model, _) = accepted(spec, pool)?;
+    let slices = crate::mig::profile(state, model, &profile)?.1.slices.0;
+    let starts = gang.iter().map(|choice| choice.starts.iter().map(|start| i64::from(*start)).collect());
+    Some(Instances { profile, slices, starts: starts.collect() })
 }
 
 /// How much power a node must have left for a replica to go there.

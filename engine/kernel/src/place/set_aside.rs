@@ -9,8 +9,8 @@ use solyx_schemas::ids::NodeId;
 use solyx_schemas::units::TimeUs;
 
 use crate::index::Index;
-use crate::rows::{Spec, limit_of};
-use crate::set_aside::{Contract, Draw, Place, Terms, in_force, is_standing, places_of};
+use crate::rows::{Run, Spec, limit_of};
+use crate::set_aside::{Contract, Draw, Place, Terms, in_force, is_reclaimable, is_standing, places_of};
 use crate::state::State;
 
 /// On what terms a gang may be where it is planned.
@@ -31,7 +31,7 @@ pub fn set_aside_offer(
     index: &Index,
     spec: &Spec,
     pool: &PoolDeclared,
-    nodes: &[NodeGpus],
+    (nodes, is_divided): (&[NodeGpus], bool),
     gpu_milli: i64,
     end: Option<TimeUs>,
 ) -> Result<Offer, Limit> {
@@ -40,6 +40,7 @@ pub fn set_aside_offer(
         return Ok(Offer::default());
     }
     // Also what asks for no GPU takes them from others, if it has its nodes to itself.
+    let gpu_milli = if is_divided { held_milli(state, index, nodes) } else { gpu_milli };
     let gpu_milli = charge(index, spec, nodes, gpu_milli);
     if gpu_milli == 0 {
         return Ok(Offer::default());
@@ -93,6 +94,15 @@ fn draw(
         }
     }
     Ok(Offer { draws: Some(Draw { contract, gpu_milli }), yields_at: None })
+}
+
+/// What MIG instances take: all of each GPU, unless somebody on it stays for good as far as one knows.
+fn held_milli(state: &State, index: &Index, nodes: &[NodeGpus]) -> i64 {
+    let gpus: BTreeSet<(&NodeId, i64)> =
+        nodes.iter().flat_map(|own| own.gpus.iter().map(|gpu| (&own.node, *gpu))).collect();
+    let stays = |run: &Run| !is_reclaimable(state, run) && run.yields_at_us.is_none();
+    let taken = |(node, gpu): &&(&NodeId, i64)| !index.runs_on(state, node, *gpu).any(stays);
+    gpus.iter().filter(taken).count() as i64 * 1_000
 }
 
 /// What a gang takes from everybody else: with its nodes to itself, all that is usable there.

@@ -8,7 +8,7 @@ use solyx_schemas::ids::{JobId, PoolId};
 
 use super::{Fate, Hit};
 use crate::index::Index;
-use crate::place::{accepted, ask_of, duration_of, places, price};
+use crate::place::{accepted, ask_at, duration_of, places, price};
 use crate::rows::limit_of;
 use crate::state::State;
 
@@ -90,7 +90,7 @@ fn leases(state: &State, index: &mut Index, id: &JobId, pool: &PoolId, instances
     let terms = declared.zip(state.jobs.get(id)).zip(state.spec(id)).and_then(|((declared, job), spec)| {
         let (_, speed) = accepted(&spec, declared)?;
         let (duration, _) = duration_of(state, &spec, job, speed);
-        let ask = ask_of(&spec, job, index);
+        let ask = ask_at(state, &spec, job, index, &declared.gpu_model);
         price(state, index, &spec, job, &ask, declared, (start, duration), instances).ok()
     });
     Fate::Leases { pool: pool.clone(), instances, start, terms }

@@ -14,7 +14,7 @@ use solyx_schemas::events::world::*;
 use solyx_schemas::ids::*;
 use solyx_schemas::units::*;
 
-use super::{base_events, job, node, ordered_by, pool, site, usd};
+use super::{base_events, divisible, job, node, ordered_by, pool, site, usd};
 
 /// A stream of numbers (splitmix64).
 #[derive(Clone)]
@@ -68,6 +68,7 @@ pub fn frame(luck: &mut Luck) -> Vec<Event> {
     for name in ["red/a", "red/b"] {
         events.push(tenant(name, Some("red"), 1_000));
     }
+    events.push(divisible().into());
     events.push(site("annex").into());
     for (name, at, class) in POOLS.into_iter().skip(1) {
         events.push(pool_of(name, at, class));
@@ -408,6 +409,13 @@ impl Executor {
             let preferred = Some(*luck.of(&[TopologyLevel::Leaf, TopologyLevel::Spine]));
             request.topology.get_or_insert_default().preferred = preferred;
         }
+        if self.jobs % 4 == 2 && request.gang.gpus.0 > 0 {
+            let profiles = ["1g.10gb", "2g.20gb", "1g.10gb", "3g.40gb"];
+            request.gang.mig_profile = Some(Name::from(profiles[(self.jobs / 4 % 4) as usize]));
+            request.gang.gpus.0 = request.gang.gpus.0.min(2);
+            request.gang.gpu_milli_each = GpuMilli(1_000);
+        }
+        request.gang.gpu_of_one_tenant = (self.jobs % 7 < 2).then_some(self.jobs % 7 == 0);
         request.project = luck.chance(30).then(|| ProjectId::from("p"));
         let pair = self.jobs / 2;
         if pair % 5 == 1 {
@@ -621,7 +629,20 @@ impl Executor {
                     let at = if luck.chance(10) { *luck.of(&SITES) } else { at };
                     pool_of(name, at, class)
                 }
-                1 => tenant("red/a", Some(*luck.of(&["red", "blue"])), 500 + luck.below(2_000)),
+                1 => {
+                    let mut event = tenant("red/a", Some(*luck.of(&["red", "blue"])), 500 + luck.below(2_000));
+                    if let Event::TenantDeclared(e) = &mut event {
+                        e.gpu_of_one_tenant = (e.weight_milli.0 % 2 == 0).then_some(true);
+                    }
+                    event
+                }
+                _ if self.jobs % 3 == 0 => {
+                    let mut model = divisible();
+                    if self.jobs % 2 == 0 {
+                        model.mig_profiles[2].starts = vec![4];
+                    }
+                    model.into()
+                }
                 _ => PoolAvailabilityReported {
                     pool: PoolId::from("annex/demand"),
                     instances: luck.chance(80).then(|| Count(luck.below(4))),

@@ -272,7 +272,8 @@ impl Ledger {
                 for replica in &e.nodes {
                     let distinct: BTreeSet<&i64> = replica.gpus.iter().collect();
                     assert_eq!(distinct.len() as i64, spec.gang.gpus.0, "GPUs of a replica of {}", e.job);
-                    assert!(spec.gang.gpus.0 == 0 || replica.gpu_milli_each == spec.gang.gpu_milli_each);
+                    let each = self.milli_each(spec, &e.gpu_model);
+                    assert!(spec.gang.gpus.0 == 0 || replica.gpu_milli_each.0 == each, "{}: {replica:?}", e.job);
                 }
                 self.check_layout(spec, &e.nodes);
                 let held = Held {
@@ -305,6 +306,15 @@ impl Ledger {
             }
             _ => {}
         }
+    }
+
+    /// What each GPU of a replica counts as: an instance as its slices over the end of the last placement.
+    fn milli_each(&self, spec: &JobRequested, model: &GpuModelId) -> i64 {
+        let Some(name) = &spec.gang.mig_profile else { return spec.gang.gpu_milli_each.0 };
+        let table = &self.models[model].mig_profiles;
+        let own = table.iter().find(|profile| profile.profile == *name).unwrap().slices.0;
+        let all = table.iter().map(|of| of.slices.0 + of.starts.iter().max().unwrap()).max().unwrap();
+        (own * 1_000 + all - 1) / all
     }
 
     /// Between two resizes at checkpoints there is a pause; what is given back at once counts as a preemption.

@@ -5,6 +5,7 @@ pub mod history;
 pub mod ledger;
 pub mod moves;
 pub mod set_aside;
+pub mod shared_gpus;
 
 use std::collections::BTreeMap;
 
@@ -373,6 +374,37 @@ pub fn node(name: &str, pool: &str, gpus: i64, leaf: &str) -> NodeReported {
         leaf: Some(Name::from(leaf)),
         ..NodeReported::default()
     }
+}
+
+/// The H100 with the placements that NVIDIA gives; of these each takes so many of eight slices.
+pub fn divisible() -> GpuModelDeclared {
+    let profile = |name: &str, memory_mib, slices, starts: &[i64]| MigProfile {
+        profile: Name::from(name),
+        memory_mib: MemoryMib(memory_mib),
+        slices: Count(slices),
+        starts: starts.to_vec(),
+    };
+    GpuModelDeclared {
+        model: GpuModelId::from("H100"),
+        memory_mib: MemoryMib(81_920),
+        idle_w: PowerW(70),
+        max_w: PowerW(700),
+        nvlink_domain_size: Count(8),
+        mig_profiles: vec![
+            profile("1g.10gb", 9_728, 1, &[0, 1, 2, 3, 4, 5, 6]),
+            profile("2g.20gb", 19_968, 2, &[0, 2, 4]),
+            profile("3g.40gb", 40_192, 4, &[0, 4]),
+            profile("7g.80gb", 81_152, 8, &[0]),
+        ],
+        ..GpuModelDeclared::default()
+    }
+}
+
+/// A job of so many replicas, each an instance of a profile.
+pub fn mig_job(name: &str, tenant: &str, replicas: i64, profile: &str, hours: i64) -> JobRequested {
+    let mut request = job(name, tenant, replicas, 1, hours);
+    request.gang.mig_profile = Some(Name::from(profile));
+    request
 }
 
 /// A job of one tenant: replicas × GPUs for so many hours.

@@ -49,12 +49,21 @@ impl SetAsideBook {
                 state.runs.iter().map(|(_, run)| run).filter(|run| run.nodes.iter().any(|r| r.node == *id)).collect();
             let lasting_alone = runs.iter().any(|run| run.exclusive_node && !reclaimable(state, run, now));
             let staying_alone = runs.iter().any(|run| run.exclusive_node && run.stop.is_none());
-            let (mut none, mut some) = (0, 0);
+            let (mut none, mut some, mut divided) = (0, 0, 0);
             for gpu in report.gpus.iter().filter(|gpu| !node.avoided_gpus.contains(&gpu.index)) {
                 let of = |run: &&&Run| -> i64 {
                     let here = run.nodes.iter().filter(|r| r.node == *id && r.gpus.contains(&gpu.index));
                     here.map(|r| r.gpu_milli_each.0).sum()
                 };
+                let on_it = |run: &&&Run| run.nodes.iter().any(|r| r.node == *id && r.gpus.contains(&gpu.index));
+                if runs.iter().filter(on_it).any(|run| run.mig.is_some()) {
+                    // A divided GPU is free when all that is on it has gone.
+                    none += if runs.iter().filter(on_it).all(|run| run.stop.is_some()) { 1_000 } else { 0 };
+                    let all = runs.iter().filter(on_it).all(|run| reclaimable(state, run, now));
+                    some += if all { 1_000 } else { 0 };
+                    divided += if all && runs.iter().filter(on_it).any(|run| run.stop.is_none()) { 1_000 } else { 0 };
+                    continue;
+                }
                 let staying: i64 = runs.iter().filter(|run| run.stop.is_none()).map(|run| of(&run)).sum();
                 let lasting: i64 = runs.iter().filter(|run| !reclaimable(state, run, now)).map(|run| of(&run)).sum();
                 none += 1_000 - staying;
@@ -65,7 +74,9 @@ impl SetAsideBook {
                 *lendable.entry(place.clone()).or_insert(0) += if lasting_alone { 0 } else { some };
                 let held: i64 = runs
                     .iter()
-                    .filter(|run| run.stop.is_none() && run.gpu_milli.0 > 0 && reclaimable(state, run, now))
+                    .filter(|run| {
+                        run.stop.is_none() && run.mig.is_none() && run.gpu_milli.0 > 0 && reclaimable(state, run, now)
+                    })
                     .flat_map(|run| run.nodes.iter().filter(|replica| replica.node == *id))
                     .map(|replica| {
                         let takes = |gpu: &&i64| {
@@ -74,7 +85,7 @@ impl SetAsideBook {
                         replica.gpus.iter().filter(takes).count() as i64 * replica.gpu_milli_each.0
                     })
                     .sum();
-                *stoppable.entry(place).or_insert(0) += held;
+                *stoppable.entry(place).or_insert(0) += held + divided;
             }
         }
         let mut used: BTreeMap<&Contract, i64> = BTreeMap::new();

@@ -22,7 +22,7 @@ pub fn run(workload: Workload, by_scan: Option<usize>) -> Chosen {
             pool: 0,
             model: 0,
             domain: NO_DOMAIN,
-            gpus: vec![GpuSlot { free_milli: GPU_MILLI, usable: true }; has.gpus.max(0) as usize],
+            gpus: vec![GpuSlot::FREE; has.gpus.max(0) as usize],
             cpu_milli: has.cpu_milli,
             memory_mib: has.memory_mib,
             cpu_free_milli: has.cpu_milli,
