@@ -6,8 +6,8 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use super::inventory::Inventory;
-use super::mig::{Division, replicas};
-use super::node::{Ask, Choice, GpuSlot, NodeHandle, Rule};
+use super::mig::instances;
+use super::node::{Ask, Choice, NodeHandle, Rule};
 use super::score::best_fit_step;
 use super::shelf::{Area, Class, Shelf};
 use super::state::StateId;
@@ -278,27 +278,4 @@ impl Inventory {
         }
         best.map(|(_, _, domain)| domain)
     }
-}
-
-/// GPUs and first slices for an ask's instances: GPUs already divided first, then where the least is destroyed, then by index.
-/// Where that would leave room for fewer replicas than it might, those with most room first.
-fn instances(ask: &Ask, division: &Division, slots: &[GpuSlot]) -> (Vec<u8>, Vec<u8>) {
-    let rooms: Vec<i64> = slots.iter().map(|gpu| gpu.instances(ask, division)).collect();
-    let mut open: Vec<(bool, i64, usize, i64)> = Vec::new();
-    for (index, (gpu, _)) in slots.iter().zip(&rooms).enumerate().filter(|(_, (_, room))| **room > 0) {
-        if let Some((start, loss)) = division.best(gpu.slices) {
-            open.push((gpu.slices == 0, loss, index, start));
-        }
-    }
-    open.sort_unstable();
-    let each = ask.gpus.max(0) as usize;
-    if each > 1 {
-        let mut left = rooms.clone();
-        open.iter().take(each).for_each(|(_, _, index, _)| left[*index] -= 1);
-        if replicas(&left, ask.gpus, i64::MAX) + 1 < replicas(&rooms, ask.gpus, i64::MAX) {
-            open.sort_by_key(|(_, _, index, _)| (-rooms[*index], *index));
-        }
-    }
-    open.truncate(each);
-    open.into_iter().map(|(_, _, index, start)| (index as u8, start as u8)).unzip()
 }

@@ -5,6 +5,8 @@
 //! weighted by its slices: the least growth of fragmentation (Weng et al., USENIX ATC'23, for shares; Zambianco, Fasol and
 //! Doriguzzi-Corin, arXiv:2511.18906, for MIG), with all profiles equally expected.
 
+use super::node::{Ask, GpuSlot};
+
 /// Slices of one GPU, a bit each.
 pub type Slices = u16;
 
@@ -83,6 +85,29 @@ pub fn replicas(rooms: &[i64], each: i64, limit: i64) -> i64 {
     let holds = |n: i64| rooms.iter().map(|room| (*room).min(n)).sum::<i64>() >= n.saturating_mul(each);
     let most = (rooms.iter().sum::<i64>() / each).min(limit);
     (0..=most).rev().find(|n| holds(*n)).unwrap_or(0)
+}
+
+/// GPUs and first slices for an ask's instances: GPUs already divided first, then where the least is destroyed, then by index.
+/// Where that would leave room for fewer replicas than it might, those with most room first.
+pub(super) fn instances(ask: &Ask, division: &Division, slots: &[GpuSlot]) -> (Vec<u8>, Vec<u8>) {
+    let rooms: Vec<i64> = slots.iter().map(|gpu| gpu.instances(ask, division)).collect();
+    let mut open: Vec<(bool, i64, usize, i64)> = Vec::new();
+    for (index, (gpu, _)) in slots.iter().zip(&rooms).enumerate().filter(|(_, (_, room))| **room > 0) {
+        if let Some((start, loss)) = division.best(gpu.slices) {
+            open.push((gpu.slices == 0, loss, index, start));
+        }
+    }
+    open.sort_unstable();
+    let each = ask.gpus.max(0) as usize;
+    if each > 1 {
+        let mut left = rooms.clone();
+        open.iter().take(each).for_each(|(_, _, index, _)| left[*index] -= 1);
+        if replicas(&left, ask.gpus, i64::MAX) + 1 < replicas(&rooms, ask.gpus, i64::MAX) {
+            open.sort_by_key(|(_, _, index, _)| (-rooms[*index], *index));
+        }
+    }
+    open.truncate(each);
+    open.into_iter().map(|(_, _, index, start)| (index as u8, start as u8)).unzip()
 }
 
 #[cfg(test)]
