@@ -1,80 +1,91 @@
 //! Weighted dominant-resource fairness between tenants (Ghodsi and others, "Dominant Resource Fairness", NSDI 2011).
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use solyx_schemas::ids::TenantId;
 
 use super::Epoch;
-use super::order::First;
 use crate::decay::{Average, charged, served};
 use crate::queue::Turn;
 
-/// The job of the tenant that is served least. From the top of the tree of tenants down, the branch with the least weighted
-/// dominant share is gone into, of equal ones that with the earliest turn; a tenant's own jobs are a branch beside those
-/// below it.
-pub(super) fn least_served<'a>(epoch: &Epoch<'a>, firsts: Vec<First<'a>>) -> Option<First<'a>> {
-    if firsts.len() < 2 {
-        return firsts.into_iter().next();
-    }
-    let mut left: Vec<(Vec<&TenantId>, First<'_>)> = Vec::new();
-    for first in firsts {
-        // The topmost first.
-        let mut lineage: Vec<&TenantId> = epoch.state.lineage(first.tenant).collect();
-        lineage.reverse();
-        left.push((lineage, first));
-    }
-    let mut level = 0;
-    while left.len() > 1 {
-        let mut best: Option<(Branch<'_>, Turn)> = None;
-        for (lineage, first) in &left {
-            let branch = Branch::of(lineage, level);
-            best = match best {
-                None => Some((branch, first.turn)),
-                Some((other, turn)) if other == branch => Some((other, turn.min(first.turn))),
-                Some((other, turn)) => {
-                    let order = compare_shares(epoch, branch, other).then(first.turn.cmp(&turn));
-                    Some(if order.is_lt() { (branch, first.turn) } else { (other, turn) })
-                }
-            };
-        }
-        let (branch, _) = best?;
-        left.retain(|(lineage, _)| Branch::of(lineage, level) == branch);
-        level += 1;
-    }
-    left.pop().map(|(_, first)| first)
+/// Tenants that have somebody in line, by how well they are served: from the top of the tree of tenants down, the branch with the
+/// least weighted dominant share is gone into, of equal ones that with the earliest turn; a tenant's own jobs are a branch beside
+/// those below it. Only what a decision has changed is compared anew.
+#[derive(Default)]
+pub(super) struct Tree {
+    /// Branches below a tenant, or at the top.
+    below: BTreeMap<Option<TenantId>, Below>,
+    /// Where each branch stands.
+    standing: BTreeMap<Branch, (Standing, Turn)>,
+}
+
+/// Branches side by side, by how well they are served, and by turn.
+#[derive(Default)]
+struct Below {
+    by_share: BTreeSet<(Standing, Turn, Branch)>,
+    by_turn: BTreeSet<(Turn, Branch)>,
 }
 
 /// What is compared at a level of the tree of tenants.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Branch<'a> {
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Branch {
     /// A tenant with all that are below it.
-    Family(&'a TenantId),
+    Family(TenantId),
     /// A tenant's own jobs, beside those of the tenants below it.
-    Own(&'a TenantId),
+    Own(TenantId),
 }
 
-impl<'a> Branch<'a> {
-    fn of(lineage: &[&'a TenantId], level: usize) -> Self {
-        match (lineage.get(level), lineage.last()) {
-            (Some(tenant), _) => Self::Family(tenant),
-            (None, Some(tenant)) => Self::Own(tenant),
-            (None, None) => unreachable!("a lineage begins with the tenant itself"),
+/// Whether a branch is beyond its quota, then its weighted share.
+type Standing = (bool, i128);
+
+impl Tree {
+    /// The tenant that is served least.
+    pub fn least_served(&self) -> Option<&TenantId> {
+        let mut above = None;
+        loop {
+            match &self.below.get(&above)?.by_share.first()?.2 {
+                Branch::Family(tenant) => above = Some(tenant.clone()),
+                Branch::Own(tenant) => return Some(tenant),
+            }
         }
     }
 
-    fn tenant(&self) -> &'a TenantId {
+    /// A tenant's first job in line, or what it and those above it are served, has changed.
+    pub fn refresh(&mut self, epoch: &Epoch<'_>, tenant: &TenantId, first: Option<Turn>) {
+        self.put(epoch, Some(tenant), Branch::Own(tenant.clone()), first);
+        let lineage: Vec<&TenantId> = epoch.state.lineage(tenant).collect();
+        for (level, family) in lineage.iter().enumerate() {
+            let below = self.below.get(&Some((*family).clone()));
+            let first = below.and_then(|below| below.by_turn.first()).map(|(turn, _)| *turn);
+            self.put(epoch, lineage.get(level + 1).copied(), Branch::Family((*family).clone()), first);
+        }
+    }
+
+    fn put(&mut self, epoch: &Epoch<'_>, above: Option<&TenantId>, branch: Branch, first: Option<Turn>) {
+        let below = self.below.entry(above.cloned()).or_default();
+        if let Some((standing, turn)) = self.standing.remove(&branch) {
+            below.by_share.remove(&(standing, turn, branch.clone()));
+            below.by_turn.remove(&(turn, branch.clone()));
+        }
+        let Some(turn) = first else { return };
+        let standing = standing(epoch, &branch);
+        below.by_share.insert((standing, turn, branch.clone()));
+        below.by_turn.insert((turn, branch.clone()));
+        self.standing.insert(branch, (standing, turn));
+    }
+}
+
+impl Branch {
+    fn tenant(&self) -> &TenantId {
         match self {
             Self::Family(tenant) | Self::Own(tenant) => tenant,
         }
     }
 }
 
-/// Compares two branches' weighted dominant shares.
-fn compare_shares(epoch: &Epoch<'_>, a: Branch<'_>, b: Branch<'_>) -> std::cmp::Ordering {
-    standing(epoch, a).cmp(&standing(epoch, b))
-}
-
 /// Whether a branch is beyond a quota that has a weight of its own for what is beyond, and its share by weight. Within such a quota
 /// it goes before all others (as NVIDIA's KAI and Run:ai have it); beyond, only that part of its share counts, by that weight.
-fn standing(epoch: &Epoch<'_>, branch: Branch<'_>) -> (bool, i128) {
+fn standing(epoch: &Epoch<'_>, branch: &Branch) -> Standing {
     let (share, of) = dominant_share(epoch, branch);
     // With shares scaled by 1e12 the quotients keep more than enough digits for any fleet.
     let share = share * 1_000_000_000_000 / of.max(1);
@@ -96,7 +107,7 @@ fn standing(epoch: &Epoch<'_>, branch: Branch<'_>) -> (bool, i128) {
 }
 
 /// The largest part of any resource that a branch uses, and has used as far as policy remembers: as numerator and denominator.
-fn dominant_share(epoch: &Epoch<'_>, branch: Branch<'_>) -> (i128, i128) {
+fn dominant_share(epoch: &Epoch<'_>, branch: &Branch) -> (i128, i128) {
     let used = match branch {
         Branch::Family(tenant) => epoch.index.families.get(tenant),
         Branch::Own(tenant) => epoch.index.tenants.get(tenant),

@@ -1,82 +1,181 @@
 //! The first jobs of the lines of one class, as far as a pass has got: each line by the job that is next in it, so that nobody
-//! looks at a line again that has nobody left to try.
+//! looks at a line again that has nobody left to try; and whose turn it is among them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 use solyx_schemas::ids::{JobId, TenantId};
 
-use super::order::First;
-use crate::queue::{Line, Queue, Shape, Turn};
+use super::Epoch;
+use super::fair::Tree;
+use super::share::Shares;
+use crate::order_rule::OrderRule;
+use crate::queue::{Fit, Line, Queue, Shape, Turn};
 
 /// The job that is next in a line.
 type Head = (Turn, JobId, Shape);
 
-/// First jobs by tenant, and by the thousandths of GPUs that they ask for.
+/// First jobs by line, and by tenant and the thousandths of GPUs that they ask for.
 #[derive(Default)]
 pub(super) struct Heads {
     class: i64,
+    next: BTreeMap<(TenantId, Shape), (Turn, JobId)>,
     tenants: BTreeMap<TenantId, BTreeMap<i64, BTreeSet<Head>>>,
+    fits: BTreeMap<Fit, BTreeSet<(TenantId, Shape)>>,
 }
 
 impl Heads {
-    /// Of a class, without the jobs that were tried.
-    pub fn of(queue: &Queue, class: i64, tried: &BTreeSet<JobId>) -> Self {
-        let mut heads = Self { class, tenants: BTreeMap::new() };
+    /// Of a class, without the jobs that were tried and the lines that are passed over.
+    pub fn of(
+        queue: &Queue,
+        class: i64,
+        tried: &BTreeSet<JobId>,
+        passes_over: impl Fn(&TenantId, Shape) -> bool,
+    ) -> Self {
+        let mut heads = Self { class, ..Self::default() };
         for (tenant, lines) in queue.tenants(class) {
-            let mut by_size: BTreeMap<i64, BTreeSet<Head>> = BTreeMap::new();
-            for (shape, line) in lines {
-                if let Some((turn, job)) = line.iter().find(|(_, job)| !tried.contains(job)) {
-                    let size = queue.common(*shape).gpu_milli;
-                    by_size.entry(size).or_default().insert((*turn, job.clone(), *shape));
-                }
+            for (shape, line) in lines.iter().filter(|(shape, _)| !passes_over(tenant, **shape)) {
+                let first = line.iter().find(|(_, job)| !tried.contains(job)).cloned();
+                heads.put(queue, tenant, *shape, first);
             }
-            heads.tenants.insert(tenant.clone(), by_size);
         }
         heads
     }
 
-    /// Goes on in the line of a job that was the next in it and has been tried.
-    pub fn go_on(&mut self, queue: &Queue, tenant: &TenantId, head: Head, tried: &BTreeSet<JobId>) {
-        let size = queue.common(head.2).gpu_milli;
-        let Some(heads) = self.tenants.get_mut(tenant).and_then(|sizes| sizes.get_mut(&size)) else { return };
-        if !heads.remove(&head) {
+    /// Tenants of whom somebody is next.
+    pub fn tenants(&self) -> impl Iterator<Item = &TenantId> {
+        self.tenants.keys()
+    }
+
+    /// The first of each size of a tenant.
+    pub fn firsts(&self, tenant: &TenantId) -> impl Iterator<Item = (i64, &Head)> {
+        let sizes = self.tenants.get(tenant).into_iter().flatten();
+        sizes.filter_map(|(size, heads)| Some((*size, heads.first()?)))
+    }
+
+    /// Goes on in the line of a job that has been tried, if it was the next in it.
+    pub fn go_on(&mut self, queue: &Queue, tenant: &TenantId, (turn, job, shape): Head, tried: &BTreeSet<JobId>) {
+        let tried_last = (turn, job);
+        if self.next.get(&(tenant.clone(), shape)) != Some(&tried_last) {
             return;
         }
-        let (turn, job, shape) = head;
-        let Some(line) = queue.line(self.class, tenant, shape) else { return };
         let behind = |line: &Line| {
-            let rest = line.range((Bound::Excluded((turn, job.clone())), Bound::Unbounded));
+            let rest = line.range((Bound::Excluded(tried_last), Bound::Unbounded));
             rest.into_iter().find(|(_, job)| !tried.contains(job)).cloned()
         };
-        if let Some((turn, job)) = behind(line) {
-            heads.insert((turn, job, shape));
+        let next = queue.line(self.class, tenant, shape).and_then(behind);
+        self.put(queue, tenant, shape, next);
+    }
+
+    /// Nobody of a line is tried any more.
+    pub fn drop_line(&mut self, queue: &Queue, tenant: &TenantId, shape: Shape) {
+        self.put(queue, tenant, shape, None);
+    }
+
+    /// Nobody who asks for this is tried any more. Says whose lines they were.
+    pub fn drop_fit(&mut self, queue: &Queue, fit: Fit) -> BTreeSet<TenantId> {
+        let lines = self.fits.remove(&fit).unwrap_or_default();
+        lines.iter().for_each(|(tenant, shape)| self.put(queue, tenant, *shape, None));
+        lines.into_iter().map(|(tenant, _)| tenant).collect()
+    }
+
+    fn put(&mut self, queue: &Queue, tenant: &TenantId, shape: Shape, next: Option<(Turn, JobId)>) {
+        let (size, fit) = (queue.common(shape).gpu_milli, queue.common(shape).fit);
+        let line = (tenant.clone(), shape);
+        if let Some((turn, job)) = self.next.remove(&line)
+            && let Some(sizes) = self.tenants.get_mut(tenant)
+            && let Some(heads) = sizes.get_mut(&size)
+        {
+            heads.remove(&(turn, job, shape));
+            if heads.is_empty() {
+                sizes.remove(&size);
+            }
+            if sizes.is_empty() {
+                self.tenants.remove(tenant);
+            }
+        }
+        match next {
+            Some((turn, job)) => {
+                self.next.insert(line.clone(), (turn, job.clone()));
+                let sizes = self.tenants.entry(tenant.clone()).or_default();
+                sizes.entry(size).or_default().insert((turn, job, shape));
+                self.fits.entry(fit).or_default().insert(line);
+            }
+            None => {
+                self.fits.get_mut(&fit).map(|lines| lines.remove(&line));
+            }
+        }
+    }
+}
+
+/// Whose turn it is: kept in order, so that a decision compares only those again whom it has changed.
+pub(super) enum Order {
+    /// Under dominant-resource fairness: by tenant.
+    Fair(Tree),
+    /// By turn, those before whose promised share still holds them.
+    Turns(Turns),
+}
+
+/// Firsts of each tenant and size: beyond the promised share or not, turn, job.
+#[derive(Default)]
+pub(super) struct Turns {
+    order: BTreeSet<(bool, Turn, JobId, TenantId, Shape)>,
+    of: BTreeMap<TenantId, Vec<(bool, Turn, JobId, Shape)>>,
+}
+
+impl Order {
+    /// Of all who are next.
+    pub fn of(epoch: &Epoch<'_>, rule: OrderRule, heads: &Heads, shares: Option<&Shares>) -> Self {
+        let mut order = match rule {
+            OrderRule::Classic => Self::Fair(Tree::default()),
+            _ => Self::Turns(Turns::default()),
+        };
+        heads.tenants().for_each(|tenant| order.refresh(epoch, heads, shares, tenant));
+        order
+    }
+
+    /// Who is next of a tenant, or what counts for it, has changed.
+    pub fn refresh(&mut self, epoch: &Epoch<'_>, heads: &Heads, shares: Option<&Shares>, tenant: &TenantId) {
+        match self {
+            Self::Fair(tree) => {
+                tree.refresh(epoch, tenant, heads.firsts(tenant).map(|(_, (turn, ..))| *turn).min());
+            }
+            Self::Turns(turns) => {
+                turns.refresh(heads, tenant, |size| shares.is_some_and(|shares| !shares.holds(tenant, size)));
+            }
         }
     }
 
-    /// The first of each tenant, or when `by_size` is asked the first of each tenant and size. Lines that are passed over are
-    /// left out, for good.
-    pub fn firsts(&mut self, by_size: bool, passes_over: impl Fn(&TenantId, Shape) -> bool) -> Vec<First<'_>> {
-        self.tenants.retain(|tenant, sizes| {
-            sizes.retain(|_, heads| {
-                while heads.first().is_some_and(|(.., shape)| passes_over(tenant, *shape)) {
-                    heads.pop_first();
-                }
-                !heads.is_empty()
-            });
-            !sizes.is_empty()
-        });
-        let mut firsts = Vec::new();
-        for (tenant, sizes) in &self.tenants {
-            let heads = sizes.values().filter_map(BTreeSet::first);
-            let mut found = heads.map(|(turn, job, shape)| First { tenant, turn: *turn, shape: *shape, job });
-            if by_size {
-                firsts.extend(found);
-            } else {
-                firsts.extend(found.by_ref().min_by(|a, b| (a.turn, a.job).cmp(&(b.turn, b.job))));
+    /// Whose turn it is.
+    pub fn next(&self, heads: &Heads) -> Option<(TenantId, Shape, JobId)> {
+        match self {
+            Self::Fair(tree) => {
+                let tenant = tree.least_served()?;
+                let (_, (_, job, shape)) = heads.firsts(tenant).min_by_key(|(_, head)| *head)?;
+                Some((tenant.clone(), *shape, job.clone()))
             }
+            Self::Turns(turns) => turns.next(),
         }
-        firsts
+    }
+}
+
+impl Turns {
+    fn refresh(&mut self, heads: &Heads, tenant: &TenantId, beyond: impl Fn(i64) -> bool) {
+        for (beyond, turn, job, shape) in self.of.remove(tenant).into_iter().flatten() {
+            self.order.remove(&(beyond, turn, job, tenant.clone(), shape));
+        }
+        let firsts: Vec<_> =
+            heads.firsts(tenant).map(|(size, (turn, job, shape))| (beyond(size), *turn, job.clone(), *shape)).collect();
+        for (beyond, turn, job, shape) in &firsts {
+            self.order.insert((*beyond, *turn, job.clone(), tenant.clone(), *shape));
+        }
+        if !firsts.is_empty() {
+            self.of.insert(tenant.clone(), firsts);
+        }
+    }
+
+    fn next(&self) -> Option<(TenantId, Shape, JobId)> {
+        self.order.first().map(|(_, _, job, tenant, shape)| (tenant.clone(), *shape, job.clone()))
     }
 }
 
@@ -114,8 +213,8 @@ mod tests {
 
         #[test]
         fn heads_name_whom_a_look_at_every_line_names(
-            jobs in prop::collection::vec((0u8..3, 1i64..4), 1..60), outcomes in prop::collection::vec(0u8..4, 120),
-            tried_before in prop::collection::vec(0usize..60, 0..4), by_size in any::<bool>(),
+            jobs in prop::collection::vec((0u8..3, 1i64..4), 1..60), outcomes in prop::collection::vec(0u8..5, 120),
+            tried_before in prop::collection::vec(0usize..60, 0..4),
         ) {
             let mut state = State::default();
             state.meta_mut();
@@ -136,20 +235,35 @@ mod tests {
             }
             let mut tried: BTreeSet<JobId> = tried_before.iter().map(|i| JobId::from(format!("job-{i}"))).collect();
             let mut passed_over = BTreeSet::new();
-            let mut heads = Heads::of(&queue, CLASS, &tried);
+            let mut heads = Heads::of(&queue, CLASS, &tried, |_, _| false);
+            let mut turns = Turns::default();
+            let tenants: Vec<TenantId> = heads.tenants().cloned().collect();
+            tenants.iter().for_each(|tenant| turns.refresh(&heads, tenant, |_| false));
             for outcome in outcomes {
                 let expected = by_scan(&queue, &tried, &passed_over);
-                let firsts = heads.firsts(by_size, |tenant, shape| passed_over.contains(&(tenant.clone(), shape)));
-                let first = firsts.into_iter().min_by_key(|first| (first.turn, first.job));
-                let found = first.map(|first| (first.turn, first.job.clone(), first.tenant.clone(), first.shape));
+                let next = turns.next();
+                let turn_of = |job: &JobId| queue.turn_of(job).map(|(_, turn)| turn);
+                let found = next.and_then(|(tenant, shape, job)| Some((turn_of(&job)?, job, tenant, shape)));
                 prop_assert_eq!(&found, &expected);
                 let Some((turn, job, tenant, shape)) = found else { break };
                 match outcome {
-                    0 => { passed_over.insert((tenant.clone(), shape)); }
-                    1 => { tried.insert(job.clone()); }
+                    0 => {
+                        passed_over.insert((tenant.clone(), shape));
+                        heads.drop_line(&queue, &tenant, shape);
+                    }
+                    1 => {
+                        let fit = queue.common(shape).fit;
+                        let all = queue.tenants(CLASS).flat_map(|(tenant, lines)| lines.keys().map(move |s| (tenant, s)));
+                        let alike = all.filter(|(_, other)| queue.common(**other).fit == fit);
+                        passed_over.extend(alike.map(|(tenant, shape)| (tenant.clone(), *shape)));
+                        heads.drop_fit(&queue, fit);
+                        tenants.iter().for_each(|tenant| turns.refresh(&heads, tenant, |_| false));
+                    }
+                    2 => { tried.insert(job.clone()); }
                     _ => queue.take_out(&job),
                 }
                 heads.go_on(&queue, &tenant, (turn, job, shape), &tried);
+                turns.refresh(&heads, &tenant, |_| false);
             }
         }
     }

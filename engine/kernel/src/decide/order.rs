@@ -9,11 +9,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use solyx_schemas::events::decisions::{Limit, LimitKind};
 use solyx_schemas::ids::{JobId, TenantId};
 
-use super::heads::Heads;
+use super::heads::{Heads, Order};
 use super::share::Shares;
 use super::start::{Outcome, together, try_start};
-use super::{Epoch, elastic, fair, moving, promise, reclaim};
-use crate::order_rule::OrderRule;
+use super::{Epoch, elastic, moving, promise, reclaim};
 use crate::place::Promise;
 use crate::queue::{Fit, Shape, Turn};
 use crate::rows::{Phase, Run, limit};
@@ -37,18 +36,6 @@ pub(super) struct Pass {
     shares: Option<Shares>,
 }
 
-/// The first job of a tenant's lines that need not be passed over.
-pub(super) struct First<'a> {
-    /// The tenant.
-    pub tenant: &'a TenantId,
-    /// Its turn.
-    pub turn: Turn,
-    /// What it asks for.
-    pub shape: Shape,
-    /// The job.
-    pub job: &'a JobId,
-}
-
 /// One pass over all who wait.
 pub fn pass(epoch: &mut Epoch<'_>) {
     let rule = epoch.state.policy().order_rule();
@@ -66,8 +53,10 @@ pub fn pass(epoch: &mut Epoch<'_>) {
     'classes: for class in classes {
         // Whoever has a promise keeps it while shares turn: it goes first in its class.
         let mut first = promised.as_ref().and_then(|job| epoch.index.queue.in_line(job, class));
-        let mut heads = Heads::of(&epoch.index.queue, class, &pass.tried);
-        while let Some((tenant, shape, job)) = first.take().or_else(|| next(epoch, &pass, rule, &mut heads)) {
+        let passes_over = |tenant: &TenantId, shape| pass.passes_over(epoch, tenant, shape);
+        let mut heads = Heads::of(&epoch.index.queue, class, &pass.tried, passes_over);
+        let mut order = Order::of(epoch, rule, &heads, pass.shares.as_ref());
+        while let Some((tenant, shape, job)) = first.take().or_else(|| order.next(&heads)) {
             // Whoever is next stands in line: those who leave it with another are taken out of the heads below.
             let Some((_, turn)) = epoch.index.queue.turn_of(&job) else { unreachable!("{job} is next and in no line") };
             if pass.promise.is_some() {
@@ -96,10 +85,20 @@ pub fn pass(epoch: &mut Epoch<'_>) {
                     waits(epoch, &mut pass, tenant.clone(), shape, &job, limit, binds_all);
                 }
             }
+            let mut changed = BTreeSet::from([tenant.clone()]);
             for (tenant, head) in set.into_iter().filter(|(_, (_, other, _))| *other != job) {
                 heads.go_on(&epoch.index.queue, &tenant, head, &pass.tried);
+                changed.insert(tenant);
             }
-            heads.go_on(&epoch.index.queue, &tenant, (turn, job, shape), &pass.tried);
+            let fit = epoch.index.queue.common(shape).fit;
+            if pass.full.contains_key(&fit) {
+                changed.extend(heads.drop_fit(&epoch.index.queue, fit));
+            } else if pass.blocked.contains_key(&(tenant.clone(), shape)) {
+                heads.drop_line(&epoch.index.queue, &tenant, shape);
+            } else {
+                heads.go_on(&epoch.index.queue, &tenant, (turn, job, shape), &pass.tried);
+            }
+            changed.iter().for_each(|tenant| order.refresh(epoch, &heads, pass.shares.as_ref(), tenant));
         }
     }
     let now_promised = pass.promise.as_ref().map(|promise| promise.job.clone());
@@ -227,19 +226,4 @@ fn waits(
     } else {
         pass.blocked.insert((tenant, shape), limit);
     }
-}
-
-/// The next job to try.
-fn next(epoch: &Epoch<'_>, pass: &Pass, rule: OrderRule, heads: &mut Heads) -> Option<(TenantId, Shape, JobId)> {
-    // What the promised share still holds may not be the first in line.
-    let firsts = heads.firsts(pass.shares.is_some(), |tenant, shape| pass.passes_over(epoch, tenant, shape));
-    let first = match (rule, &pass.shares) {
-        (OrderRule::Classic, _) => fair::least_served(epoch, firsts)?,
-        (_, Some(shares)) => firsts.into_iter().min_by_key(|first| {
-            let gpu_milli = epoch.index.queue.common(first.shape).gpu_milli;
-            (!shares.holds(first.tenant, gpu_milli), first.turn, first.job)
-        })?,
-        (_, None) => firsts.into_iter().min_by_key(|first| (first.turn, first.job))?,
-    };
-    Some((first.tenant.clone(), first.shape, first.job.clone()))
 }
