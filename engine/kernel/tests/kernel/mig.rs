@@ -1,9 +1,6 @@
 //! GPUs that are divided, and tenants apart on GPUs that they share.
-#![allow(clippy::unwrap_used)]
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use solyx_schemas::events::Event;
 use solyx_schemas::events::decisions::*;
 use solyx_schemas::events::jobs::JobRequested;

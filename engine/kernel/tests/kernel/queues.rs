@@ -1,9 +1,6 @@
 //! Queues as users of Kueue and Slurm know them: what is kept and not lent, and past use that fades.
-#![allow(clippy::unwrap_used)]
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use solyx_schemas::events::decisions::LimitKind;
 use solyx_schemas::events::policy::*;
 use solyx_schemas::ids::*;

@@ -1,11 +1,8 @@
 //! Gangs and where their replicas lie: domains, segments, spread, sets.
-#![allow(clippy::unwrap_used)]
-
-mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use common::*;
+use crate::common::*;
 use solyx_schemas::events::Event;
 use solyx_schemas::events::decisions::{JobPlaced, LimitKind};
 use solyx_schemas::events::jobs::*;

@@ -1,9 +1,6 @@
 //! What the kernel does with whole worlds, rule by rule.
-#![allow(clippy::unwrap_used)]
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use solyx_schemas::events::Event;
 use solyx_schemas::events::capacity::CapacityClass;
 use solyx_schemas::events::capacity::PoolPriced;

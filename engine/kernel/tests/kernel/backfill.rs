@@ -1,13 +1,10 @@
 //! The law of EASY backfill: whoever was promised a start has started by then, whatever came behind it. Jobs run exactly as
 //! long as they said.
-#![allow(clippy::unwrap_used)]
-
-mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use common::history::Luck;
-use common::*;
+use crate::common::history::Luck;
+use crate::common::*;
 use proptest::prelude::*;
 use solyx_schemas::events::Event;
 use solyx_schemas::events::capacity::CapacityClass;

@@ -1,9 +1,6 @@
 //! Power that placements commit: no decision takes an element beyond its limit.
-#![allow(clippy::unwrap_used)]
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use solyx_schemas::events::decisions::LimitKind;
 use solyx_schemas::events::facility::{ElementKind, PowerElementDeclared};
 use solyx_schemas::events::jobs::JobRequested;

@@ -1,5 +1,4 @@
 //! Laws of the inventory, against a naive scan over all nodes.
-#![allow(clippy::unwrap_used)]
 
 use std::sync::Arc;
 

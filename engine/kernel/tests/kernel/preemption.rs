@@ -1,11 +1,8 @@
 //! Room made between priority classes and by the line: who may stop whom, and that it never goes round in circles.
-#![allow(clippy::unwrap_used)]
-
-mod common;
 
 use std::collections::BTreeMap;
 
-use common::*;
+use crate::common::*;
 use proptest::prelude::*;
 use solyx_schemas::events::Event;
 use solyx_schemas::events::decisions::{JobPreempted, StopCause};

@@ -1,16 +1,13 @@
 //! Laws over random histories, checked after every epoch by books that share no code with the kernel.
-#![allow(clippy::unwrap_used)]
-
-mod common;
 
 use std::collections::BTreeSet;
 
-use common::history::{Executor, Luck, Mood, calm_policy, frame, one_pool};
-use common::ledger::Ledger;
-use common::moves::MovesBook;
-use common::set_aside::SetAsideBook;
-use common::shared_gpus::SharedBook;
-use common::*;
+use crate::common::history::{Executor, Luck, Mood, calm_policy, frame, one_pool};
+use crate::common::ledger::Ledger;
+use crate::common::moves::MovesBook;
+use crate::common::set_aside::SetAsideBook;
+use crate::common::shared_gpus::SharedBook;
+use crate::common::*;
 use proptest::prelude::*;
 use solyx_kernel::rows::Phase;
 use solyx_kernel::{Entry, Kernel};

@@ -1,9 +1,6 @@
 //! Plans of packing prices: when they are made, what they follow from, and that decisions lean on them.
-#![allow(clippy::unwrap_used)]
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use solyx_kernel::frequencies::{COUNTED_MAX, KINDS_MAX};
 use solyx_schemas::events::Event;
 use solyx_schemas::events::decisions::SkipReason;
@@ -137,7 +134,7 @@ fn kinds_are_counted_by_replica_and_a_prior_weighs_as_many_requests_as_policy_sa
     world.step(vec![job("a", "red", 3, 8, 1).into(), job("b", "red", 1, 2, 1).into(), job("c", "red", 1, 0, 1).into()]);
     let plan = world.kernel.packing_plan().unwrap();
     let counts: Vec<(i64, i64)> = plan.kinds.iter().map(|kind| (kind.gpus.0, kind.frequency.0)).collect();
-    assert_eq!(counts, [(2, 1), (8, 23)]);
+    assert_eq!(counts, [(0, 1), (2, 1), (8, 23)]);
     assert_eq!(plan.requests, Some(Count(3)));
 }
 

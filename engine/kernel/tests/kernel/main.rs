@@ -1,0 +1,21 @@
+//! What the kernel decides: scenarios, and laws over random histories. One binary, since each would compile all of `common` again.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+mod backfill;
+mod elastic;
+mod laws;
+mod mig;
+mod moving;
+mod packing_laws;
+mod packing_plan;
+mod power;
+mod preemption;
+mod queues;
+mod scheduling;
+mod set_aside;
+mod share_surcharge;
+mod topology;
+mod whatif;
+mod whatif_job;
