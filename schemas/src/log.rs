@@ -161,6 +161,13 @@ pub trait Log: Send + Sync {
         Ok(())
     }
 
+    /// Waits until everything that was written to a topic is readable or gone. What an earlier owner of a name has committed may
+    /// not be readable at once, and who goes by too little of it repeats what was done.
+    fn settle(&self, topic: TopicName) -> Result<(), LogError> {
+        let _ = topic;
+        Ok(())
+    }
+
     /// Says what will be read soon and from where on, so that a log that has to ask for it can do so at once.
     fn about_to_read(&self, positions: &[(TopicName, u32, u64)]) -> Result<(), LogError> {
         let _ = positions;

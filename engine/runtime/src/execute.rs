@@ -10,7 +10,7 @@ use solyx_schemas::codec::Codec;
 use solyx_schemas::epochs::EpochReader;
 use solyx_schemas::events::plans::CursorAdvanced;
 use solyx_schemas::log::{Log, LogError, LogErrorKind, Producer, Record};
-use solyx_schemas::topics::TopicName;
+use solyx_schemas::topics::{Topic, TopicName};
 use solyx_schemas::units::TimeUs;
 
 use crate::cursors::{self, Cursors};
@@ -38,6 +38,7 @@ pub fn execute(
     progress: &mut dyn FnMut(&Progress),
 ) -> Result<Progress, RuntimeError> {
     let producer = log.producer(&producer_name(executor.name().as_str()))?;
+    log.settle(Topic::Cursors.into())?;
     let cursors = Cursors::history(log, executor.name().as_str())?;
     let mut execution =
         Execution { log, executor, producer, reader: EpochReader::new(log), handed_on: 0, done: Progress::default() };

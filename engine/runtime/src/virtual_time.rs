@@ -106,6 +106,7 @@ impl<'a, 'l> VirtualRun<'a, 'l> {
         // The name is taken first, which decides what becomes of an append that was on its way; then the cursors say how far
         // the run has come.
         let producer = log.producer(&producer_name(&options.engine.cell))?;
+        log.settle(Topic::Cursors.into())?;
         let cursors = Cursors::read(log)?;
         let reports_handed_on = executor.as_ref().map_or(0, |executor| cursors.handed_on(executor.name().as_str()));
         let mut engine = match &mut executor {

@@ -223,9 +223,13 @@ fn map_types(schema: &Value, change: &mut dyn FnMut(&Value) -> Option<Value>) ->
 mod tests {
     use super::*;
 
+    fn of_today() -> SchemaSet {
+        SchemaSet::of(BY_ID.iter().filter(|(_, schema)| schema.current).map(|(id, _)| *id).collect()).unwrap()
+    }
+
     #[test]
     fn the_row_of_every_topic_and_of_all_types_together_is_a_schema() {
-        let every = SchemaSet::of(BY_ID.keys().copied().collect()).unwrap();
+        let every = of_today();
         assert_eq!(every.ids.len(), EVENT_TYPES.len());
         apache_avro::Schema::parse(&every.row).unwrap();
         for topic in Topic::ALL {
@@ -237,7 +241,7 @@ mod tests {
 
     #[test]
     fn schemas_in_an_archive_hash_as_those_of_the_contract() {
-        let every = SchemaSet::of(BY_ID.keys().copied().collect()).unwrap();
+        let every = of_today();
         let body = every.row.pointer("/fields/5/type").unwrap().as_array().unwrap();
         let lock = parse_lock(REGISTRY_LOCK).unwrap();
         let hashes = schema_hashes(body).unwrap();

@@ -44,6 +44,8 @@ use crate::log::heads::{Slots, locked};
 const METADATA_MAX: Duration = Duration::from_secs(10);
 /// Longest sleep before the client's own events are looked after.
 const SLEEP_MAX: Duration = Duration::from_millis(100);
+/// Pause between two looks whether everything written is settled.
+const SETTLE_PAUSE: Duration = Duration::from_millis(5);
 
 /// How a log is opened.
 pub struct KafkaOptions {
@@ -113,11 +115,15 @@ pub fn topic_name(prefix: &str, topic: TopicName) -> String {
 }
 
 fn consumer(config: &KafkaConfig, check_crcs: bool) -> Result<BaseConsumer<Context>, LogError> {
+    isolated(config, check_crcs, "read_committed")
+}
+
+fn isolated(config: &KafkaConfig, check_crcs: bool, isolation: &str) -> Result<BaseConsumer<Context>, LogError> {
     let mut client: ClientConfig = config.client()?;
     client
         // The client wants a name though no group is joined and nothing is committed to it.
         .set("group.id", format!("{}.{}", config.prefix, config.writer("reader")))
-        .set("isolation.level", "read_committed")
+        .set("isolation.level", isolation)
         .set("enable.auto.commit", "false")
         .set("enable.auto.offset.store", "false")
         .set("auto.offset.reset", "error")
@@ -134,6 +140,31 @@ fn consumer(config: &KafkaConfig, check_crcs: bool) -> Result<BaseConsumer<Conte
 }
 
 impl Inner {
+    fn settle(&self, topic: TopicName) -> Result<(), LogError> {
+        let asker = isolated(&self.config, false, "read_uncommitted")?;
+        let begun = Instant::now();
+        for partition in 0..self.slots.count(topic) {
+            let stream = locked(self.stream(topic, partition)?);
+            loop {
+                let (readable, written) = (stream.end_seen_by(&self.shared.asker)?, stream.end_seen_by(&asker)?);
+                if readable >= written {
+                    break;
+                }
+                tracing::debug!(topic = topic.name(), partition, readable, written, "a transaction is not over yet");
+                if begun.elapsed() > ANSWER_MAX {
+                    return Err(LogError::new(
+                        LogErrorKind::Restart,
+                        format!("{} {partition} does not settle", topic.name()),
+                        format!("it is written to offset {written} and readable to {readable}"),
+                        "a transaction is open: its timeout ends it, or whoever writes under its name",
+                    ));
+                }
+                std::thread::sleep(SETTLE_PAUSE);
+            }
+        }
+        Ok(())
+    }
+
     fn name(&self, topic: TopicName) -> String {
         topic_name(&self.config.prefix, topic)
     }
@@ -197,6 +228,10 @@ impl Log for KafkaLog {
 
     fn look_up(&self) -> Result<(), LogError> {
         self.inner.look_up()
+    }
+
+    fn settle(&self, topic: TopicName) -> Result<(), LogError> {
+        self.inner.settle(topic)
     }
 
     fn about_to_read(&self, positions: &[(TopicName, u32, u64)]) -> Result<(), LogError> {

@@ -307,10 +307,15 @@ impl Stream {
 
     /// Where committed records end for readers like this one. Records must not have been deleted before.
     fn stable_end(&self, shared: &Shared) -> Result<i64, LogError> {
+        self.end_seen_by(&shared.asker)
+    }
+
+    /// The offset behind the last record that a client may read.
+    pub fn end_seen_by(&self, asker: &BaseConsumer<Context>) -> Result<i64, LogError> {
         let partition = self.partition.cast_signed();
         let begun = Instant::now();
         let (low, end) = loop {
-            match shared.asker.fetch_watermarks(&self.name, partition, ANSWER_MAX) {
+            match asker.fetch_watermarks(&self.name, partition, ANSWER_MAX) {
                 Ok(found) => break found,
                 Err(error) => {
                     let error = self.error(&error);
@@ -319,7 +324,7 @@ impl Stream {
                     }
                     std::thread::sleep(Duration::from_millis(100));
                     // A client that has lost a broker knows nothing of a topic until it has heard of it again.
-                    let heard = shared.asker.fetch_metadata(Some(&self.name), METADATA_MAX);
+                    let heard = asker.fetch_metadata(Some(&self.name), METADATA_MAX);
                     drop(heard.map_err(|error| tracing::debug!(%error, topic = self.name, "not heard of")));
                 }
             }

@@ -112,6 +112,7 @@ fn enlarge(epoch: &mut Epoch<'_>, output: usize, id: &RunId, run: Run, larger: C
     run.mig = larger.mig;
     run.speed_milli = Milli(larger.speed);
     run.expected_end_us = epoch.now.after(larger.duration);
+    (run.draws, run.yields_at_us) = (larger.draws, larger.yields_at);
     if let Some(Event::JobPlaced(placed)) = epoch.outputs.get_mut(output) {
         placed.nodes.clone_from(&run.nodes);
         placed.replicas = Count(run.nodes.len() as i64);
