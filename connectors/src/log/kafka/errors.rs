@@ -140,7 +140,9 @@ fn hint_of(code: Code) -> &'static str {
         Code::OffsetOutOfRange | Code::AutoOffsetReset => {
             "records were deleted from the topic; bring them back from an archive"
         }
-        Code::Fenced | Code::InvalidProducerEpoch | Code::ProducerFenced => "stop this one; the other one goes on",
+        Code::Fenced | Code::InvalidProducerEpoch | Code::ProducerFenced => {
+            "another one writes under this name and goes on, or a transaction took longer than transaction_timeout_ms: then start this one again"
+        }
         Code::UnsupportedVersion | Code::UnsupportedFeature => "the brokers must be Apache Kafka 3.0 or later",
         Code::BadMessage => "a record's checksum is wrong: replace the disk, and restore from a replica or an archive",
         _ => "the broker's own log says more",
