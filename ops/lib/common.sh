@@ -191,7 +191,7 @@ build_solyx() {
     claim_target
     local log
     log=$(mktemp)
-    if ! (cd "$ROOT" && cargo build --locked -q -p solyx > "$log" 2>&1); then
+    if ! (cd "$ROOT" && cargo build --locked -q --workspace --bin solyx > "$log" 2>&1); then
         cat "$log" >&2
         rm -f "$log"
         fail 3 "solyx does not build" "cargo said the above" "with no network: cargo fetch --locked needs to have run once; otherwise ./ops/test shows more"

@@ -2,14 +2,15 @@
 
 use serde::{Deserialize, Serialize};
 use solyx_schemas::hash::Hash32;
-use solyx_schemas::ids::{CellId, FeatureId};
+use solyx_schemas::ids::{CellId, FeatureId, JobId};
 
 use crate::Kernel;
 use crate::digest::SetHash;
-use crate::index::Index;
+use crate::index::{Index, Said};
 use crate::judge::KNOWN_FEATURES;
+use crate::rows::Spec;
 use crate::state::{SPECS, State};
-use crate::table::Entry;
+use crate::table::{Entry, Packed, Table};
 
 /// Format of snapshots that this build writes and reads.
 pub const SNAPSHOT_FORMAT: u32 = 1;
@@ -133,8 +134,8 @@ impl Kernel {
     }
 }
 
-/// The state of entries with what is derived from it, and their digest. The digest is half of the work, and what jobs ask for
-/// half of the rest: each is done on a thread of its own.
+/// The state of entries with what is derived from it, and their digest. The digest is a third of the work, and reading what jobs
+/// ask for a fifth: each is done on a thread of its own.
 fn load<B: AsRef<[u8]> + Sync>(entries: &[Entry<B>]) -> Result<(State, Index, SetHash), String> {
     let specs =
         entries.partition_point(|entry| entry.table < SPECS)..entries.partition_point(|entry| entry.table <= SPECS);
@@ -148,15 +149,22 @@ fn load<B: AsRef<[u8]> + Sync>(entries: &[Entry<B>]) -> Result<(State, Index, Se
             digest
         });
         let specs = scope.spawn(|| {
-            let mut state = State::default();
-            state.load_tables(&entries[specs]).map(|()| state.specs)
+            let (mut table, mut said) = (Table::default(), Said::default());
+            let row = |id: &JobId, bytes: &[u8]| {
+                let (packed, spec) = Packed::<Spec>::read(bytes)?;
+                said.note(id, &spec);
+                Ok(packed)
+            };
+            table.load_each(&entries[specs], row).map_err(|error| format!("table specs: {error}"))?;
+            Ok::<_, String>((table, said))
         });
         let mut state = State::default();
         state.load_tables(before)?;
         state.load_tables(after)?;
         let died = |_| "a thread died".to_owned();
-        state.specs = specs.join().map_err(died)??;
-        let index = Index::of(&state);
+        let (table, said) = specs.join().map_err(died)??;
+        state.specs = table;
+        let index = Index::with(&state, said);
         Ok((state, index, digest.join().map_err(died)?))
     })
 }

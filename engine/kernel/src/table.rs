@@ -63,6 +63,12 @@ impl<V: Serialize + DeserializeOwned> Packed<V> {
         Self { bytes: bytes(row).into(), row: PhantomData }
     }
 
+    /// A row of its canonical bytes, and what it says.
+    pub fn read(bytes: &[u8]) -> Result<(Self, V), postcard::Error> {
+        let row = postcard::from_bytes(bytes)?;
+        Ok((Self { bytes: bytes.into(), row: PhantomData }, row))
+    }
+
     /// The row.
     pub fn open(&self) -> V {
         postcard::from_bytes(&self.bytes).expect("they were written from such a row, or read as one")
@@ -75,8 +81,7 @@ impl<V: Serialize + DeserializeOwned> Row for Packed<V> {
     }
 
     fn of_bytes(bytes: &[u8]) -> Result<Self, postcard::Error> {
-        postcard::from_bytes::<V>(bytes)?;
-        Ok(Self { bytes: bytes.into(), row: PhantomData })
+        Ok(Self::read(bytes)?.0)
     }
 }
 
@@ -254,8 +259,20 @@ impl<K: Ord + Clone + Serialize + DeserializeOwned, V: Row> Table<K, V> {
 
     /// Puts all rows back, from canonical entries.
     pub fn load_all<B: AsRef<[u8]>>(&mut self, entries: &[Entry<B>]) -> Result<(), postcard::Error> {
-        let row =
-            |entry: &Entry<B>| Ok((postcard::from_bytes(entry.key.as_ref())?, V::of_bytes(entry.value.as_ref())?));
+        self.load_each(entries, |_, bytes| V::of_bytes(bytes))
+    }
+
+    /// The same with rows made of their keys and canonical bytes.
+    pub fn load_each<B: AsRef<[u8]>>(
+        &mut self,
+        entries: &[Entry<B>],
+        mut row_of: impl FnMut(&K, &[u8]) -> Result<V, postcard::Error>,
+    ) -> Result<(), postcard::Error> {
+        let row = |entry: &Entry<B>| {
+            let key = postcard::from_bytes(entry.key.as_ref())?;
+            let row = row_of(&key, entry.value.as_ref())?;
+            Ok((key, row))
+        };
         self.rows = entries.iter().map(row).collect::<Result<_, _>>()?;
         Ok(())
     }

@@ -5,6 +5,7 @@ mod apart;
 mod check;
 mod domains;
 mod nodes;
+mod said;
 mod set_aside;
 mod timers;
 
@@ -16,6 +17,7 @@ use solyx_schemas::units::*;
 
 pub use self::domains::FailureDomains;
 pub use self::nodes::quota_keys;
+pub use self::said::Said;
 pub use self::timers::Timer;
 use crate::packing::{Inventory, Kinds, NodeHandle, Slices};
 use crate::place::kept_milli;
@@ -246,7 +248,12 @@ impl Default for Index {
 impl Index {
     /// The indexes of a state at an epoch boundary.
     pub fn of(state: &State) -> Self {
-        let mut index = Self::default();
+        Self::with(state, Said::of(state))
+    }
+
+    /// The same for who knows what requests say.
+    pub fn with(state: &State, said: Said) -> Self {
+        let mut index = Self { dependents: said.dependents, ..Self::default() };
         index.set_kinds(state);
         for (_, card) in state.rate_cards.iter() {
             index.rates.insert(card);
@@ -263,11 +270,8 @@ impl Index {
         for (id, _) in state.tenants.iter().filter(|(_, tenant)| tenant.gpu_of_one_tenant == Some(true)) {
             index.apart.of(id);
         }
-        for (_, spec) in state.specs.iter() {
-            let spec = spec.open();
-            if crate::apart::asks(state, &spec) {
-                index.apart.of(&spec.tenant);
-            }
+        for tenant in &said.apart {
+            index.apart.of(tenant);
         }
         for (id, run) in state.runs.iter() {
             index.hold(state, id, run, 1);
@@ -290,21 +294,15 @@ impl Index {
             }
         }
         // Nobody stands in line yet, so that this only counts.
-        for (id, spec) in state.specs.iter() {
-            if let Some(key) = crate::queue::set_of(&spec.open()) {
-                index.queue.join_set(state, id, key);
-            }
+        for (id, key) in said.sets {
+            index.queue.join_set(state, &id, key);
         }
         // Jobs and what they ask for are both in the order of their ids.
-        let mut jobs = state.jobs.iter().peekable();
-        for (id, spec) in state.specs.iter() {
-            let spec = spec.open();
-            for dependency in &spec.depends_on {
-                index.dependents.entry(dependency.job.clone()).or_default().insert(id.clone());
-            }
-            while jobs.next_if(|(of, _)| *of < id).is_some() {}
-            if let Some((_, job)) = jobs.next_if(|(of, job)| *of == id && job.phase == Phase::Waiting) {
-                index.queue.enter(state, id, job, &spec);
+        let mut specs = state.specs.iter().peekable();
+        for (id, job) in state.jobs.iter().filter(|(_, job)| job.phase == Phase::Waiting) {
+            while specs.next_if(|(of, _)| *of < id).is_some() {}
+            if let Some((_, spec)) = specs.next_if(|(of, _)| *of == id) {
+                index.queue.enter(state, id, job, &spec.open());
             }
         }
         index.rebuild_set_aside(state);
