@@ -190,6 +190,14 @@ impl Queue {
         }
     }
 
+    /// Whose a job is that stands in line.
+    pub fn tenant_of(&self, id: &JobId) -> Option<&TenantId> {
+        match self.standing.get(id)? {
+            Standing::Ready { tenant, .. } => Some(tenant),
+            Standing::Parked(_) => None,
+        }
+    }
+
     /// What jobs of a shape have in common.
     pub fn common(&self, shape: Shape) -> Common {
         self.common[shape as usize]

@@ -1,6 +1,7 @@
 //! A table of the state: ordered rows, and what changed in them since the last digest.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry as Slot;
 use std::marker::PhantomData;
 
 use serde::{Serialize, de::DeserializeOwned};
@@ -85,6 +86,22 @@ impl<V: Serialize + DeserializeOwned> Row for Packed<V> {
     }
 }
 
+/// Keeps what was under a key before its first change since the last digest.
+fn remember<K: Ord + Clone>(
+    before: &mut BTreeMap<K, Option<Vec<u8>>>,
+    cut: &mut Option<Cut<K>>,
+    key: &K,
+    old: impl FnOnce() -> Option<Vec<u8>>,
+) {
+    if let Slot::Vacant(slot) = before.entry(key.clone()) {
+        let old = old();
+        if let Some(cut) = cut {
+            cut.note(key, old.as_ref());
+        }
+        slot.insert(old);
+    }
+}
+
 /// Rows by key. A change goes through [`Table::edit`], [`Table::insert`] or [`Table::remove`], which remember what was there.
 #[derive(Clone)]
 pub struct Table<K, V> {
@@ -141,23 +158,11 @@ impl<K: Ord + Clone + Serialize + DeserializeOwned, V: Row> Table<K, V> {
         self.rows.is_empty()
     }
 
-    fn remember(&mut self, key: &K) {
-        if !self.before.contains_key(key) {
-            let old = self.rows.get(key).map(V::to_bytes);
-            if let Some(cut) = &mut self.cut {
-                cut.note(key, old.as_ref());
-            }
-            self.before.insert(key.clone(), old);
-        }
-    }
-
     /// The row of a key, to be changed.
     pub fn edit(&mut self, key: &K) -> Option<&mut V> {
-        if !self.rows.contains_key(key) {
-            return None;
-        }
-        self.remember(key);
-        self.rows.get_mut(key)
+        let row = self.rows.get_mut(key)?;
+        remember(&mut self.before, &mut self.cut, key, || Some(row.to_bytes()));
+        Some(row)
     }
 
     /// The row of a key, to be changed; made if there is none.
@@ -165,23 +170,30 @@ impl<K: Ord + Clone + Serialize + DeserializeOwned, V: Row> Table<K, V> {
     where
         V: Default,
     {
-        self.remember(key);
-        self.rows.entry(key.clone()).or_default()
+        match self.rows.entry(key.clone()) {
+            Slot::Occupied(slot) => {
+                let row = slot.into_mut();
+                remember(&mut self.before, &mut self.cut, key, || Some(row.to_bytes()));
+                row
+            }
+            Slot::Vacant(slot) => {
+                remember(&mut self.before, &mut self.cut, key, || None);
+                slot.insert(V::default())
+            }
+        }
     }
 
     /// Puts a row in, in place of what was there.
     pub fn insert(&mut self, key: K, value: V) {
-        self.remember(&key);
-        self.rows.insert(key, value);
+        let old = self.rows.insert(key.clone(), value);
+        remember(&mut self.before, &mut self.cut, &key, || old.as_ref().map(V::to_bytes));
     }
 
     /// Takes a row out.
     pub fn remove(&mut self, key: &K) -> Option<V> {
-        if !self.rows.contains_key(key) {
-            return None;
-        }
-        self.remember(key);
-        self.rows.remove(key)
+        let old = self.rows.remove(key)?;
+        remember(&mut self.before, &mut self.cut, key, || Some(old.to_bytes()));
+        Some(old)
     }
 
     /// Brings the digest up to date with the changes since the last call.

@@ -103,7 +103,9 @@ impl Epoch<'_> {
         if job.told == Some(limit.kind) {
             return;
         }
-        let Some(tenant) = self.state.spec(id).map(|spec| spec.tenant.clone()) else { return };
+        // The line knows it: a request has to be unpacked.
+        let in_line = self.index.queue.tenant_of(id).cloned();
+        let Some(tenant) = in_line.or_else(|| Some(self.state.spec(id)?.tenant)) else { return };
         if let Some(job) = self.state.jobs.edit(id) {
             job.told = Some(limit.kind);
         }

@@ -313,10 +313,13 @@ pub fn places_of(
     for pool in pools {
         match candidate(state, index, id, job, spec, spec.gang.replicas_min.0, &ask, pool, promise, None) {
             Ok(candidate) => found.candidates.push(candidate),
-            Err(limit) => match in_time(state, index, id, pool).filter(|_| limit.kind == LimitKind::Deadline) {
-                Some(candidate) => found.candidates.push(candidate),
-                None => found.refusals.push((pool.pool.clone(), limit)),
-            },
+            Err(limit) => {
+                let larger = if limit.kind == LimitKind::Deadline { in_time(state, index, id, pool) } else { None };
+                match larger {
+                    Some(candidate) => found.candidates.push(candidate),
+                    None => found.refusals.push((pool.pool.clone(), limit)),
+                }
+            }
         }
     }
     found.candidates.sort_by(|a, b| a.order().cmp(&b.order()));
