@@ -1,5 +1,6 @@
 //! Experiments that run the kernel's own rules over published traces, outside any log, and say how they compare.
 
+pub mod departures;
 pub mod openb;
 pub mod packing;
 pub mod philly;

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 use super::BacktestError;
-use super::table::{open, rows, unreadable};
+use super::table::{Row, open, rows, unreadable};
 
 /// A node of the trace.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,6 +38,24 @@ pub struct TracePod {
     pub models: Vec<String>,
 }
 
+/// A pod with its times.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Stay {
+    /// The pod.
+    pub pod: TracePod,
+    /// When it came, s from the trace's beginning.
+    pub created_s: i64,
+    /// When it went.
+    pub deleted_s: i64,
+}
+
+impl Stay {
+    /// How long it was there, s; a second at least.
+    pub fn ran_s(&self) -> i64 {
+        (self.deleted_s - self.created_s).max(1)
+    }
+}
+
 /// One seed's arrivals.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Arrivals {
@@ -64,22 +82,34 @@ pub fn nodes(path: &Path) -> Result<Vec<TraceNode>, BacktestError> {
 
 /// Pods sorted by name. Some workloads have no column `gpu_spec`: their pods take any model.
 pub fn pods(path: &Path) -> Result<Vec<TracePod>, BacktestError> {
-    let mut pods = rows(path, |row| {
-        let spec = row.optional("gpu_spec");
-        let mut models: Vec<String> = spec.split('|').filter(|model| !model.is_empty()).map(str::to_owned).collect();
-        // A model named twice stays: the published experiment tells kinds apart by the text of their spec.
-        models.sort();
-        Ok(TracePod {
-            name: row.text("name")?.to_owned(),
-            cpu_milli: row.count("cpu_milli")?,
-            memory_mib: row.count("memory_mib")?,
-            gpus: row.count("num_gpu")?,
-            gpu_milli: row.count("gpu_milli")?,
-            models,
-        })
-    })?;
+    let mut pods = rows(path, |row| pod(&row))?;
     pods.sort();
     Ok(pods)
+}
+
+/// Pods with their times, by name; only some workloads have these.
+pub fn stays(path: &Path) -> Result<Vec<Stay>, BacktestError> {
+    let mut stays = rows(path, |row| {
+        let (created_s, deleted_s) = (row.count("creation_time")?, row.count("deletion_time")?);
+        Ok(Stay { pod: pod(&row)?, created_s, deleted_s })
+    })?;
+    stays.sort();
+    Ok(stays)
+}
+
+fn pod(row: &Row<'_>) -> Result<TracePod, BacktestError> {
+    let spec = row.optional("gpu_spec");
+    let mut models: Vec<String> = spec.split('|').filter(|model| !model.is_empty()).map(str::to_owned).collect();
+    // A model named twice stays: the published experiment tells kinds apart by the text of their spec.
+    models.sort();
+    Ok(TracePod {
+        name: row.text("name")?.to_owned(),
+        cpu_milli: row.count("cpu_milli")?,
+        memory_mib: row.count("memory_mib")?,
+        gpus: row.count("num_gpu")?,
+        gpu_milli: row.count("gpu_milli")?,
+        models,
+    })
 }
 
 /// Arrivals of one seed: the lines `<seed> i0 i1 …` and `N<seed> p0 p1 …`.

@@ -21,7 +21,7 @@ const COLUMNS: [i64; 2] = [100, 130];
 
 /// Arrivals between two plans of packing prices, under the kernel's own rule. What is learned gives plans at powers of two before
 /// that, as in an engine.
-const PLAN_INTERVAL: usize = 250;
+pub(super) const PLAN_INTERVAL: usize = 250;
 
 /// What the kernel's own rule knows of the kinds of pods.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -91,7 +91,7 @@ pub fn run(
     policy: Rule,
     frequencies: Frequencies,
 ) -> PackingReport {
-    let models = Models::of(nodes, pods);
+    let models = Models::of(nodes.iter(), pods.iter());
     let asks: Vec<Ask> = pods.iter().map(|pod| models.ask(pod)).collect();
     let (kinds, nothing) = (Kinds::new(asks.iter().map(kind_of)), Kinds::default());
     let learns = policy == Rule::Solyx && frequencies == Frequencies::Learned;
@@ -127,7 +127,7 @@ pub fn run(
     meter.report(policy, seed, decisions_ns, &planner)
 }
 
-fn kind_of(ask: &Ask) -> Kind {
+pub(super) fn kind_of(ask: &Ask) -> Kind {
     Kind {
         cpu_milli: ask.cpu_milli,
         memory_mib: ask.memory_mib,
@@ -139,7 +139,7 @@ fn kind_of(ask: &Ask) -> Kind {
 }
 
 /// Plans of prices as an engine makes them, with the time they took.
-struct Planner {
+pub(super) struct Planner {
     frequencies: Frequencies,
     kinds: Vec<Kind>,
     seen: BTreeMap<Kind, i64>,
@@ -148,24 +148,24 @@ struct Planner {
 }
 
 impl Planner {
-    fn new(frequencies: Frequencies, workload: &Kinds) -> Self {
+    pub fn new(frequencies: Frequencies, workload: &Kinds) -> Self {
         let known = frequencies == Frequencies::Prior;
         let kinds = if known { workload.all().to_vec() } else { Vec::new() };
         Self { frequencies, kinds, seen: BTreeMap::new(), last: None, moves_ns: Vec::new() }
     }
 
     /// Kinds that are known beforehand do not change with the first arrivals.
-    fn may_plan(&self, count: usize) -> bool {
+    pub fn may_plan(&self, count: usize) -> bool {
         self.frequencies == Frequencies::Learned || count.is_multiple_of(PLAN_INTERVAL)
     }
 
-    fn arrived(&mut self, ask: &Ask) {
+    pub fn arrived(&mut self, ask: &Ask) {
         if self.frequencies == Frequencies::Learned {
             *self.seen.entry(kind_of(ask)).or_default() += 1;
         }
     }
 
-    fn plan(&mut self, inventory: &mut Inventory) {
+    pub fn plan(&mut self, inventory: &mut Inventory) {
         if self.frequencies == Frequencies::Learned {
             self.kinds = self.seen.iter().map(|(kind, count)| Kind { count: *count, ..kind.clone() }).collect();
         }
@@ -180,11 +180,11 @@ impl Planner {
 }
 
 /// Numbers of GPU models.
-struct Models(BTreeMap<String, u32>);
+pub(super) struct Models(BTreeMap<String, u32>);
 
 impl Models {
-    fn of(nodes: &[TraceNode], pods: &[TracePod]) -> Self {
-        let names = nodes.iter().map(|node| &node.model).chain(pods.iter().flat_map(|pod| &pod.models));
+    pub fn of<'t>(nodes: impl Iterator<Item = &'t TraceNode>, pods: impl Iterator<Item = &'t TracePod>) -> Self {
+        let names = nodes.map(|node| &node.model).chain(pods.flat_map(|pod| &pod.models));
         let mut models: BTreeMap<String, u32> = names.map(|name| (name.clone(), 0)).collect();
         for (number, model) in models.values_mut().enumerate() {
             *model = number as u32;
@@ -192,7 +192,7 @@ impl Models {
         Self(models)
     }
 
-    fn ask(&self, pod: &TracePod) -> Ask {
+    pub fn ask(&self, pod: &TracePod) -> Ask {
         let models: Vec<u32> = pod.models.iter().map(|model| self.0[model]).collect();
         Ask {
             gpus: pod.gpus,
@@ -206,7 +206,7 @@ impl Models {
         }
     }
 
-    fn spec(&self, node: &TraceNode, number: usize) -> NodeSpec {
+    pub fn spec(&self, node: &TraceNode, number: usize) -> NodeSpec {
         NodeSpec {
             name: format!("{number:04}-{}", node.sn).into(),
             pool: 0,

@@ -1,5 +1,6 @@
 //! `solyx backtest`: published experiments, run through the kernel's own rules.
 
+mod departures;
 mod picture;
 mod queue;
 
@@ -16,6 +17,7 @@ use crate::output;
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  solyx backtest packing --nodes nodes.csv.gz --pods pods.csv.gz --arrivals arrivals.txt.gz --seed 42 --policy fgd\n  \
+                  solyx backtest departures --nodes nodes.csv.gz --pods pods.csv.gz --each 10 --load 0.9,1.05\n  \
                   solyx backtest queue --jobs philly.csv.gz --load 1.0 --policy solyx --durations none\n  \
                   solyx backtest queue --jobs philly.csv.gz --load 0.9,1.0,1.1 --policy all --durations none,noisy:1.0,exact --picture queue.svg"
 )]
@@ -47,6 +49,8 @@ enum What {
         #[arg(long, default_value = "prior", value_parser = ["prior", "learned"])]
         frequencies: String,
     },
+    /// GPU packing while pods come and go, on a part of the fleet of the openb trace.
+    Departures(departures::Departures),
     /// A queue over time: the jobs of a trace, epoch by epoch, on a fleet that is sized by load or that a file describes.
     Queue(queue::Queue),
 }
@@ -57,6 +61,7 @@ pub fn run(command: &Backtest, json: bool) -> Outcome {
         What::Packing { nodes, pods, arrivals, seed, policy, frequencies } => {
             (nodes, pods, arrivals, seed, policy, frequencies)
         }
+        What::Departures(departures) => return departures::run(departures, json),
         What::Queue(queue) => return queue::run(queue, json),
     };
     let rule = Rule::named(policy).ok_or_else(|| {

@@ -52,7 +52,7 @@ pub struct Queue {
     picture: Option<PathBuf>,
 }
 
-fn load(text: &str) -> Result<f64, String> {
+pub(super) fn load(text: &str) -> Result<f64, String> {
     let expected = || format!("found {text}, expected a number above 0 and up to 100");
     text.parse().ok().filter(|load| *load > 0.0 && *load <= 100.0).ok_or_else(expected)
 }
