@@ -120,8 +120,8 @@ pub fn run(nodes: &[TraceNode], stays: &[Stay], setting: Setting) -> Result<Depa
     }
     let kinds = Kinds::new(pods.iter().map(|pod| kind_of(&pod.ask)));
     let mut scene = Scene::new(&pods, setting, empty, &kinds, numbers.len());
-    for number in 0..pods.len() {
-        scene.until(pods[number].arrives_s);
+    for (number, pod) in pods.iter().enumerate() {
+        scene.until(pod.arrives_s);
         scene.arrive(number);
     }
     let Scene { waiting, waited_s, placed, used_milli_s, waiting_milli_s, .. } = scene;
