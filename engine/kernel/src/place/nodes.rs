@@ -177,6 +177,14 @@ pub fn plan_nodes(
             _ => limit_of(LimitKind::FabricDomain, name, replicas, 0, "replicas in one domain"),
         });
     }
+    if fits(ask, anywhere, &|_| true) {
+        // There is room, where others are to go or where this one does not go again.
+        let mine = |handle: NodeHandle| names.get(&handle).is_some_and(&ever);
+        return Err(match fits(ask, anywhere, &mine) {
+            true => limit_of(LimitKind::Draining, name, asked, 0, "GPU/1000 on nodes that are kept for no other job"),
+            false => limit_of(LimitKind::Gpus, name, asked, 0, "GPU/1000 on acceptable nodes"),
+        });
+    }
     let mut less = ask.clone();
     less.cpu_milli = 0;
     if fits(&less, anywhere, &|_| true) {

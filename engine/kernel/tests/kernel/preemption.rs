@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::common::*;
 use proptest::prelude::*;
 use solyx_schemas::events::Event;
-use solyx_schemas::events::decisions::{JobPreempted, StopCause};
+use solyx_schemas::events::decisions::{JobPreempted, LimitKind, StopCause};
 use solyx_schemas::events::jobs::JobRequested;
 use solyx_schemas::events::policy::*;
 use solyx_schemas::events::runs::{RunFinished, RunStarted, RunStopped, StopReason};
@@ -95,6 +95,20 @@ fn the_gang_that_loses_least_is_stopped_whole_and_keeps_its_place() {
     let stop = world.stopped("short", StopReason::Preempted);
     world.step(vec![stop]);
     assert_eq!(world.kernel.state().jobs.get(&JobId::from("short")).unwrap().arrival, arrival);
+}
+
+#[test]
+fn who_is_kept_off_by_room_that_is_made_for_another_is_told_so() {
+    let mut world = World::with_nodes(2);
+    world.step(vec![policy("classic").into(), class("urgent", 200, true, 0)]);
+    world.step(vec![job("low", "red", 1, 8, 20).into()]);
+    world.now += HOUR_US / 4;
+    let outputs =
+        world.step(vec![JobRequested { class: ClassId::from("urgent"), ..job("high", "blue", 2, 8, 1) }.into()]);
+    assert_eq!(preempted(&outputs).len(), 1);
+    let outputs = world.step(vec![job("small", "red", 1, 1, 1).into()]);
+    let limit = &held(&outputs, "small").unwrap().limit;
+    assert_eq!((limit.kind, limit.subject.clone()), (LimitKind::Draining, Some(RefId::from("pod/h100"))));
 }
 
 /// Jobs of these sizes and lengths on two nodes, nothing more asked for; every stop as the pairs of who for whom.
