@@ -312,4 +312,5 @@ fn histories_that_once_went_wrong_hold_the_laws() {
         live_by_epoch(seed, Mood::Wild);
         restored_goes_on(seed, Mood::Wild);
     }
+    live_by_epoch(12_394_497_531_989_416_782, Mood::Calm);
 }

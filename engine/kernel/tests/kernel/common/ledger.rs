@@ -72,6 +72,8 @@ pub struct Ledger {
     /// When jobs were told to go on with more or fewer replicas, and how often in all.
     resized: BTreeMap<JobId, i64>,
     pub resizes: usize,
+    /// Replicas with which jobs go on that are moved to room that is held for them, or that gave some back.
+    goes_on: BTreeMap<JobId, i64>,
     /// Jobs that got more than their least number of replicas in this epoch.
     pub grown: Vec<JobId>,
 }
@@ -266,7 +268,9 @@ impl Ledger {
                 assert_eq!(replicas, e.replicas.0);
                 let durable = self.durable.get(&e.job).copied().unwrap_or(0);
                 assert!(e.from_work_us.0 >= durable, "{} goes on from {}, {durable} is durable", e.job, e.from_work_us);
-                if replicas > least && spec.deadline_us.is_none() {
+                // Who is moved goes on with what it had, and who gave some back with the rest: neither grows.
+                let had = self.goes_on.remove(&e.job).unwrap_or(least);
+                if replicas > had && spec.deadline_us.is_none() {
                     self.grown.push(e.job.clone());
                 }
                 for replica in &e.nodes {
@@ -298,7 +302,12 @@ impl Ledger {
                 self.stopping(&e.run);
                 self.resized(e);
             }
-            Event::JobMigrated(e) => self.stopping(&e.run),
+            Event::JobMigrated(e) => {
+                self.stopping(&e.run);
+                if e.to_pool.is_some() {
+                    self.goes_on.insert(e.job.clone(), self.held[&e.run].nodes.len() as i64);
+                }
+            }
             Event::JobCancelled(e) => {
                 if let Some(run) = &e.run {
                     self.stopping(run);
@@ -325,6 +334,8 @@ impl Ledger {
         assert!(e.from_replicas != e.to_replicas && (least..=most).contains(&e.to_replicas.0), "{e:?}");
         if e.to_replicas > e.from_replicas {
             self.grown.push(e.job.clone());
+        } else {
+            self.goes_on.insert(e.job.clone(), e.to_replicas.0);
         }
         let last = self.resized.insert(e.job.clone(), self.now);
         let at_once = e.reason.contains("at once");
