@@ -2,6 +2,9 @@
 //!
 //! Jobs of one tenant that ask for the same are kept together, so that one that does not fit answers for all of them.
 
+mod lines;
+mod shapes;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use solyx_schemas::events::decisions::{Limit, LimitKind};
@@ -10,18 +13,15 @@ use solyx_schemas::events::policy::{ScopeKind, ScopeState};
 use solyx_schemas::ids::{JobId, Name, RefId, TenantId};
 use solyx_schemas::units::TimeUs;
 
+pub use self::lines::{Lines, Place};
+use self::shapes::Shapes;
+pub use self::shapes::{Fit, Shape};
 use crate::mig;
 use crate::order_rule::{gang_milli, rank};
 use crate::place::spread_of;
 use crate::rows::{Arrival, Job, Phase, Spec, limit};
 use crate::set_aside;
 use crate::state::State;
-
-/// What a job asks for beside its length and name, as a number.
-pub type Shape = u32;
-
-/// The part of it that capacity has to hold, as a number: whose it is and who pays does not matter.
-pub type Fit = u32;
 
 /// What jobs of a shape have in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,11 +47,8 @@ enum Standing {
     /// In line.
     Ready { class_value: i64, tenant: TenantId, shape: Shape, turn: Turn },
     /// Kept out of the line by something that is not capacity.
-    Parked(Limit),
+    Parked(Box<Limit>),
 }
-
-/// Jobs of one tenant, class and shape, by turn.
-pub type Line = BTreeSet<(Turn, JobId)>;
 
 /// What a set of jobs is known by: whose it is, its id and its size. Jobs that differ in one are of different sets.
 pub type SetKey = (TenantId, RefId, i64);
@@ -66,12 +63,9 @@ pub fn set_of(spec: &Spec) -> Option<SetKey> {
 #[derive(Clone, Default)]
 pub struct Queue {
     standing: BTreeMap<JobId, Standing>,
-    /// By falling class value, then tenant, then shape.
-    lines: BTreeMap<std::cmp::Reverse<i64>, BTreeMap<TenantId, BTreeMap<Shape, Line>>>,
-    shapes: BTreeMap<Vec<u8>, Shape>,
-    fits: BTreeMap<Vec<u8>, Fit>,
-    /// By shape.
-    common: Vec<Common>,
+    /// By falling class value, then tenant.
+    lines: BTreeMap<std::cmp::Reverse<i64>, BTreeMap<TenantId, Lines>>,
+    shapes: Shapes,
     /// Living jobs by set.
     sets: BTreeMap<SetKey, BTreeSet<JobId>>,
     /// Parked jobs whose limit has not been told since it was found.
@@ -88,7 +82,7 @@ pub struct Queue {
 impl Queue {
     /// Where every waiting job stands: its class value, what it asks for, or what keeps it out of the line.
     pub fn standings(&self) -> Vec<(JobId, String)> {
-        let names: BTreeMap<Shape, &Vec<u8>> = self.shapes.iter().map(|(key, shape)| (*shape, key)).collect();
+        let names: BTreeMap<Shape, &[u8]> = self.shapes.iter().collect();
         let said = |standing: &Standing| match standing {
             Standing::Ready { class_value, tenant, shape, turn } => {
                 format!("{class_value} {tenant} {turn:?} {:?}", names.get(shape))
@@ -164,14 +158,14 @@ impl Queue {
                 self.awaited.insert(id.clone(), at);
             }
             self.notices.insert(id.clone());
-            self.standing.insert(id.clone(), Standing::Parked(limit));
+            self.standing.insert(id.clone(), Standing::Parked(Box::new(limit)));
             return;
         }
         let class_value = state.classes.get(&spec.class).map_or(0, |class| class.value);
         let shape = self.shape_of(state, spec, job.memory_mib.map_or(spec.gang.memory_mib.0, |m| m.0), &job.avoided);
         let turn = Turn { rank: rank(state, job, spec), arrival: job.arrival };
         let line = self.lines.entry(std::cmp::Reverse(class_value)).or_default();
-        line.entry(spec.tenant.clone()).or_default().entry(shape).or_default().insert((turn, id.clone()));
+        line.entry(spec.tenant.clone()).or_default().insert(shape, turn, id);
         let ready = Standing::Ready { class_value, tenant: spec.tenant.clone(), shape, turn };
         self.standing.insert(id.clone(), ready);
         if set_aside::in_force(state, spec).is_some() {
@@ -200,7 +194,7 @@ impl Queue {
 
     /// What jobs of a shape have in common.
     pub fn common(&self, shape: Shape) -> Common {
-        self.common[shape as usize]
+        self.shapes.common(shape)
     }
 
     /// The class value and turn of a job that stands in line.
@@ -230,16 +224,12 @@ impl Queue {
             self.awaiting.remove(&(at, id.clone()));
         }
         let Some(Standing::Ready { class_value, tenant, shape, turn }) = self.standing.remove(id) else { return };
+        self.shapes.leave(shape);
         let key = std::cmp::Reverse(class_value);
         let Some(tenants) = self.lines.get_mut(&key) else { return };
-        if let Some(shapes) = tenants.get_mut(&tenant) {
-            if let Some(line) = shapes.get_mut(&shape) {
-                line.remove(&(turn, id.clone()));
-                if line.is_empty() {
-                    shapes.remove(&shape);
-                }
-            }
-            if shapes.is_empty() {
+        if let Some(lines) = tenants.get_mut(&tenant) {
+            lines.remove(shape, turn, id);
+            if lines.is_empty() {
                 tenants.remove(&tenant);
             }
         }
@@ -266,13 +256,18 @@ impl Queue {
         Some(limit)
     }
 
-    /// The lines: by class, highest first; by tenant; by shape.
+    /// Forgets what nobody asks for any more. Nobody may keep a number of a shape or fit over this.
+    pub fn forget_unused(&mut self) {
+        self.shapes.forget_unused();
+    }
+
+    /// Classes of those who stand in line, highest first.
     pub fn classes(&self) -> impl Iterator<Item = i64> + '_ {
         self.lines.keys().map(|key| key.0)
     }
 
     /// The tenants of a class with their lines.
-    pub fn tenants(&self, class_value: i64) -> impl Iterator<Item = (&TenantId, &BTreeMap<Shape, Line>)> {
+    pub fn tenants(&self, class_value: i64) -> impl Iterator<Item = (&TenantId, &Lines)> {
         self.lines.get(&std::cmp::Reverse(class_value)).into_iter().flatten()
     }
 
@@ -281,9 +276,9 @@ impl Queue {
         self.awaited.get(id).copied()
     }
 
-    /// The line of a class, tenant and shape, if anybody stands in it.
-    pub fn line(&self, class_value: i64, tenant: &TenantId, shape: Shape) -> Option<&Line> {
-        self.lines.get(&std::cmp::Reverse(class_value))?.get(tenant)?.get(&shape)
+    /// The lines of a class and tenant, if anybody stands in one.
+    pub fn lines(&self, class_value: i64, tenant: &TenantId) -> Option<&Lines> {
+        self.lines.get(&std::cmp::Reverse(class_value))?.get(tenant)
     }
 
     /// Every waiting job.
@@ -324,18 +319,10 @@ impl Queue {
             (&spec.reservation, &spec.sold_lease, of_profile),
         );
         let mut key = postcard::to_stdvec(&capacity).expect("plain data");
-        let capacity = key.len();
+        let fit_len = key.len();
         let own = (&spec.client_regions, &spec.project, &spec.budget, spec.deadline_us.map(|_| &spec.job), &spec.kind);
         key = postcard::to_extend(&own, key).expect("plain data");
-        if let Some(shape) = self.shapes.get(&key) {
-            return *shape;
-        }
-        let fit = self.fits.len() as Fit;
-        let fit = *self.fits.entry(key[..capacity].to_vec()).or_insert(fit);
-        let shape = self.common.len() as Shape;
-        self.common.push(Common { fit, gpu_milli });
-        self.shapes.insert(key, shape);
-        shape
+        self.shapes.enter(&key, fit_len, gpu_milli)
     }
 }
 

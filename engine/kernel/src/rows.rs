@@ -154,7 +154,7 @@ pub struct Arrival {
     pub position: Position,
 }
 
-/// A job's state; what it asks for is a row of its own.
+/// A job's state; what it asks for is a row of its own. A million of them wait: what few have lies elsewhere.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Job {
     /// Where it stands.
@@ -170,7 +170,7 @@ pub struct Job {
     /// Work of each replica that is durable.
     pub kept_work_us: WorkUs,
     /// Site whose storage has its last checkpoint.
-    pub checkpoint_site: Option<SiteId>,
+    pub checkpoint_site: Option<Box<SiteId>>,
     /// Not to start before: its own wish, a retry or a deferral.
     pub not_before_us: TimeUs,
     /// Why it may not start before then.
@@ -190,7 +190,7 @@ pub struct Job {
     /// Order it waits for.
     pub order: Option<RefId>,
     /// Somebody asked to cancel it.
-    pub cancel: Option<String>,
+    pub cancel: Option<Box<str>>,
     /// Memory per replica after a retry for lack of it.
     pub memory_mib: Option<MemoryMib>,
     /// GPU time held by its runs that are over, lost work among it, thousandths of a GPU × s.

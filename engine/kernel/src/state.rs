@@ -168,7 +168,7 @@ state! {
     /// What jobs that are not over ask for.
     28 specs: JobId => Packed<Spec>;
     /// Jobs.
-    29 jobs: JobId => Job;
+    29 jobs: JobId => Box<Job>;
     /// Runs that hold resources.
     30 runs: RunId => Run;
     /// The last plan of each kind.

@@ -208,7 +208,7 @@ impl Rehearsal {
         let (job, spec) = (self.state.jobs.get(&run.job)?, self.state.spec(&run.job)?);
         let is_lost = |site: &SiteId| lost.sites.contains(site);
         let checkpoint = DatasetId::from(format!("checkpoint:{}", run.job));
-        let checkpoint_lost = job.checkpoint_site.as_ref().is_some_and(is_lost)
+        let checkpoint_lost = job.checkpoint_site.as_deref().is_some_and(is_lost)
             && durable_sites(&self.state, &checkpoint).iter().all(is_lost);
         let gone = |dataset: &&DatasetId| {
             let sites = durable_sites(&self.state, dataset);

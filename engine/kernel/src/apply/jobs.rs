@@ -31,7 +31,7 @@ pub fn job_requested(state: &mut State, index: &mut Index, position: Position, e
         index.set_timer(not_before_us, Timer::Job(e.job.clone()));
     }
     state.specs.insert(e.job.clone(), Packed::of(e));
-    state.jobs.insert(e.job.clone(), job);
+    state.jobs.insert(e.job.clone(), Box::new(job));
     if crate::apart::asks(state, e) {
         index.note_apart(state, &e.tenant);
     }
@@ -92,7 +92,7 @@ pub fn job_hold_set(state: &mut State, index: &mut Index, e: &JobHoldSet) -> Fol
 pub fn job_cancel_requested(state: &mut State, index: &mut Index, e: &JobCancelRequested) -> Folded {
     living(state, &e.job)?;
     if let Some(job) = state.jobs.edit(&e.job) {
-        job.cancel = Some(format!("asked by {}: {}", e.actor, e.reason));
+        job.cancel = Some(format!("asked by {}: {}", e.actor, e.reason).into());
     }
     index.suspect_jobs.insert(e.job.clone());
     index.changed = true;

@@ -108,7 +108,7 @@ fn answer_order(state: &mut State, index: &mut Index, id: &str) {
     }
     let Some(order) = state.orders.remove(&id) else { return };
     let waits_for_it = |job: &crate::rows::Job| job.phase == Phase::Leasing && job.order.as_ref() == Some(&id);
-    if state.jobs.get(&order.job).is_some_and(waits_for_it)
+    if state.jobs.get(&order.job).is_some_and(|job| waits_for_it(job))
         && let Some(job) = state.jobs.edit(&order.job)
     {
         job.phase = Phase::Waiting;

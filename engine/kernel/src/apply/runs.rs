@@ -40,7 +40,7 @@ pub fn run_checkpointed(state: &mut State, index: &mut Index, e: &RunCheckpointe
     }
     if let Some(job) = state.jobs.edit(&e.job) {
         job.kept_work_us = job.kept_work_us.max(e.work_us);
-        job.checkpoint_site = Some(e.site.clone());
+        job.checkpoint_site = Some(Box::new(e.site.clone()));
     }
     Ok(())
 }

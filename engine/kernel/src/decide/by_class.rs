@@ -4,6 +4,8 @@
 //! work first; a class is never stopped for an equal or a lower one, so that no chain of such stops comes back to where it
 //! began.
 
+use std::collections::BTreeSet;
+
 use super::Epoch;
 use super::preempt::{Head, Scene, Victim, find, make_room, waiting};
 use crate::queue::Fit;
@@ -23,7 +25,7 @@ pub(super) fn for_classes(epoch: &mut Epoch<'_>, scene: &mut Scene) {
     let mut heads: Vec<Head> = waiting(epoch).flatten().collect();
     heads.retain(|head| preempts(epoch, head));
     heads.sort_by(|a, b| (-a.class_value, a.turn, &a.job).cmp(&(-b.class_value, b.turn, &b.job)));
-    let mut failed: Vec<Fit> = Vec::new();
+    let mut failed: BTreeSet<Fit> = BTreeSet::new();
     for head in heads {
         if failed.contains(&head.fit) {
             continue;
@@ -31,7 +33,9 @@ pub(super) fn for_classes(epoch: &mut Epoch<'_>, scene: &mut Scene) {
         let lower = |victim: &Victim, _: i64| victim.class_value < head.class_value;
         match find(epoch, scene, &head, None, &lower) {
             Some(plan) => make_room(epoch, scene, &head, plan, false),
-            None => failed.push(head.fit),
+            None => {
+                failed.insert(head.fit);
+            }
         }
     }
 }

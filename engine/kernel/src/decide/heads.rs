@@ -2,7 +2,6 @@
 //! looks at a line again that has nobody left to try; and whose turn it is among them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
 
 use solyx_schemas::ids::{JobId, TenantId};
 
@@ -10,7 +9,7 @@ use super::Epoch;
 use super::fair::Tree;
 use super::share::Shares;
 use crate::order_rule::OrderRule;
-use crate::queue::{Fit, Line, Queue, Shape, Turn};
+use crate::queue::{Fit, Lines, Place, Queue, Shape, Turn};
 
 /// The job that is next in a line.
 type Head = (Turn, JobId, Shape);
@@ -34,9 +33,12 @@ impl Heads {
     ) -> Self {
         let mut heads = Self { class, ..Self::default() };
         for (tenant, lines) in queue.tenants(class) {
-            for (shape, line) in lines.iter().filter(|(shape, _)| !passes_over(tenant, **shape)) {
-                let first = line.iter().find(|(_, job)| !tried.contains(job)).cloned();
-                heads.put(queue, tenant, *shape, first);
+            for first in lines.firsts().filter(|(shape, ..)| !passes_over(tenant, *shape)) {
+                let untried = match tried.contains(&first.2) {
+                    true => lines.behind(first).find(|(.., job)| !tried.contains(job)),
+                    false => Some(first),
+                };
+                heads.put(queue, tenant, first.0, untried.map(next_of));
             }
         }
         heads
@@ -59,11 +61,9 @@ impl Heads {
         if self.next.get(&(tenant.clone(), shape)) != Some(&tried_last) {
             return;
         }
-        let behind = |line: &Line| {
-            let rest = line.range((Bound::Excluded(tried_last), Bound::Unbounded));
-            rest.into_iter().find(|(_, job)| !tried.contains(job)).cloned()
-        };
-        let next = queue.line(self.class, tenant, shape).and_then(behind);
+        let tried_last = (shape, tried_last.0, tried_last.1);
+        let behind = |lines: &Lines| lines.behind(&tried_last).find(|(.., job)| !tried.contains(job)).map(next_of);
+        let next = queue.lines(self.class, tenant).and_then(behind);
         self.put(queue, tenant, shape, next);
     }
 
@@ -106,6 +106,10 @@ impl Heads {
             }
         }
     }
+}
+
+fn next_of((_, turn, job): &Place) -> (Turn, JobId) {
+    (*turn, job.clone())
 }
 
 /// Whose turn it is: kept in order, so that a decision compares only those again whom it has changed.
@@ -199,13 +203,10 @@ mod tests {
         tried: &BTreeSet<JobId>,
         passed_over: &BTreeSet<(TenantId, Shape)>,
     ) -> Option<(Turn, JobId, TenantId, Shape)> {
-        let lines = queue.tenants(CLASS).flat_map(|(tenant, lines)| lines.iter().map(move |line| (tenant, line)));
-        let open = lines.filter(|(tenant, (shape, _))| !passed_over.contains(&((*tenant).clone(), **shape)));
-        let firsts = open.filter_map(|(tenant, (shape, line))| {
-            let (turn, job) = line.iter().find(|(_, job)| !tried.contains(job))?;
-            Some((*turn, job.clone(), tenant.clone(), *shape))
-        });
-        firsts.min()
+        let places = queue.tenants(CLASS).flat_map(|(tenant, lines)| lines.iter().map(move |place| (tenant, place)));
+        let open = places.filter(|(tenant, (shape, ..))| !passed_over.contains(&((*tenant).clone(), *shape)));
+        let untried = open.filter(|(_, (.., job))| !tried.contains(job));
+        untried.map(|(tenant, (shape, turn, job))| (*turn, job.clone(), tenant.clone(), *shape)).min()
     }
 
     proptest! {
@@ -253,9 +254,9 @@ mod tests {
                     }
                     1 => {
                         let fit = queue.common(shape).fit;
-                        let all = queue.tenants(CLASS).flat_map(|(tenant, lines)| lines.keys().map(move |s| (tenant, s)));
-                        let alike = all.filter(|(_, other)| queue.common(**other).fit == fit);
-                        passed_over.extend(alike.map(|(tenant, shape)| (tenant.clone(), *shape)));
+                        let all = queue.tenants(CLASS).flat_map(|(tenant, lines)| lines.firsts().map(move |first| (tenant, first.0)));
+                        let alike = all.filter(|(_, other)| queue.common(*other).fit == fit);
+                        passed_over.extend(alike.map(|(tenant, shape)| (tenant.clone(), shape)));
                         heads.drop_fit(&queue, fit);
                         tenants.iter().for_each(|tenant| turns.refresh(&heads, tenant, |_| false));
                     }

@@ -146,6 +146,7 @@ pub fn decide(state: &mut State, index: &mut Index, cell: &CellId, term: i64) ->
     upkeep::notices(&mut epoch);
     instances::release_idle(&mut epoch);
     reclaim::settle(&mut epoch);
+    epoch.index.queue.forget_unused();
     Decided { outputs: epoch.outputs, overcommitments: epoch.overcommitments }
 }
 

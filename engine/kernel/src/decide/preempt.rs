@@ -19,7 +19,7 @@ use super::stops::stop_run;
 use super::{Epoch, consolidate, elastic, moving};
 use crate::apply::{expected_work_done, held_gpu_milli_s};
 use crate::order_rule::{OrderRule, level, outstanding, surcharged, surcharged_use};
-use crate::queue::{Fit, Turn};
+use crate::queue::{Fit, Place, Turn};
 use crate::rows::{Claim, Run, limit_of};
 use crate::set_aside::is_reclaimable;
 
@@ -209,16 +209,18 @@ pub(super) fn loss_of(run: &Run, since_checkpoint: DurationUs) -> i64 {
 pub(super) fn waiting<'e>(epoch: &'e Epoch<'_>) -> impl Iterator<Item = Vec<Head>> + 'e {
     let lines = epoch.index.queue.classes().flat_map(move |class_value| {
         let tenants = epoch.index.queue.tenants(class_value);
-        tenants.flat_map(move |(tenant, lines)| lines.iter().map(move |line| (class_value, tenant, line)))
+        tenants.flat_map(move |(tenant, lines)| {
+            lines.firsts().map(move |(shape, ..)| (class_value, tenant, *shape, lines.line(*shape)))
+        })
     });
-    lines.map(|(class_value, tenant, (shape, line))| {
-        let common = epoch.index.queue.common(*shape);
+    lines.map(|(class_value, tenant, shape, line)| {
+        let common = epoch.index.queue.common(shape);
         let waits_for_room = |job: &JobId| {
             let told = epoch.state.jobs.get(job).and_then(|job| job.told);
             !epoch.state.claims.contains(job) && !epoch.index.queue.drawers.contains(job) && told.is_some_and(is_room)
         };
-        let first = line.iter().take(LOOK_MAX).filter(|(_, job)| waits_for_room(job));
-        let head = |(turn, job): &(Turn, JobId)| Head {
+        let first = line.take(LOOK_MAX).filter(|(.., job)| waits_for_room(job));
+        let head = |(_, turn, job): &Place| Head {
             class_value,
             tenant: tenant.clone(),
             turn: *turn,

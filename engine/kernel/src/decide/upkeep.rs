@@ -117,7 +117,7 @@ pub fn jobs(epoch: &mut Epoch<'_>) {
             continue;
         }
         if let Some(detail) = job.cancel.clone() {
-            cancel_job(epoch, &id, StopCause::Asked, detail);
+            cancel_job(epoch, &id, StopCause::Asked, detail.into());
             continue;
         }
         let failed = epoch.state.spec(&id).and_then(|spec| {

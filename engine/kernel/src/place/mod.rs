@@ -467,7 +467,7 @@ pub fn price(
         power_w: power_of(state, ask, model, replicas),
         new_instances,
         at_risk_us: interval.saturating_add(spec.restore_us.map_or(0, |restore| restore.0)),
-        checkpoint: job.checkpoint_site.as_ref().map(|site| (site, checkpoint_mib)),
+        checkpoint: job.checkpoint_site.as_deref().map(|site| (site, checkpoint_mib)),
     };
     terms(state, index, &question)
         .map_err(|Unpriced(subject)| Limit { subject: Some(RefId::from(subject)), ..limit(LimitKind::Price) })

@@ -15,7 +15,7 @@ use crate::decide::{decide, earliest_start, share_of};
 use crate::index::{Index, Timer};
 use crate::order_rule::OrderRule;
 use crate::place::places;
-use crate::queue::Line;
+use crate::queue::Place;
 use crate::rows::Phase;
 use crate::state::State;
 
@@ -143,11 +143,8 @@ impl Rehearsal {
         let (mut ahead, mut ahead_of_tenant) = (0, 0);
         for class in index.queue.classes().take_while(|class| *class >= class_value) {
             for (other, lines) in index.queue.tenants(class) {
-                let before = |line: &Line| match class > class_value {
-                    true => line.len(),
-                    false => line.range(..(turn, id.clone())).count(),
-                };
-                let count: usize = lines.values().map(before).sum();
+                let before = |(_, other, job): &&Place| class > class_value || (*other, job) < (turn, id);
+                let count = lines.iter().filter(before).count();
                 ahead += count;
                 ahead_of_tenant += if *other == tenant { count } else { 0 };
             }

@@ -60,8 +60,7 @@ impl Waiting {
         let lines =
             queue.classes().flat_map(|class| queue.tenants(class).map(move |(tenant, lines)| (class, tenant, lines)));
         for (class_value, tenant, lines) in lines {
-            for (shape, line) in lines {
-                let Some((turn, job)) = line.first() else { continue };
+            for (shape, turn, job) in lines.firsts() {
                 let told = epoch.state.jobs.get(job).and_then(|job| job.told);
                 let promised = epoch.state.meta().promised.as_ref() == Some(job);
                 if told == Some(LimitKind::Quota) {
