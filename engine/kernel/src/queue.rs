@@ -10,12 +10,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use solyx_schemas::events::decisions::{Limit, LimitKind};
 use solyx_schemas::events::jobs::DependencyCondition;
 use solyx_schemas::events::policy::{ScopeKind, ScopeState};
-use solyx_schemas::ids::{JobId, Name, RefId, TenantId};
+use solyx_schemas::ids::{GpuModelId, JobId, Name, RefId, TenantId};
 use solyx_schemas::units::TimeUs;
 
-pub use self::lines::{Lines, Place};
+pub use self::lines::{Head, Lines, Place, Told};
 use self::shapes::Shapes;
-pub use self::shapes::{Fit, Shape};
+pub use self::shapes::{Fit, Models, Shape};
 use crate::mig;
 use crate::order_rule::{gang_milli, rank};
 use crate::place::spread_of;
@@ -30,6 +30,24 @@ pub struct Common {
     pub fit: Fit,
     /// Thousandths of GPUs that one asks for at least.
     pub gpu_milli: i64,
+    /// What a node has to have free for one replica; none where more decides than what is free: a deadline, a contract, what a
+    /// model makes of a MIG profile.
+    pub least: Option<Least>,
+}
+
+/// What a node has to have free at least for one replica.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Least {
+    /// GPUs.
+    pub gpus: i64,
+    /// Thousandths of each.
+    pub gpu_milli_each: i64,
+    /// CPU.
+    pub cpu_milli: i64,
+    /// Memory.
+    pub memory_mib: i64,
+    /// Models that are accepted.
+    pub models: Models,
 }
 
 /// A job's turn among those of its tenant and class.
@@ -165,7 +183,8 @@ impl Queue {
         let shape = self.shape_of(state, spec, job.memory_mib.map_or(spec.gang.memory_mib.0, |m| m.0), &job.avoided);
         let turn = Turn { rank: rank(state, job, spec), arrival: job.arrival };
         let line = self.lines.entry(std::cmp::Reverse(class_value)).or_default();
-        line.entry(spec.tenant.clone()).or_default().insert(shape, turn, id);
+        let size = self.shapes.common(shape).gpu_milli;
+        line.entry(spec.tenant.clone()).or_default().insert(size, (shape, turn, id.clone()), job.told);
         let ready = Standing::Ready { class_value, tenant: spec.tenant.clone(), shape, turn };
         self.standing.insert(id.clone(), ready);
         if set_aside::in_force(state, spec).is_some() {
@@ -197,6 +216,14 @@ impl Queue {
         self.shapes.common(shape)
     }
 
+    /// The place of a job that stands in line, and what it was last told.
+    pub fn place_of(&self, id: &JobId) -> Option<(Head, Told)> {
+        let Standing::Ready { class_value, tenant, shape, turn } = self.standing.get(id)? else { return None };
+        let head = (*turn, id.clone(), *shape);
+        let told = self.lines(*class_value, tenant)?.told(&head)?;
+        Some((head, told))
+    }
+
     /// The class value and turn of a job that stands in line.
     pub fn turn_of(&self, id: &JobId) -> Option<(i64, Turn)> {
         match self.standing.get(id)? {
@@ -215,6 +242,20 @@ impl Queue {
         }
     }
 
+    /// A job that stands in line was told of another limit.
+    pub fn note_told(&mut self, id: &JobId, kind: LimitKind) {
+        let Some(Standing::Ready { class_value, tenant, shape, turn }) = self.standing.get(id) else { return };
+        let lines = self.lines.get_mut(&std::cmp::Reverse(*class_value)).and_then(|tenants| tenants.get_mut(tenant));
+        if let Some(lines) = lines {
+            lines.tell(self.shapes.common(*shape).gpu_milli, (*shape, *turn, id.clone()), kind);
+        }
+    }
+
+    /// Models that jobs accept, with their number.
+    pub fn models(&self) -> impl Iterator<Item = (&[GpuModelId], Models)> {
+        self.shapes.models()
+    }
+
     /// Takes a job out of the queue.
     pub fn take_out(&mut self, id: &JobId) {
         self.notices.remove(id);
@@ -224,11 +265,12 @@ impl Queue {
             self.awaiting.remove(&(at, id.clone()));
         }
         let Some(Standing::Ready { class_value, tenant, shape, turn }) = self.standing.remove(id) else { return };
+        let size = self.shapes.common(shape).gpu_milli;
         self.shapes.leave(shape);
         let key = std::cmp::Reverse(class_value);
         let Some(tenants) = self.lines.get_mut(&key) else { return };
         if let Some(lines) = tenants.get_mut(&tenant) {
-            lines.remove(shape, turn, id);
+            lines.remove(size, (shape, turn, id.clone()));
             if lines.is_empty() {
                 tenants.remove(&tenant);
             }
@@ -322,7 +364,22 @@ impl Queue {
         let fit_len = key.len();
         let own = (&spec.client_regions, &spec.project, &spec.budget, spec.deadline_us.map(|_| &spec.job), &spec.kind);
         key = postcard::to_extend(&own, key).expect("plain data");
-        self.shapes.enter(&key, fit_len, gpu_milli)
+        self.shapes.enter(&key, fit_len, |shapes, fit| {
+            let gang = &spec.gang;
+            let is_plain = spec.deadline_us.is_none()
+                && spec.reservation.is_none()
+                && spec.sold_lease.is_none()
+                && gang.mig_profile.is_none();
+            let accepted = spec.models.iter().filter(|_| gang.gpus.0 > 0).map(|choice| choice.model.clone());
+            let least = is_plain.then(|| Least {
+                gpus: gang.gpus.0,
+                gpu_milli_each: gang.gpu_milli_each.0,
+                cpu_milli: gang.cpu_milli.0,
+                memory_mib,
+                models: shapes.models_of(accepted.collect()),
+            });
+            Common { fit, gpu_milli, least }
+        })
     }
 }
 

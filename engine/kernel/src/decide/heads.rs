@@ -1,5 +1,7 @@
-//! The first jobs of the lines of one class, as far as a pass has got: each line by the job that is next in it, so that nobody
-//! looks at a line again that has nobody left to try; and whose turn it is among them.
+//! The first jobs of the lines of one class, as far as a pass has got; and whose turn it is among them.
+//!
+//! The queue keeps the first of every line in order. A pass only remembers how far it has gone in that order, and whom it has
+//! come to in lines whose first stays where it is: what it does not look at costs it nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,42 +11,47 @@ use super::Epoch;
 use super::fair::Tree;
 use super::share::Shares;
 use crate::order_rule::OrderRule;
-use crate::queue::{Fit, Lines, Place, Queue, Shape, Turn};
+use crate::queue::{Head, Lines, Queue, Shape, Told, Turn};
 
-/// The job that is next in a line.
-type Head = (Turn, JobId, Shape);
+/// What is to be done about the job that is next in a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It may be tried.
+    Open,
+    /// It was tried, and whoever is behind it may be.
+    Tried,
+    /// Nobody of its line need be.
+    Passed,
+}
 
-/// First jobs by line, and by tenant and the thousandths of GPUs that they ask for.
-#[derive(Default)]
+/// First jobs by tenant and the thousandths of GPUs that they ask for.
 pub(super) struct Heads {
     class: i64,
-    next: BTreeMap<(TenantId, Shape), (Turn, JobId)>,
-    tenants: BTreeMap<TenantId, BTreeMap<i64, BTreeSet<Head>>>,
-    fits: BTreeMap<Fit, BTreeSet<(TenantId, Shape)>>,
+    tenants: BTreeMap<TenantId, BTreeMap<i64, Cursor>>,
+}
+
+/// How far a pass has got among the lines of a tenant and size.
+#[derive(Default)]
+struct Cursor {
+    /// The first jobs up to here are done with.
+    after: Option<Head>,
+    /// Jobs that are next in lines whose first was tried and stays.
+    behind: BTreeSet<Head>,
+    /// Who is next.
+    next: Option<Head>,
 }
 
 impl Heads {
-    /// Of a class, without the jobs that were tried and the lines that are passed over.
-    pub fn of(
-        queue: &Queue,
-        class: i64,
-        tried: &BTreeSet<JobId>,
-        passes_over: impl Fn(&TenantId, Shape) -> bool,
-    ) -> Self {
-        let mut heads = Self { class, ..Self::default() };
-        for (tenant, lines) in queue.tenants(class) {
-            for first in lines.firsts().filter(|(shape, ..)| !passes_over(tenant, *shape)) {
-                let untried = match tried.contains(&first.2) {
-                    true => lines.behind(first).find(|(.., job)| !tried.contains(job)),
-                    false => Some(first),
-                };
-                heads.put(queue, tenant, first.0, untried.map(next_of));
-            }
+    /// Of a class.
+    pub fn of(queue: &Queue, class: i64, verdict: &dyn Fn(&TenantId, &Head, Told) -> Verdict) -> Self {
+        let mut heads = Self { class, tenants: BTreeMap::new() };
+        for (tenant, _) in queue.tenants(class) {
+            heads.settle(queue, tenant, verdict);
         }
         heads
     }
 
-    /// Tenants of whom somebody is next.
+    /// Tenants that have stood in line.
     pub fn tenants(&self) -> impl Iterator<Item = &TenantId> {
         self.tenants.keys()
     }
@@ -52,64 +59,59 @@ impl Heads {
     /// The first of each size of a tenant.
     pub fn firsts(&self, tenant: &TenantId) -> impl Iterator<Item = (i64, &Head)> {
         let sizes = self.tenants.get(tenant).into_iter().flatten();
-        sizes.filter_map(|(size, heads)| Some((*size, heads.first()?)))
+        sizes.filter_map(|(size, cursor)| Some((*size, cursor.next.as_ref()?)))
     }
 
-    /// Goes on in the line of a job that has been tried, if it was the next in it.
-    pub fn go_on(&mut self, queue: &Queue, tenant: &TenantId, (turn, job, shape): Head, tried: &BTreeSet<JobId>) {
-        let tried_last = (turn, job);
-        if self.next.get(&(tenant.clone(), shape)) != Some(&tried_last) {
+    /// Goes on to those of a tenant who may be tried. Whoever was tried since is gone or tried, by now.
+    pub fn settle(&mut self, queue: &Queue, tenant: &TenantId, verdict: &dyn Fn(&TenantId, &Head, Told) -> Verdict) {
+        let Some(lines) = queue.lines(self.class, tenant) else {
+            self.tenants.remove(tenant);
             return;
-        }
-        let tried_last = (shape, tried_last.0, tried_last.1);
-        let behind = |lines: &Lines| lines.behind(&tried_last).find(|(.., job)| !tried.contains(job)).map(next_of);
-        let next = queue.lines(self.class, tenant).and_then(behind);
-        self.put(queue, tenant, shape, next);
-    }
-
-    /// Nobody of a line is tried any more.
-    pub fn drop_line(&mut self, queue: &Queue, tenant: &TenantId, shape: Shape) {
-        self.put(queue, tenant, shape, None);
-    }
-
-    /// Nobody who asks for this is tried any more. Says whose lines they were.
-    pub fn drop_fit(&mut self, queue: &Queue, fit: Fit) -> BTreeSet<TenantId> {
-        let lines = self.fits.remove(&fit).unwrap_or_default();
-        lines.iter().for_each(|(tenant, shape)| self.put(queue, tenant, *shape, None));
-        lines.into_iter().map(|(tenant, _)| tenant).collect()
-    }
-
-    fn put(&mut self, queue: &Queue, tenant: &TenantId, shape: Shape, next: Option<(Turn, JobId)>) {
-        let (size, fit) = (queue.common(shape).gpu_milli, queue.common(shape).fit);
-        let line = (tenant.clone(), shape);
-        if let Some((turn, job)) = self.next.remove(&line)
-            && let Some(sizes) = self.tenants.get_mut(tenant)
-            && let Some(heads) = sizes.get_mut(&size)
-        {
-            heads.remove(&(turn, job, shape));
-            if heads.is_empty() {
-                sizes.remove(&size);
-            }
-            if sizes.is_empty() {
-                self.tenants.remove(tenant);
-            }
-        }
-        match next {
-            Some((turn, job)) => {
-                self.next.insert(line.clone(), (turn, job.clone()));
-                let sizes = self.tenants.entry(tenant.clone()).or_default();
-                sizes.entry(size).or_default().insert((turn, job, shape));
-                self.fits.entry(fit).or_default().insert(line);
-            }
-            None => {
-                self.fits.get_mut(&fit).map(|lines| lines.remove(&line));
-            }
-        }
+        };
+        let verdict = |head: &Head, told: Told| verdict(tenant, head, told);
+        let sizes = self.tenants.entry(tenant.clone()).or_default();
+        lines.sizes().for_each(|size| _ = sizes.entry(size).or_default());
+        sizes.iter_mut().for_each(|(size, cursor)| cursor.settle(lines, *size, &verdict));
     }
 }
 
-fn next_of((_, turn, job): &Place) -> (Turn, JobId) {
-    (*turn, job.clone())
+impl Cursor {
+    fn settle(&mut self, lines: &Lines, size: i64, verdict: &dyn Fn(&Head, Told) -> Verdict) {
+        let mut first = None;
+        let after = self.after.clone();
+        for (head, told) in lines.firsts_behind(size, after.as_ref()) {
+            match verdict(head, *told) {
+                Verdict::Open => {
+                    first = Some(head.clone());
+                    break;
+                }
+                Verdict::Tried => self.behind.extend(next_behind(lines, head)),
+                Verdict::Passed => {}
+            }
+            self.after = Some(head.clone());
+        }
+        while let Some(head) = self.behind.first() {
+            let told = lines.told(head);
+            match told.map_or(Verdict::Tried, |told| verdict(head, told)) {
+                Verdict::Open => break,
+                Verdict::Tried => {
+                    let next = next_behind(lines, head);
+                    self.behind.pop_first();
+                    self.behind.extend(next);
+                }
+                Verdict::Passed => {
+                    self.behind.pop_first();
+                }
+            }
+        }
+        self.next = first.into_iter().chain(self.behind.first().cloned()).min();
+    }
+}
+
+/// Who stands behind a job in its line, wherever that is now.
+fn next_behind(lines: &Lines, (turn, job, shape): &Head) -> Option<Head> {
+    let ((_, turn, job), _) = lines.behind(&(*shape, *turn, job.clone())).next()?;
+    Some((*turn, job.clone(), *shape))
 }
 
 /// Whose turn it is: kept in order, so that a decision compares only those again whom it has changed.
@@ -203,7 +205,8 @@ mod tests {
         tried: &BTreeSet<JobId>,
         passed_over: &BTreeSet<(TenantId, Shape)>,
     ) -> Option<(Turn, JobId, TenantId, Shape)> {
-        let places = queue.tenants(CLASS).flat_map(|(tenant, lines)| lines.iter().map(move |place| (tenant, place)));
+        let places =
+            queue.tenants(CLASS).flat_map(|(tenant, lines)| lines.iter().map(move |(place, _)| (tenant, place)));
         let open = places.filter(|(tenant, (shape, ..))| !passed_over.contains(&((*tenant).clone(), *shape)));
         let untried = open.filter(|(_, (.., job))| !tried.contains(job));
         untried.map(|(tenant, (shape, turn, job))| (*turn, job.clone(), tenant.clone(), *shape)).min()
@@ -236,35 +239,39 @@ mod tests {
             }
             let mut tried: BTreeSet<JobId> = tried_before.iter().map(|i| JobId::from(format!("job-{i}"))).collect();
             let mut passed_over = BTreeSet::new();
-            let mut heads = Heads::of(&queue, CLASS, &tried, |_, _| false);
+            let mut heads: Option<Heads> = None;
             let mut turns = Turns::default();
-            let tenants: Vec<TenantId> = heads.tenants().cloned().collect();
-            tenants.iter().for_each(|tenant| turns.refresh(&heads, tenant, |_| false));
+            let tenants: Vec<TenantId> = queue.tenants(CLASS).map(|(tenant, _)| tenant.clone()).collect();
             for outcome in outcomes {
+                let verdict = |tenant: &TenantId, (_, job, shape): &Head, _: Told| match tried.contains(job) {
+                    _ if passed_over.contains(&(tenant.clone(), *shape)) => Verdict::Passed,
+                    true => Verdict::Tried,
+                    false => Verdict::Open,
+                };
+                let heads = heads.get_or_insert_with(|| Heads::of(&queue, CLASS, &verdict));
+                for tenant in &tenants {
+                    heads.settle(&queue, tenant, &verdict);
+                    turns.refresh(heads, tenant, |_| false);
+                }
                 let expected = by_scan(&queue, &tried, &passed_over);
                 let next = turns.next();
                 let turn_of = |job: &JobId| queue.turn_of(job).map(|(_, turn)| turn);
                 let found = next.and_then(|(tenant, shape, job)| Some((turn_of(&job)?, job, tenant, shape)));
                 prop_assert_eq!(&found, &expected);
-                let Some((turn, job, tenant, shape)) = found else { break };
+                let Some((_, job, tenant, shape)) = found else { break };
                 match outcome {
                     0 => {
                         passed_over.insert((tenant.clone(), shape));
-                        heads.drop_line(&queue, &tenant, shape);
                     }
                     1 => {
                         let fit = queue.common(shape).fit;
-                        let all = queue.tenants(CLASS).flat_map(|(tenant, lines)| lines.firsts().map(move |first| (tenant, first.0)));
+                        let all = queue.tenants(CLASS).flat_map(|(tenant, lines)| lines.firsts().map(move |(first, _)| (tenant, first.2)));
                         let alike = all.filter(|(_, other)| queue.common(*other).fit == fit);
                         passed_over.extend(alike.map(|(tenant, shape)| (tenant.clone(), shape)));
-                        heads.drop_fit(&queue, fit);
-                        tenants.iter().for_each(|tenant| turns.refresh(&heads, tenant, |_| false));
                     }
                     2 => { tried.insert(job.clone()); }
                     _ => queue.take_out(&job),
                 }
-                heads.go_on(&queue, &tenant, (turn, job, shape), &tried);
-                turns.refresh(&heads, &tenant, |_| false);
             }
         }
     }

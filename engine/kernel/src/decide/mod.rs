@@ -34,6 +34,7 @@ mod reclaim;
 mod room;
 mod sets;
 mod share;
+mod standstill;
 mod start;
 mod stops;
 mod upkeep;
@@ -109,6 +110,7 @@ impl Epoch<'_> {
         if let Some(job) = self.state.jobs.edit(id) {
             job.told = Some(limit.kind);
         }
+        self.index.queue.note_told(id, limit.kind);
         self.say(JobHeld { job: id.clone(), tenant, limit: limit.clone(), earliest_start_us, ..JobHeld::default() });
     }
 }

@@ -9,12 +9,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use solyx_schemas::events::decisions::{Limit, LimitKind};
 use solyx_schemas::ids::{JobId, TenantId};
 
-use super::heads::{Heads, Order};
+use super::heads::{Heads, Order, Verdict};
 use super::share::Shares;
+use super::standstill::Standstill;
 use super::start::{Outcome, together, try_start};
 use super::{Epoch, elastic, moving, promise, reclaim};
 use crate::place::Promise;
-use crate::queue::{Fit, Shape, Turn};
+use crate::queue::{Fit, Head, Shape, Told};
 use crate::rows::{Phase, Run, limit};
 
 /// What one pass has found out so far.
@@ -34,6 +35,12 @@ pub(super) struct Pass {
     kept_off: i64,
     /// What tenants have of their promised shares, under rules that look at it.
     shares: Option<Shares>,
+    /// What no node has enough of, under rules that promise no starts: those promise one to whoever does not fit.
+    standstill: Option<Standstill>,
+    /// Something was placed since that was looked at.
+    is_past: bool,
+    /// Lines in which somebody is to be told what keeps them.
+    untold: BTreeSet<Shape>,
 }
 
 /// One pass over all who wait.
@@ -47,18 +54,31 @@ pub fn pass(epoch: &mut Epoch<'_>) {
     claims(epoch, &mut pass);
     reclaim::count_asked(epoch);
     reclaim::serve(epoch, &mut pass);
+    if !rule.promises_starts() {
+        pass.standstill = Some(Standstill::of(epoch));
+    }
+    let untold = epoch.index.queue.fresh.iter().filter_map(|job| epoch.index.queue.line_of(job));
+    pass.untold = untold.map(|(_, shape)| shape).collect();
     let depth_max = epoch.state.policy().backfill_depth();
     let classes: Vec<i64> = epoch.index.queue.classes().collect();
     let promised = epoch.state.meta().promised.clone();
     'classes: for class in classes {
         // Whoever has a promise keeps it while shares turn: it goes first in its class.
         let mut first = promised.as_ref().and_then(|job| epoch.index.queue.in_line(job, class));
-        let passes_over = |tenant: &TenantId, shape| pass.passes_over(epoch, tenant, shape);
-        let mut heads = Heads::of(&epoch.index.queue, class, &pass.tried, passes_over);
+        let mut heads = Heads::of(&epoch.index.queue, class, &pass.verdict(epoch));
         let mut order = Order::of(epoch, rule, &heads, pass.shares.as_ref());
         while let Some((tenant, shape, job)) = first.take().or_else(|| order.next(&heads)) {
-            // Whoever is next stands in line: those who leave it with another are taken out of the heads below.
-            let Some((_, turn)) = epoch.index.queue.turn_of(&job) else { unreachable!("{job} is next and in no line") };
+            // Much may have changed since it was found to be next.
+            let next = epoch
+                .index
+                .queue
+                .place_of(&job)
+                .filter(|(head, told)| pass.verdict(epoch)(&tenant, head, *told) == Verdict::Open);
+            if next.is_none() {
+                heads.settle(&epoch.index.queue, &tenant, &pass.verdict(epoch));
+                order.refresh(epoch, &heads, pass.shares.as_ref(), &tenant);
+                continue;
+            }
             if pass.promise.is_some() {
                 pass.depth += 1;
                 if pass.depth > depth_max {
@@ -68,7 +88,7 @@ pub fn pass(epoch: &mut Epoch<'_>) {
             let set = set_lines(epoch, &job);
             match try_start(epoch, &job, pass.promise.as_mut()) {
                 Outcome::Left if set.is_empty() => pass.left(epoch, &tenant, shape, &job),
-                Outcome::Left => set.iter().for_each(|(tenant, (_, job, shape))| pass.left(epoch, tenant, *shape, job)),
+                Outcome::Left => set.iter().for_each(|(tenant, shape, job)| pass.left(epoch, tenant, *shape, job)),
                 Outcome::Waits { limit, binds_all, wants_room } => {
                     // What runs before it on its tenant's quota does not end a promise: it is to end by then.
                     let holds = promised.as_ref() == Some(&job) && limit.kind == LimitKind::Quota;
@@ -78,27 +98,19 @@ pub fn pass(epoch: &mut Epoch<'_>) {
                         let lacking = lacking.map_or_else(|| job.clone(), |id| JobId::from(id.as_str()));
                         pass.promise = promise::earliest_start(epoch, &lacking);
                     }
-                    for (_, (_, other, _)) in set.iter().filter(|(_, (_, other, _))| *other != job) {
+                    for (.., other) in set.iter().filter(|(.., other)| *other != job) {
                         epoch.tell(other, &limit, None);
                         pass.tried.insert(other.clone());
                     }
                     waits(epoch, &mut pass, tenant.clone(), shape, &job, limit, binds_all);
                 }
             }
-            let mut changed = BTreeSet::from([tenant.clone()]);
-            for (tenant, head) in set.into_iter().filter(|(_, (_, other, _))| *other != job) {
-                heads.go_on(&epoch.index.queue, &tenant, head, &pass.tried);
-                changed.insert(tenant);
+            let mut changed: BTreeSet<TenantId> = set.into_iter().map(|(tenant, ..)| tenant).collect();
+            changed.insert(tenant);
+            for tenant in &changed {
+                heads.settle(&epoch.index.queue, tenant, &pass.verdict(epoch));
+                order.refresh(epoch, &heads, pass.shares.as_ref(), tenant);
             }
-            let fit = epoch.index.queue.common(shape).fit;
-            if pass.full.contains_key(&fit) {
-                changed.extend(heads.drop_fit(&epoch.index.queue, fit));
-            } else if pass.blocked.contains_key(&(tenant.clone(), shape)) {
-                heads.drop_line(&epoch.index.queue, &tenant, shape);
-            } else {
-                heads.go_on(&epoch.index.queue, &tenant, (turn, job, shape), &pass.tried);
-            }
-            changed.iter().for_each(|tenant| order.refresh(epoch, &heads, pass.shares.as_ref(), tenant));
         }
     }
     let now_promised = pass.promise.as_ref().map(|promise| promise.job.clone());
@@ -116,15 +128,15 @@ pub fn pass(epoch: &mut Epoch<'_>) {
     }
 }
 
-/// The jobs that would start together with one, each by its tenant and its place in line.
-fn set_lines(epoch: &Epoch<'_>, job: &JobId) -> Vec<(TenantId, (Turn, JobId, Shape))> {
+/// The jobs that would start together with one, each with its line.
+fn set_lines(epoch: &Epoch<'_>, job: &JobId) -> Vec<(TenantId, Shape, JobId)> {
     if epoch.index.queue.has_no_sets() {
         return Vec::new();
     }
     let Some(spec) = epoch.state.spec(job) else { return Vec::new() };
     let place = |id: JobId| {
-        let ((tenant, shape), (_, turn)) = (epoch.index.queue.line_of(&id)?, epoch.index.queue.turn_of(&id)?);
-        Some((tenant, (turn, id, shape)))
+        let (tenant, shape) = epoch.index.queue.line_of(&id)?;
+        Some((tenant, shape, id))
     };
     together(epoch, job, &spec).into_iter().flatten().filter_map(place).collect()
 }
@@ -174,6 +186,7 @@ fn claims(epoch: &mut Epoch<'_>, pass: &mut Pass) {
 impl Pass {
     /// Takes note of a job that no longer stands in line.
     pub(super) fn left(&mut self, epoch: &Epoch<'_>, tenant: &TenantId, shape: Shape, job: &JobId) {
+        self.is_past = true;
         let run = epoch.state.jobs.get(job).and_then(|job| job.run.as_ref());
         if let (Some(shares), Some(run)) = (self.shares.as_mut(), run) {
             let least = epoch.index.queue.common(shape).gpu_milli;
@@ -197,7 +210,24 @@ impl Pass {
 
     pub(super) fn passes_over(&self, epoch: &Epoch<'_>, tenant: &TenantId, shape: Shape) -> bool {
         self.full.contains_key(&epoch.index.queue.common(shape).fit)
-            || self.blocked.contains_key(&(tenant.clone(), shape))
+            || !self.blocked.is_empty() && self.blocked.contains_key(&(tenant.clone(), shape))
+    }
+
+    /// What is to be done about whoever is next in a line.
+    fn verdict(&self, epoch: &Epoch<'_>) -> impl Fn(&TenantId, &Head, Told) -> Verdict {
+        |tenant, (_, job, shape), told| {
+            let stands_still = || {
+                self.standstill.as_ref().is_some_and(|standstill| standstill.holds(epoch, *shape, told))
+                    && !self.untold.contains(shape)
+            };
+            if self.passes_over(epoch, tenant, *shape) || stands_still() {
+                Verdict::Passed
+            } else if self.tried.contains(job) {
+                Verdict::Tried
+            } else {
+                Verdict::Open
+            }
+        }
     }
 }
 
@@ -210,6 +240,9 @@ fn waits(
     limit: Limit,
     binds_all: bool,
 ) {
+    if std::mem::take(&mut pass.is_past) && pass.standstill.is_some() {
+        pass.standstill = Some(Standstill::of(epoch));
+    }
     let own = pass.promise.as_ref().filter(|promise| promise.job == *job);
     let earliest = own.map(|promise| promise.start);
     epoch.tell(job, &limit, earliest);

@@ -19,7 +19,7 @@ use super::stops::stop_run;
 use super::{Epoch, consolidate, elastic, moving};
 use crate::apply::{expected_work_done, held_gpu_milli_s};
 use crate::order_rule::{OrderRule, level, outstanding, surcharged, surcharged_use};
-use crate::queue::{Fit, Place, Turn};
+use crate::queue::{Fit, Place, Told, Turn};
 use crate::rows::{Claim, Run, limit_of};
 use crate::set_aside::is_reclaimable;
 
@@ -210,17 +210,16 @@ pub(super) fn waiting<'e>(epoch: &'e Epoch<'_>) -> impl Iterator<Item = Vec<Head
     let lines = epoch.index.queue.classes().flat_map(move |class_value| {
         let tenants = epoch.index.queue.tenants(class_value);
         tenants.flat_map(move |(tenant, lines)| {
-            lines.firsts().map(move |(shape, ..)| (class_value, tenant, *shape, lines.line(*shape)))
+            lines.firsts().map(move |((.., shape), _)| (class_value, tenant, *shape, lines.line(*shape)))
         })
     });
     lines.map(|(class_value, tenant, shape, line)| {
         let common = epoch.index.queue.common(shape);
-        let waits_for_room = |job: &JobId| {
-            let told = epoch.state.jobs.get(job).and_then(|job| job.told);
+        let waits_for_room = |job: &JobId, told: Told| {
             !epoch.state.claims.contains(job) && !epoch.index.queue.drawers.contains(job) && told.is_some_and(is_room)
         };
-        let first = line.take(LOOK_MAX).filter(|(.., job)| waits_for_room(job));
-        let head = |(_, turn, job): &Place| Head {
+        let first = line.take(LOOK_MAX).filter(|((.., job), told)| waits_for_room(job, **told));
+        let head = |((_, turn, job), _): (&Place, &Told)| Head {
             class_value,
             tenant: tenant.clone(),
             turn: *turn,

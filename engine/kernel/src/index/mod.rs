@@ -341,6 +341,8 @@ impl Index {
                 lease.earmarked = None;
             }
             self.idle_instances.insert(node);
+            // Others that wait may take it.
+            self.changed = true;
         }
     }
 

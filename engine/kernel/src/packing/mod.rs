@@ -27,4 +27,5 @@ pub use kinds::{Kind, Kinds};
 pub use mig::{Division, Slices, mask, replicas as mig_replicas};
 pub use node::{Ask, Choice, GPU_MILLI, GpuSlot, NO_DOMAIN, NodeHandle, NodeSpec, PackingError, Rule};
 pub use prices::{Fleet, PRICES_SOLVER, PricePlan, Prices, plan_prices};
+pub use rooms::Peak;
 pub use shelf::Area;

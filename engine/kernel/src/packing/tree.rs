@@ -54,6 +54,16 @@ impl Tree {
         self.root == NONE
     }
 
+    /// The most CPU and the most memory that is free in a class, not in the same one perhaps; none without classes.
+    pub fn most(&self) -> Option<(i64, i64)> {
+        let root = self.items.get(self.root as usize)?;
+        let mut last = root;
+        while let Some(next) = self.items.get(last.right as usize) {
+            last = next;
+        }
+        Some((last.key.0, root.memory_mib))
+    }
+
     /// Puts a class in that is not there yet.
     pub fn insert(&mut self, key: Key, first: NodeId) {
         let item = Item {

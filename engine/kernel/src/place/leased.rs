@@ -1,6 +1,6 @@
 //! Instances that would have to be leased for a job.
 
-use solyx_schemas::events::capacity::PoolDeclared;
+use solyx_schemas::events::capacity::{CapacityClass, PoolDeclared};
 use solyx_schemas::events::decisions::{Limit, LimitKind};
 use solyx_schemas::events::jobs::TopologyLevel;
 use solyx_schemas::ids::PoolId;
@@ -71,6 +71,17 @@ fn instances_of(spec: &Spec, pool: &str, fits: i64) -> Result<i64, Limit> {
         return Err(limit_of(LimitKind::Spread, pool, replicas, 0, "replicas over instances with a skew of 0"));
     }
     Ok((replicas + each - 1) / each)
+}
+
+/// Whether a pool's provider would take an order now, of however few instances.
+pub(crate) fn takes_orders(state: &State, declared: &PoolDeclared) -> bool {
+    let Some(pool) = state.pools.get(&declared.pool) else { return false };
+    let ordered = orders_of(state, &declared.pool);
+    matches!(declared.class, CapacityClass::OnDemand | CapacityClass::Spot)
+        && !pool.withdrawn
+        && pool.refused_until_us <= state.now()
+        && ordered < state.policy().lease_orders_max()
+        && pool.available.is_none_or(|available| ordered < available)
 }
 
 fn orders_of(state: &State, pool: &PoolId) -> i64 {

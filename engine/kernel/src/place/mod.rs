@@ -28,6 +28,7 @@ use self::elastic::in_time;
 pub use self::elastic::{most_replicas, place_of, scaled};
 pub(crate) use self::layout::{Domain, Layout, contradiction, domain_of, failure_domain_of, spread_name, spread_of};
 use self::leased::order_size;
+pub(crate) use self::leased::takes_orders;
 pub use self::lending::{kept_milli, lending_limit};
 pub(crate) use self::limits::fixed_limits;
 use self::limits::{failover_limit, spread_limit};

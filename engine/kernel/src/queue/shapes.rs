@@ -1,8 +1,10 @@
 //! Numbers for what jobs ask for, so that those who ask for the same are found together. A number that nobody needs any more is
 //! given anew; which number something has decides nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
+
+use solyx_schemas::ids::GpuModelId;
 
 use super::Common;
 
@@ -11,6 +13,9 @@ pub type Shape = u32;
 
 /// The part of it that capacity has to hold, as a number: whose it is and who pays does not matter.
 pub type Fit = u32;
+
+/// The GPU models that jobs accept, as a number.
+pub type Models = u32;
 
 /// Shapes that nobody stands in before any is forgotten, beside as many as are in use.
 const UNUSED_MAX: usize = 1_024;
@@ -25,6 +30,8 @@ pub(super) struct Shapes {
     /// Shapes by fit.
     fits: Vec<u32>,
     free_fits: Vec<Fit>,
+    models: BTreeMap<Box<[GpuModelId]>, Models>,
+    free_models: Vec<Models>,
     unused: usize,
 }
 
@@ -36,7 +43,7 @@ struct Slot {
 
 impl Shapes {
     /// The number of a shape, for one more job that has it.
-    pub fn enter(&mut self, key: &[u8], fit_len: usize, gpu_milli: i64) -> Shape {
+    pub fn enter(&mut self, key: &[u8], fit_len: usize, common: impl FnOnce(&mut Self, Fit) -> Common) -> Shape {
         if let Some(shape) = self.numbers.get(key) {
             let slot = &mut self.slots[*shape as usize];
             self.unused -= usize::from(slot.jobs == 0);
@@ -44,7 +51,7 @@ impl Shapes {
             return *shape;
         }
         let fit = self.fit_of(key, &key[..fit_len]);
-        let slot = Slot { common: Common { fit, gpu_milli }, jobs: 1 };
+        let slot = Slot { common: common(self, fit), jobs: 1 };
         let shape = match self.free.pop() {
             Some(shape) => {
                 self.slots[shape as usize] = slot;
@@ -73,6 +80,21 @@ impl Shapes {
         fit
     }
 
+    /// The number of the models that a job accepts; empty, any.
+    pub fn models_of(&mut self, models: Box<[GpuModelId]>) -> Models {
+        let next = self.free_models.last().copied().unwrap_or(self.models.len() as Models);
+        let number = *self.models.entry(models).or_insert(next);
+        if self.free_models.last() == Some(&number) {
+            self.free_models.pop();
+        }
+        number
+    }
+
+    /// Models that jobs accept, with their number.
+    pub fn models(&self) -> impl Iterator<Item = (&[GpuModelId], Models)> {
+        self.models.iter().map(|(models, number)| (&**models, *number))
+    }
+
     /// One job fewer has a shape.
     pub fn leave(&mut self, shape: Shape) {
         let slot = &mut self.slots[shape as usize];
@@ -90,10 +112,12 @@ impl Shapes {
         if self.unused <= UNUSED_MAX.max(self.numbers.len() / 2) {
             return;
         }
-        let Self { numbers, slots, free, fits, free_fits, unused } = self;
+        let Self { numbers, slots, free, fits, free_fits, models, free_models, unused } = self;
+        let mut accepted = BTreeSet::new();
         numbers.retain(|_, shape| {
             let slot = slots[*shape as usize];
             if slot.jobs > 0 {
+                accepted.extend(slot.common.least.map(|least| least.models));
                 return true;
             }
             free.push(*shape);
@@ -103,6 +127,11 @@ impl Shapes {
                 free_fits.push(slot.common.fit);
             }
             false
+        });
+        models.retain(|_, number| {
+            let is_used = accepted.contains(number);
+            free_models.extend((!is_used).then_some(*number));
+            is_used
         });
         *unused = 0;
     }
@@ -133,7 +162,8 @@ mod tests {
             for (comes, fit, own) in steps {
                 if comes || jobs.is_empty() {
                     let key = [&fit.to_be_bytes()[..], &[own]].concat();
-                    jobs.push((fit, own, shapes.enter(&key, 2, i64::from(fit))));
+                    let gpu_milli = i64::from(fit);
+                    jobs.push((fit, own, shapes.enter(&key, 2, |_, fit| Common { fit, gpu_milli, least: None })));
                 } else {
                     let (_, _, shape) = jobs.swap_remove(usize::from(fit) % jobs.len());
                     shapes.leave(shape);

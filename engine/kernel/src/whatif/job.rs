@@ -15,7 +15,7 @@ use crate::decide::{decide, earliest_start, share_of};
 use crate::index::{Index, Timer};
 use crate::order_rule::OrderRule;
 use crate::place::places;
-use crate::queue::Place;
+use crate::queue::{Place, Told};
 use crate::rows::Phase;
 use crate::state::State;
 
@@ -143,7 +143,7 @@ impl Rehearsal {
         let (mut ahead, mut ahead_of_tenant) = (0, 0);
         for class in index.queue.classes().take_while(|class| *class >= class_value) {
             for (other, lines) in index.queue.tenants(class) {
-                let before = |(_, other, job): &&Place| class > class_value || (*other, job) < (turn, id);
+                let before = |((_, other, job), _): &(&Place, &Told)| class > class_value || (*other, job) < (turn, id);
                 let count = lines.iter().filter(before).count();
                 ahead += count;
                 ahead_of_tenant += if *other == tenant { count } else { 0 };

@@ -9,12 +9,13 @@ use crate::common::set_aside::SetAsideBook;
 use crate::common::shared_gpus::SharedBook;
 use crate::common::*;
 use proptest::prelude::*;
-use solyx_kernel::rows::Phase;
+use solyx_kernel::follow::Follower;
+use solyx_kernel::rows::{Job, Phase};
 use solyx_kernel::{Entry, Kernel};
 use solyx_schemas::events::Event;
 use solyx_schemas::events::decisions::LimitKind;
 use solyx_schemas::events::policy::SchedulingPolicySet;
-use solyx_schemas::ids::RunId;
+use solyx_schemas::ids::{JobId, RunId};
 use solyx_schemas::units::*;
 
 const EPOCHS: i64 = 45;
@@ -70,6 +71,9 @@ fn live_by_epoch(seed: u64, mood: Mood) {
         shared.epoch(world.kernel.state(), &counted, &closed);
         assert_eq!(world.kernel.index_differences(), Vec::<String>::new(), "after epoch {}", closed.record.epoch);
         nobody_is_kept_out_by_growth(&world, &ledger);
+        if closed.record.epoch % 9 == 0 {
+            who_was_told_of_a_lack_lacks_it(&world, &mut luck);
+        }
         let live: BTreeSet<&RunId> = world.kernel.state().runs.iter().map(|(id, _)| id).collect();
         assert_eq!(live, ledger.held.keys().collect(), "what is held is what live runs hold");
         executor.sees(&mut luck, world.now, &closed.outputs);
@@ -86,6 +90,26 @@ fn live_by_epoch(seed: u64, mood: Mood) {
         })
         .sum();
     assert_eq!(ledger.by_epoch, ledger.by_run + still, "GPU time from placing to release is held once");
+}
+
+/// Whoever waits and was told that GPUs, CPU or memory are short finds no place, under rules by which a pass looks at all who wait.
+/// (Where replicas are to be spread, one domain fewer may be what makes them fit.) One of them is asked: an answer takes long.
+fn who_was_told_of_a_lack_lacks_it(world: &World, luck: &mut Luck) {
+    let state = world.kernel.state();
+    if state.policy().order_rule().promises_starts() {
+        return;
+    }
+    let lack = |kind: LimitKind| matches!(kind, LimitKind::Gpus | LimitKind::Cpu | LimitKind::Memory);
+    let spread = |id: &JobId| state.spec(id).and_then(|spec| spec.topology).is_some_and(|t| t.spread.is_some());
+    let lacks = |id: &JobId, job: &Job| job.phase == Phase::Waiting && job.told.is_some_and(lack) && !spread(id);
+    let waiting: Vec<_> = state.jobs.iter().filter(|(id, job)| lacks(id, job)).collect();
+    if waiting.is_empty() {
+        return;
+    }
+    let (id, job) = waiting[luck.below(waiting.len() as i64) as usize];
+    let Some(answer) = Follower::of(world.kernel.clone()).rehearsal().waiting(id) else { return };
+    let no_place = answer.pools.iter().all(|pool| pool.place.is_err());
+    assert!(no_place, "{id} was told {:?} and finds a place: {:?}", job.told, answer.pools);
 }
 
 /// Where no quotas are set, nothing grows in an epoch after which somebody waits for room: each could use every pool.

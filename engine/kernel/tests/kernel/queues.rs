@@ -2,6 +2,7 @@
 
 use crate::common::*;
 use solyx_schemas::events::decisions::LimitKind;
+use solyx_schemas::events::jobs::JobRequested;
 use solyx_schemas::events::policy::*;
 use solyx_schemas::ids::*;
 use solyx_schemas::units::*;
@@ -129,4 +130,45 @@ fn a_past_of_many_half_lives_ago_is_forgotten() {
     world.now += 60 * HOUR_US;
     world.step(vec![job("short", "red", 1, 1, 1).into()]);
     assert_eq!(row(&world).own.gpu, 0);
+}
+
+/// A job of one GPU with so many cores.
+fn with_cores(name: &str, cores: i64) -> JobRequested {
+    let mut request = job(name, "red", 1, 1, 5);
+    request.gang.cpu_milli = CpuMilli(cores * 1_000);
+    request
+}
+
+#[test]
+fn who_was_told_of_what_no_node_has_enough_of_starts_as_soon_as_one_has() {
+    let mut world = World::with_nodes(1);
+    world.step(vec![ordered_by("share-surcharge").into()]);
+    let asked = [("a", 100), ("b", 60), ("c", 50), ("d", 40)];
+    let outputs = world.step(asked.map(|(name, cores)| with_cores(name, cores).into()).to_vec());
+    let told = ["b", "c", "d"].map(|name| held(&outputs, name).unwrap().limit.kind);
+    assert_eq!(told, [LimitKind::Cpu; 3]);
+    // The end of another makes room for none of them; nobody hears the same again.
+    world.step(vec![with_cores("e", 1).into()]);
+    let outputs = world.step(vec![world.finish("e")]);
+    assert_eq!(outputs, Vec::new());
+    let outputs = world.step(vec![world.finish("a")]);
+    let starts = ["b", "c", "d"].map(|name| placed(&outputs, name).is_some());
+    assert_eq!(starts, [true, true, false], "60 and 50 of 128 cores");
+}
+
+#[test]
+fn when_something_else_runs_short_it_is_told() {
+    let mut world = World::with_nodes(1);
+    world.step(vec![ordered_by("share-surcharge").into()]);
+    let outputs = world.step(vec![with_cores("a", 100).into(), with_cores("b", 60).into()]);
+    assert_eq!(held(&outputs, "b").unwrap().limit.kind, LimitKind::Cpu);
+    let urgent = JobRequested { class: ClassId::from("urgent"), ..job("c", "red", 1, 7, 5) };
+    let outputs = world.step(vec![urgent.into()]);
+    assert!(placed(&outputs, "c").is_some());
+    let outputs = world.step(vec![with_cores("d", 1).into()]);
+    let told = ["b", "d"].map(|name| held(&outputs, name).unwrap().limit.kind);
+    assert_eq!(told, [LimitKind::Gpus; 2], "no GPU is free any more");
+    let outputs = world.step(vec![world.finish("c")]);
+    assert!(placed(&outputs, "d").is_some());
+    assert_eq!(held(&outputs, "b").unwrap().limit.kind, LimitKind::Cpu);
 }

@@ -60,10 +60,9 @@ impl Waiting {
         let lines =
             queue.classes().flat_map(|class| queue.tenants(class).map(move |(tenant, lines)| (class, tenant, lines)));
         for (class_value, tenant, lines) in lines {
-            for (shape, turn, job) in lines.firsts() {
-                let told = epoch.state.jobs.get(job).and_then(|job| job.told);
+            for ((turn, job, shape), told) in lines.firsts() {
                 let promised = epoch.state.meta().promised.as_ref() == Some(job);
-                if told == Some(LimitKind::Quota) {
+                if *told == Some(LimitKind::Quota) {
                     short_of_quota.extend(epoch.state.lineage(tenant).cloned());
                 }
                 if !promised && told.is_some_and(is_beyond_room) {
