@@ -63,7 +63,7 @@ pub fn plan_nodes(
     let max_w =
         state.models.get(accepted(spec, pool).map_or(&pool.gpu_model, |(model, _)| model)).map_or(0, |m| m.max_w.0);
     let per_node_w = ask.gpus.max(0) * max_w;
-    let Index { inventory, power, uses, claimed, failure_domains, pool_nodes, .. } = index;
+    let Index { inventory, power, uses, claimed, earmarked, failure_domains, pool_nodes, .. } = index;
     let names = &index.names;
     let site_power = power.get(&pool.site);
     let now = state.now();
@@ -150,6 +150,9 @@ pub fn plan_nodes(
         return Err(Limit { subject: Some(RefId::from(name)), ..limit(LimitKind::Attestation) });
     }
     let anywhere = Layout::default();
+    // Whether some node may be refused whatever is free on it.
+    let is_choosy =
+        !claimed.is_empty() || !earmarked.is_empty() || !job.avoided.is_empty() || spec.attestation_required;
     if !layout.is_free() && fits(ask, anywhere, &|_| true) {
         return Err(match (layout.required, layout.spread) {
             (Some(level), _) if !fits(ask, Layout { spread: None, ..layout }, &|_| true) => {
@@ -177,7 +180,7 @@ pub fn plan_nodes(
             _ => limit_of(LimitKind::FabricDomain, name, replicas, 0, "replicas in one domain"),
         });
     }
-    if fits(ask, anywhere, &|_| true) {
+    if (is_choosy || !layout.is_free()) && fits(ask, anywhere, &|_| true) {
         // There is room, where others are to go or where this one does not go again.
         let mine = |handle: NodeHandle| names.get(&handle).is_some_and(&ever);
         return Err(match fits(ask, anywhere, &mine) {
