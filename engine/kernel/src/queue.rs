@@ -35,17 +35,18 @@ pub struct Common {
     pub least: Option<Least>,
 }
 
-/// What a node has to have free at least for one replica.
+/// What a node has to have free at least for one replica, each up to the most that its number holds: there may be as many shapes
+/// as jobs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Least {
     /// GPUs.
-    pub gpus: i64,
+    pub gpus: u16,
     /// Thousandths of each.
-    pub gpu_milli_each: i64,
+    pub gpu_milli_each: u16,
     /// CPU.
-    pub cpu_milli: i64,
+    pub cpu_milli: u32,
     /// Memory.
-    pub memory_mib: i64,
+    pub memory_mib: u32,
     /// Models that are accepted.
     pub models: Models,
 }
@@ -59,13 +60,16 @@ pub struct Turn {
     pub arrival: Arrival,
 }
 
+/// A class value and a tenant, as a number.
+type Desk = u32;
+
 /// Where a waiting job stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Standing {
     /// In line.
-    Ready { class_value: i64, tenant: TenantId, shape: Shape, turn: Turn },
-    /// Kept out of the line by something that is not capacity.
-    Parked(Box<Limit>),
+    Ready { desk: Desk, shape: Shape, turn: Turn },
+    /// Kept out of the line by something that is not capacity; with the limit where there is more to say than its kind.
+    Parked(LimitKind, Option<Box<Limit>>),
 }
 
 /// What a set of jobs is known by: whose it is, its id and its size. Jobs that differ in one are of different sets.
@@ -84,6 +88,9 @@ pub struct Queue {
     /// By falling class value, then tenant.
     lines: BTreeMap<std::cmp::Reverse<i64>, BTreeMap<TenantId, Lines>>,
     shapes: Shapes,
+    /// Class values and tenants of whom somebody has stood in line. Which number they have decides nothing.
+    desks: Vec<(i64, TenantId)>,
+    desk_numbers: BTreeMap<(i64, TenantId), Desk>,
     /// Living jobs by set.
     sets: BTreeMap<SetKey, BTreeSet<JobId>>,
     /// Parked jobs whose limit has not been told since it was found.
@@ -102,10 +109,11 @@ impl Queue {
     pub fn standings(&self) -> Vec<(JobId, String)> {
         let names: BTreeMap<Shape, &[u8]> = self.shapes.iter().collect();
         let said = |standing: &Standing| match standing {
-            Standing::Ready { class_value, tenant, shape, turn } => {
+            Standing::Ready { desk, shape, turn } => {
+                let (class_value, tenant) = &self.desks[*desk as usize];
                 format!("{class_value} {tenant} {turn:?} {:?}", names.get(shape))
             }
-            Standing::Parked(limit) => format!("{limit:?}"),
+            Standing::Parked(kind, said) => format!("{:?}", parked_limit(*kind, said.as_deref())),
         };
         self.standing.iter().map(|(job, standing)| (job.clone(), said(standing))).collect()
     }
@@ -176,17 +184,24 @@ impl Queue {
                 self.awaited.insert(id.clone(), at);
             }
             self.notices.insert(id.clone());
-            self.standing.insert(id.clone(), Standing::Parked(Box::new(limit)));
+            let kind = limit.kind;
+            let said = (limit != parked_limit(kind, None)).then(|| Box::new(limit));
+            self.standing.insert(id.clone(), Standing::Parked(kind, said));
             return;
         }
         let class_value = state.classes.get(&spec.class).map_or(0, |class| class.value);
-        let shape = self.shape_of(state, spec, job.memory_mib.map_or(spec.gang.memory_mib.0, |m| m.0), &job.avoided);
+        let past = job.past();
+        let shape = self.shape_of(state, spec, past.memory_mib.unwrap_or(spec.gang.memory_mib).0, &past.avoided);
         let turn = Turn { rank: rank(state, job, spec), arrival: job.arrival };
         let line = self.lines.entry(std::cmp::Reverse(class_value)).or_default();
         let size = self.shapes.common(shape).gpu_milli;
         line.entry(spec.tenant.clone()).or_default().insert(size, (shape, turn, id.clone()), job.told);
-        let ready = Standing::Ready { class_value, tenant: spec.tenant.clone(), shape, turn };
-        self.standing.insert(id.clone(), ready);
+        let next = self.desks.len() as Desk;
+        let desk = *self.desk_numbers.entry((class_value, spec.tenant.clone())).or_insert(next);
+        if desk == next {
+            self.desks.push((class_value, spec.tenant.clone()));
+        }
+        self.standing.insert(id.clone(), Standing::Ready { desk, shape, turn });
         if set_aside::in_force(state, spec).is_some() {
             self.drawers.insert(id.clone());
         }
@@ -195,20 +210,23 @@ impl Queue {
         }
     }
 
+    /// The class value and tenant, shape and turn of a job that stands in line.
+    fn ready(&self, id: &JobId) -> Option<(&(i64, TenantId), Shape, Turn)> {
+        match self.standing.get(id)? {
+            Standing::Ready { desk, shape, turn } => Some((&self.desks[*desk as usize], *shape, *turn)),
+            Standing::Parked(..) => None,
+        }
+    }
+
     /// The line a job stands in.
     pub fn line_of(&self, id: &JobId) -> Option<(TenantId, Shape)> {
-        match self.standing.get(id)? {
-            Standing::Ready { tenant, shape, .. } => Some((tenant.clone(), *shape)),
-            Standing::Parked(_) => None,
-        }
+        let ((_, tenant), shape, _) = self.ready(id)?;
+        Some((tenant.clone(), shape))
     }
 
     /// Whose a job is that stands in line.
     pub fn tenant_of(&self, id: &JobId) -> Option<&TenantId> {
-        match self.standing.get(id)? {
-            Standing::Ready { tenant, .. } => Some(tenant),
-            Standing::Parked(_) => None,
-        }
+        self.ready(id).map(|((_, tenant), ..)| tenant)
     }
 
     /// What jobs of a shape have in common.
@@ -218,33 +236,27 @@ impl Queue {
 
     /// The place of a job that stands in line, and what it was last told.
     pub fn place_of(&self, id: &JobId) -> Option<(Head, Told)> {
-        let Standing::Ready { class_value, tenant, shape, turn } = self.standing.get(id)? else { return None };
-        let head = (*turn, id.clone(), *shape);
+        let ((class_value, tenant), shape, turn) = self.ready(id)?;
+        let head = (turn, id.clone(), shape);
         let told = self.lines(*class_value, tenant)?.told(&head)?;
         Some((head, told))
     }
 
     /// The class value and turn of a job that stands in line.
     pub fn turn_of(&self, id: &JobId) -> Option<(i64, Turn)> {
-        match self.standing.get(id)? {
-            Standing::Ready { class_value, turn, .. } => Some((*class_value, *turn)),
-            Standing::Parked(_) => None,
-        }
+        self.ready(id).map(|((class_value, _), _, turn)| (*class_value, turn))
     }
 
     /// The line of a job, with it, if it stands in one of this class.
     pub fn in_line(&self, id: &JobId, class: i64) -> Option<(TenantId, Shape, JobId)> {
-        match self.standing.get(id)? {
-            Standing::Ready { class_value, tenant, shape, .. } if *class_value == class => {
-                Some((tenant.clone(), *shape, id.clone()))
-            }
-            _ => None,
-        }
+        let ((class_value, tenant), shape, _) = self.ready(id)?;
+        (*class_value == class).then(|| (tenant.clone(), shape, id.clone()))
     }
 
     /// A job that stands in line was told of another limit.
     pub fn note_told(&mut self, id: &JobId, kind: LimitKind) {
-        let Some(Standing::Ready { class_value, tenant, shape, turn }) = self.standing.get(id) else { return };
+        let Some(Standing::Ready { desk, shape, turn }) = self.standing.get(id) else { return };
+        let (class_value, tenant) = &self.desks[*desk as usize];
         let lines = self.lines.get_mut(&std::cmp::Reverse(*class_value)).and_then(|tenants| tenants.get_mut(tenant));
         if let Some(lines) = lines {
             lines.tell(self.shapes.common(*shape).gpu_milli, (*shape, *turn, id.clone()), kind);
@@ -264,15 +276,16 @@ impl Queue {
         if let Some(at) = self.awaited.remove(id) {
             self.awaiting.remove(&(at, id.clone()));
         }
-        let Some(Standing::Ready { class_value, tenant, shape, turn }) = self.standing.remove(id) else { return };
+        let Some(Standing::Ready { desk, shape, turn }) = self.standing.remove(id) else { return };
+        let (class_value, tenant) = &self.desks[desk as usize];
         let size = self.shapes.common(shape).gpu_milli;
         self.shapes.leave(shape);
-        let key = std::cmp::Reverse(class_value);
+        let key = std::cmp::Reverse(*class_value);
         let Some(tenants) = self.lines.get_mut(&key) else { return };
-        if let Some(lines) = tenants.get_mut(&tenant) {
+        if let Some(lines) = tenants.get_mut(tenant) {
             lines.remove(size, (shape, turn, id.clone()));
             if lines.is_empty() {
-                tenants.remove(&tenant);
+                tenants.remove(tenant);
             }
         }
         if tenants.is_empty() {
@@ -281,16 +294,16 @@ impl Queue {
     }
 
     /// The limit that keeps a job out of the line.
-    pub fn parked(&self, id: &JobId) -> Option<&Limit> {
+    pub fn parked(&self, id: &JobId) -> Option<Limit> {
         match self.standing.get(id) {
-            Some(Standing::Parked(limit)) => Some(limit),
+            Some(Standing::Parked(kind, said)) => Some(parked_limit(*kind, said.as_deref())),
             _ => None,
         }
     }
 
     /// The same, with how many of its set have come by now.
     pub fn parked_now(&self, state: &State, id: &JobId) -> Option<Limit> {
-        let mut limit = self.parked(id)?.clone();
+        let mut limit = self.parked(id)?;
         if limit.kind == LimitKind::JobSet {
             let key = state.spec(id).and_then(|spec| set_of(&spec));
             limit.available = key.map(|key| self.set(&key).count() as i64);
@@ -330,7 +343,7 @@ impl Queue {
 
     /// Jobs that are kept out of the line.
     pub fn parked_jobs(&self) -> Vec<JobId> {
-        self.standing.iter().filter(|(_, s)| matches!(s, Standing::Parked(_))).map(|(id, _)| id.clone()).collect()
+        self.standing.iter().filter(|(_, s)| matches!(s, Standing::Parked(..))).map(|(id, _)| id.clone()).collect()
     }
 
     /// What keeps a waiting job out of the line, if anything does.
@@ -372,15 +385,19 @@ impl Queue {
                 && gang.mig_profile.is_none();
             let accepted = spec.models.iter().filter(|_| gang.gpus.0 > 0).map(|choice| choice.model.clone());
             let least = is_plain.then(|| Least {
-                gpus: gang.gpus.0,
-                gpu_milli_each: gang.gpu_milli_each.0,
-                cpu_milli: gang.cpu_milli.0,
-                memory_mib,
+                gpus: u16::try_from(gang.gpus.0).unwrap_or(u16::MAX),
+                gpu_milli_each: u16::try_from(gang.gpu_milli_each.0).unwrap_or(u16::MAX),
+                cpu_milli: u32::try_from(gang.cpu_milli.0).unwrap_or(u32::MAX),
+                memory_mib: u32::try_from(memory_mib).unwrap_or(u32::MAX),
                 models: shapes.models_of(accepted.collect()),
             });
             Common { fit, gpu_milli, least }
         })
     }
+}
+
+fn parked_limit(kind: LimitKind, said: Option<&Limit>) -> Limit {
+    said.cloned().unwrap_or_else(|| limit(kind))
 }
 
 /// What keeps a waiting job out of the line, if anything does.

@@ -154,7 +154,7 @@ pub struct Arrival {
     pub position: Position,
 }
 
-/// A job's state; what it asks for is a row of its own. A million of them wait: what few have lies elsewhere.
+/// A job's state; what it asks for is a row of its own. A million of them wait.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Job {
     /// Where it stands.
@@ -165,12 +165,8 @@ pub struct Job {
     pub requested_us: TimeUs,
     /// Runs it has had.
     pub attempts: i64,
-    /// Failures by category that count against retries, in the order of the category's symbols.
-    pub failures: Vec<i64>,
     /// Work of each replica that is durable.
     pub kept_work_us: WorkUs,
-    /// Site whose storage has its last checkpoint.
-    pub checkpoint_site: Option<Box<SiteId>>,
     /// Not to start before: its own wish, a retry or a deferral.
     pub not_before_us: TimeUs,
     /// Why it may not start before then.
@@ -179,20 +175,12 @@ pub struct Job {
     pub deferred: bool,
     /// Held back by a person.
     pub hold: bool,
-    /// Nodes it avoids.
-    pub avoided: Vec<NodeId>,
     /// Its run.
     pub run: Option<RunId>,
     /// The limit last told.
     pub told: Option<LimitKind>,
     /// What is held for it against budgets, in the customer's price.
     pub budget_held: Option<Sum>,
-    /// Order it waits for.
-    pub order: Option<RefId>,
-    /// Somebody asked to cancel it.
-    pub cancel: Option<Box<str>>,
-    /// Memory per replica after a retry for lack of it.
-    pub memory_mib: Option<MemoryMib>,
     /// GPU time held by its runs that are over, lost work among it, thousandths of a GPU × s.
     pub used_gpu_milli_s: i64,
     /// Since when it waits.
@@ -201,9 +189,48 @@ pub struct Job {
     pub preemptions: u16,
     /// How often of these for a job ahead of it in line, and not for another tenant's promised share.
     pub order_preemptions: u16,
+    /// What only jobs have that something has happened to.
+    pub past: Option<Box<Past>>,
 }
 
+/// What few of the jobs have that wait: failures and what follows from them, a checkpoint, an order, a wish to cancel.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Past {
+    /// Failures by category that count against retries, in the order of the category's symbols.
+    pub failures: Vec<i64>,
+    /// Site whose storage has its last checkpoint.
+    pub checkpoint_site: Option<SiteId>,
+    /// Nodes it avoids.
+    pub avoided: Vec<NodeId>,
+    /// Order it waits for.
+    pub order: Option<RefId>,
+    /// Somebody asked to cancel it.
+    pub cancel: Option<String>,
+    /// Memory per replica after a retry for lack of it.
+    pub memory_mib: Option<MemoryMib>,
+}
+
+/// That of a job to which nothing has happened.
+static NOTHING: Past = Past {
+    failures: Vec::new(),
+    checkpoint_site: None,
+    avoided: Vec::new(),
+    order: None,
+    cancel: None,
+    memory_mib: None,
+};
+
 impl Job {
+    /// What has happened to it.
+    pub fn past(&self) -> &Past {
+        self.past.as_deref().unwrap_or(&NOTHING)
+    }
+
+    /// The same, for something that happens.
+    pub fn past_mut(&mut self) -> &mut Past {
+        self.past.get_or_insert_default()
+    }
+
     /// Whether it has ended for good.
     pub fn is_over(&self) -> bool {
         matches!(self.phase, Phase::Done | Phase::Ended)

@@ -208,7 +208,7 @@ impl Rehearsal {
         let (job, spec) = (self.state.jobs.get(&run.job)?, self.state.spec(&run.job)?);
         let is_lost = |site: &SiteId| lost.sites.contains(site);
         let checkpoint = DatasetId::from(format!("checkpoint:{}", run.job));
-        let checkpoint_lost = job.checkpoint_site.as_deref().is_some_and(is_lost)
+        let checkpoint_lost = job.past().checkpoint_site.as_ref().is_some_and(is_lost)
             && durable_sites(&self.state, &checkpoint).iter().all(is_lost);
         let gone = |dataset: &&DatasetId| {
             let sites = durable_sites(&self.state, dataset);
@@ -238,7 +238,7 @@ impl Rehearsal {
         spec.datasets.clear();
         spec.restore_us = None;
         spec.gang.replicas_min = Count(run.nodes.len() as i64);
-        job.checkpoint_site = None;
+        job.past_mut().checkpoint_site = None;
         job.kept_work_us = expected_work_done(run, now);
         let (duration, _) = duration_of(&self.state, &spec, &job, run.speed_milli.0);
         let ask = ask_at(&self.state, &spec, &job, numbers, &run.model);
@@ -305,7 +305,7 @@ fn durable_sites(state: &State, dataset: &DatasetId) -> Vec<SiteId> {
 fn forget_checkpoint(state: &mut State, hit: &Hit) {
     if let Some(job) = state.jobs.edit(&hit.job) {
         job.kept_work_us = WorkUs(0);
-        job.checkpoint_site = None;
+        job.past_mut().checkpoint_site = None;
     }
     if let Some(run) = state.runs.edit(&hit.run) {
         run.durable_work_us = WorkUs(0);

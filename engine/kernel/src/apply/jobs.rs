@@ -25,7 +25,7 @@ pub fn job_requested(state: &mut State, index: &mut Index, position: Position, e
     let not_before_us = e.not_before_us.unwrap_or(TimeUs(0));
     let job = Job { arrival, requested_us: now, waiting_since_us: now, not_before_us, hold: e.hold, ..Job::default() };
     for dependency in &e.depends_on {
-        index.dependents.entry(dependency.job.clone()).or_default().insert(e.job.clone());
+        index.dependents.insert((dependency.job.clone(), e.job.clone()));
     }
     if not_before_us > now {
         index.set_timer(not_before_us, Timer::Job(e.job.clone()));
@@ -92,7 +92,7 @@ pub fn job_hold_set(state: &mut State, index: &mut Index, e: &JobHoldSet) -> Fol
 pub fn job_cancel_requested(state: &mut State, index: &mut Index, e: &JobCancelRequested) -> Folded {
     living(state, &e.job)?;
     if let Some(job) = state.jobs.edit(&e.job) {
-        job.cancel = Some(format!("asked by {}: {}", e.actor, e.reason).into());
+        job.past_mut().cancel = Some(format!("asked by {}: {}", e.actor, e.reason));
     }
     index.suspect_jobs.insert(e.job.clone());
     index.changed = true;

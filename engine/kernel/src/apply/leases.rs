@@ -107,12 +107,12 @@ fn answer_order(state: &mut State, index: &mut Index, id: &str) {
         return;
     }
     let Some(order) = state.orders.remove(&id) else { return };
-    let waits_for_it = |job: &crate::rows::Job| job.phase == Phase::Leasing && job.order.as_ref() == Some(&id);
+    let waits_for_it = |job: &crate::rows::Job| job.phase == Phase::Leasing && job.past().order.as_ref() == Some(&id);
     if state.jobs.get(&order.job).is_some_and(|job| waits_for_it(job))
         && let Some(job) = state.jobs.edit(&order.job)
     {
         job.phase = Phase::Waiting;
-        job.order = None;
+        job.past_mut().order = None;
         index.queue.place(state, &order.job);
     } else {
         // Nobody waits for what came: it is idle now. What the job holds of another order stays as it is.

@@ -40,7 +40,7 @@ pub fn run_checkpointed(state: &mut State, index: &mut Index, e: &RunCheckpointe
     }
     if let Some(job) = state.jobs.edit(&e.job) {
         job.kept_work_us = job.kept_work_us.max(e.work_us);
-        job.checkpoint_site = Some(Box::new(e.site.clone()));
+        job.past_mut().checkpoint_site = Some(e.site.clone());
     }
     Ok(())
 }
@@ -142,8 +142,7 @@ pub fn close_job(state: &mut State, index: &mut Index, id: &JobId, phase: Phase)
     if let Some(job) = state.jobs.edit(id) {
         job.phase = phase;
         job.run = None;
-        job.avoided.clear();
-        job.failures.clear();
+        job.past = None;
     }
     index.queue.take_out(id);
     index.clear_timer(&Timer::Job(id.clone()));
@@ -156,8 +155,11 @@ pub fn close_job(state: &mut State, index: &mut Index, id: &JobId, phase: Phase)
     if let Some(key) = set {
         index.queue.leave_set(state, id, &key);
     }
-    if let Some(dependents) = index.dependents.remove(id) {
-        index.suspect_jobs.extend(dependents);
+    while let Some((on, dependent)) = index.dependents.range((id.clone(), JobId::default())..).next().cloned()
+        && on == *id
+    {
+        index.dependents.remove(&(on, dependent.clone()));
+        index.suspect_jobs.insert(dependent);
     }
     index.changed = true;
 }

@@ -39,7 +39,8 @@ pub(super) fn lay_out(
     };
     let ever = |node: &NodeId| {
         let until = epoch.state.nodes.get(node).and_then(|row| row.attested_until_us);
-        !job.avoided.contains(node) && (!spec.attestation_required || until.is_some_and(|until| until > epoch.now))
+        !job.past().avoided.contains(node)
+            && (!spec.attestation_required || until.is_some_and(|until| until > epoch.now))
     };
     let spread = Spread {
         state: epoch.state,

@@ -130,7 +130,7 @@ pub(super) fn rooms_of<'e>(
         !spec.attestation_required || until.is_some_and(|until| until > epoch.now)
     };
     nodes
-        .filter(|node| !job.avoided.contains(*node) && attested(node))
+        .filter(|node| !job.past().avoided.contains(*node) && attested(node))
         .filter_map(|node| {
             let mut room = room_of(epoch, node, level)?;
             if ask.shares() && (ask.apart || epoch.index.keepers > 0) {

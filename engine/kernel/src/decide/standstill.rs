@@ -66,20 +66,16 @@ impl Most {
 
     /// What no node has enough of, named as whoever looks for a place would name it.
     fn lacks(&self, least: &Least) -> Option<LimitKind> {
-        let peak = match least.gpu_milli_each < GPU_MILLI && least.gpus > 0 {
-            true => self
-                .shares
-                .partition_point(|peak| peak.gpu_milli >= least.gpu_milli_each)
-                .checked_sub(1)
-                .map(|at| &self.shares[at]),
-            false => {
-                self.whole.partition_point(|peak| peak.gpus >= least.gpus).checked_sub(1).map(|at| &self.whole[at])
-            }
+        let (gpus, gpu_milli) = (i64::from(least.gpus), i64::from(least.gpu_milli_each));
+        let (peaks, enough) = match gpu_milli < GPU_MILLI && gpus > 0 {
+            true => (&self.shares, self.shares.partition_point(|peak| peak.gpu_milli >= gpu_milli)),
+            false => (&self.whole, self.whole.partition_point(|peak| peak.gpus >= gpus)),
         };
+        let peak = enough.checked_sub(1).map(|at| &peaks[at]);
         match peak {
             None => Some(LimitKind::Gpus),
-            Some(peak) if peak.memory_mib < least.memory_mib => Some(LimitKind::Memory),
-            Some(peak) if peak.cpu_milli < least.cpu_milli => Some(LimitKind::Cpu),
+            Some(peak) if peak.memory_mib < i64::from(least.memory_mib) => Some(LimitKind::Memory),
+            Some(peak) if peak.cpu_milli < i64::from(least.cpu_milli) => Some(LimitKind::Cpu),
             Some(_) => None,
         }
     }

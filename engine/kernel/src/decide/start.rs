@@ -124,7 +124,7 @@ fn order_instances(epoch: &mut Epoch<'_>, id: &JobId, best: &Candidate) {
     let Some(price) = price else { return };
     if let Some(job) = epoch.state.jobs.edit(id) {
         job.phase = Phase::Leasing;
-        job.order = Some(order.clone());
+        job.past_mut().order = Some(order.clone());
     }
     epoch.index.queue.take_out(id);
     let row = Order {
@@ -168,7 +168,7 @@ pub(super) fn run_of(epoch: &Epoch<'_>, id: &JobId, spec: &Spec, best: &Candidat
         nodes: best.nodes.clone(),
         exclusive_node: spec.gang.exclusive_node,
         cpu_milli: spec.gang.cpu_milli,
-        memory_mib: job.memory_mib.unwrap_or(spec.gang.memory_mib),
+        memory_mib: job.past().memory_mib.unwrap_or(spec.gang.memory_mib),
         scratch_gib: spec.gang.scratch_gib.unwrap_or_default(),
         gpu_milli: GpuMilli(gang_milli),
         placed_us: epoch.now,
@@ -242,7 +242,9 @@ pub(super) fn place(
         job.attempts = attempt;
         job.run = Some(run_id.clone());
         job.told = None;
-        job.order = None;
+        if let Some(past) = &mut job.past {
+            past.order = None;
+        }
     }
     epoch.index.queue.take_out(id);
     epoch.index.give_up_claim(epoch.state, id);

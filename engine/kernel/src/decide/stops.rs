@@ -156,6 +156,8 @@ fn mark(epoch: &mut Epoch<'_>, id: &RunId, job: &JobId, stop: Stop) {
     }
     if let Some(job) = epoch.state.jobs.edit(job) {
         job.phase = Phase::Stopping;
-        job.cancel = None;
+        if let Some(past) = &mut job.past {
+            past.cancel = None;
+        }
     }
 }

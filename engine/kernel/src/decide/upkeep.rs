@@ -116,8 +116,8 @@ pub fn jobs(epoch: &mut Epoch<'_>) {
         if job.is_over() {
             continue;
         }
-        if let Some(detail) = job.cancel.clone() {
-            cancel_job(epoch, &id, StopCause::Asked, detail.into());
+        if let Some(detail) = job.past().cancel.clone() {
+            cancel_job(epoch, &id, StopCause::Asked, detail);
             continue;
         }
         let failed = epoch.state.spec(&id).and_then(|spec| {
@@ -166,9 +166,10 @@ fn answer(epoch: &mut Epoch<'_>, failure: Failure) {
     let node_avoided = failure.node.clone().filter(|_| avoids);
     let now = epoch.now;
     let Some(job) = epoch.state.jobs.edit(&failure.job) else { return };
-    job.failures.resize(FailureCategory::ALL.len(), 0);
-    job.failures[place] += 1;
-    let count = job.failures[place];
+    let failures = &mut job.past_mut().failures;
+    failures.resize(FailureCategory::ALL.len(), 0);
+    failures[place] += 1;
+    let count = failures[place];
     let attempts = Count(job.attempts);
     if count > most {
         let detail = format!("{} failures of category {}, {most} retries allowed", count, failure.category);
@@ -180,13 +181,14 @@ fn answer(epoch: &mut Epoch<'_>, failure: Failure) {
     let retry_at_us = TimeUs(now.0.saturating_add(wait));
     job.not_before_us = job.not_before_us.max(retry_at_us);
     job.not_before_limit = (wait > 0).then_some(LimitKind::RetryBackoff);
+    let past = job.past_mut();
     if let Some(node) = &node_avoided
-        && !job.avoided.contains(node)
+        && !past.avoided.contains(node)
     {
-        job.avoided.push(node.clone());
+        past.avoided.push(node.clone());
     }
     if out_of_memory {
-        job.memory_mib = memory_max.or(job.memory_mib);
+        past.memory_mib = memory_max.or(past.memory_mib);
     }
     let not_before = job.not_before_us;
     if wait > 0 {

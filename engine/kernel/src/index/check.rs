@@ -74,11 +74,8 @@ impl Index {
         // Of a job that is over nobody is told any more, nor is one that is over told anything.
         let over = |job: &JobId| state.jobs.get(job).is_some_and(|job| job.is_over());
         let dependents = |index: &Self| {
-            let pairs = index.dependents.iter().flat_map(|(job, jobs)| jobs.iter().map(move |own| (job, own)));
-            pairs
-                .filter(|(job, own)| !over(job) && !over(own))
-                .map(|(job, own)| (job.clone(), own.clone()))
-                .collect::<Vec<_>>()
+            let pairs = index.dependents.iter().filter(|(job, own)| !over(job) && !over(own));
+            pairs.cloned().collect::<Vec<_>>()
         };
         check("dependents", &dependents(self), &dependents(&anew));
         let earmarked = |index: &Self| {

@@ -151,8 +151,8 @@ pub struct Index {
     pub ends: BTreeSet<(TimeUs, RunId)>,
     /// Jobs that came in this epoch.
     pub requested: BTreeSet<(Arrival, JobId)>,
-    /// Jobs that wait for others.
-    pub dependents: BTreeMap<JobId, BTreeSet<JobId>>,
+    /// Jobs that wait for others, behind those.
+    pub dependents: BTreeSet<(JobId, JobId)>,
     /// Nodes to be looked at: lost, drained or overcommitted perhaps.
     pub suspects: BTreeSet<NodeId>,
     /// Sites whose power is to be checked.
@@ -220,7 +220,7 @@ impl Default for Index {
             queue: Queue::default(),
             ends: BTreeSet::new(),
             requested: BTreeSet::new(),
-            dependents: BTreeMap::new(),
+            dependents: BTreeSet::new(),
             suspects: BTreeSet::new(),
             suspect_sites: BTreeSet::new(),
             suspect_runs: BTreeSet::new(),

@@ -1,7 +1,7 @@
 //! What requests say that has to be known before jobs stand in line. Whoever reads all requests anyway gathers it on the way: to
 //! unpack a million of them takes about a second.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use solyx_schemas::ids::{JobId, TenantId};
 
@@ -17,8 +17,8 @@ pub struct Said {
     pub apart: BTreeSet<TenantId>,
     /// Jobs that start together with others.
     pub sets: Vec<(JobId, SetKey)>,
-    /// Jobs that wait for others, by those.
-    pub dependents: BTreeMap<JobId, BTreeSet<JobId>>,
+    /// Jobs that wait for others, behind those.
+    pub dependents: BTreeSet<(JobId, JobId)>,
 }
 
 impl Said {
@@ -38,7 +38,7 @@ impl Said {
             self.sets.push((id.clone(), key));
         }
         for dependency in &spec.depends_on {
-            self.dependents.entry(dependency.job.clone()).or_default().insert(id.clone());
+            self.dependents.insert((dependency.job.clone(), id.clone()));
         }
     }
 }

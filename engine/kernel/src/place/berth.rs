@@ -110,7 +110,7 @@ pub(super) fn still_there(
             && free.scratch_free_gib >= count * ask.scratch_gib
             && !free.closed
             && (!ask.exclusive || free.replicas == 0);
-        if !attested || !in_pool || !enough || job.avoided.contains(id) {
+        if !attested || !in_pool || !enough || job.past().avoided.contains(id) {
             return Err(gone(id));
         }
         let of_node = taken.iter().filter(|((node, _), _)| node == id);

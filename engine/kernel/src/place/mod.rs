@@ -248,7 +248,7 @@ pub fn ask_of(state: &State, spec: &Spec, job: &Job, index: &mut Index) -> Ask {
         gpus: spec.gang.gpus.0,
         gpu_milli_each: spec.gang.gpu_milli_each.0,
         cpu_milli: spec.gang.cpu_milli.0,
-        memory_mib: job.memory_mib.unwrap_or(spec.gang.memory_mib).0,
+        memory_mib: job.past().memory_mib.unwrap_or(spec.gang.memory_mib).0,
         scratch_gib: spec.gang.scratch_gib.map_or(0, |g| g.0),
         models,
         exclusive: spec.gang.exclusive_node,
@@ -468,7 +468,7 @@ pub fn price(
         power_w: power_of(state, ask, model, replicas),
         new_instances,
         at_risk_us: interval.saturating_add(spec.restore_us.map_or(0, |restore| restore.0)),
-        checkpoint: job.checkpoint_site.as_deref().map(|site| (site, checkpoint_mib)),
+        checkpoint: job.past().checkpoint_site.as_ref().map(|site| (site, checkpoint_mib)),
     };
     terms(state, index, &question)
         .map_err(|Unpriced(subject)| Limit { subject: Some(RefId::from(subject)), ..limit(LimitKind::Price) })

@@ -83,12 +83,12 @@ pub fn plan_nodes(
             }
         };
         let claimed = claimed.get(node).is_some_and(|by| by != id);
-        attested && mine && !promised && !claimed && !job.avoided.contains(node) && powered()
+        attested && mine && !promised && !claimed && !job.past().avoided.contains(node) && powered()
     };
     let layout = Layout::of(spec);
     let ever = |node: &NodeId| {
         let until = state.nodes.get(node).and_then(|row| row.attested_until_us);
-        (!spec.attestation_required || until.is_some_and(|until| until > now)) && !job.avoided.contains(node)
+        (!spec.attestation_required || until.is_some_and(|until| until > now)) && !job.past().avoided.contains(node)
     };
     let spread = layout.spread.map(|over| Spread {
         state,
@@ -152,7 +152,7 @@ pub fn plan_nodes(
     let anywhere = Layout::default();
     // Whether some node may be refused whatever is free on it.
     let is_choosy =
-        !claimed.is_empty() || !earmarked.is_empty() || !job.avoided.is_empty() || spec.attestation_required;
+        !claimed.is_empty() || !earmarked.is_empty() || !job.past().avoided.is_empty() || spec.attestation_required;
     if !layout.is_free() && fits(ask, anywhere, &|_| true) {
         return Err(match (layout.required, layout.spread) {
             (Some(level), _) if !fits(ask, Layout { spread: None, ..layout }, &|_| true) => {

@@ -171,7 +171,9 @@ impl Rehearsal {
             if let Some(run) = job.run.as_ref().and_then(|run| state.runs.get(run)) {
                 return Forecast::Starts(run.placed_us);
             }
-            if let Some(pool) = job.order.as_ref().and_then(|order| state.orders.get(order)).map(|order| &order.pool) {
+            if let Some(pool) =
+                job.past().order.as_ref().and_then(|order| state.orders.get(order)).map(|order| &order.pool)
+            {
                 let delay = state.pools.get(pool).and_then(|pool| Some(pool.declared.as_ref()?.start_delay_us));
                 return Forecast::Starts(state.now().after(delay.unwrap_or_default()));
             }

@@ -87,7 +87,12 @@ fn shared(epoch: &mut Epoch<'_>, head: &Head, id: &RunId, run: &Run, row: &Elast
             model: theirs.model.clone(),
             nodes: theirs.nodes.clone(),
             cpu_milli: spec.gang.cpu_milli,
-            memory_mib: epoch.state.jobs.get(&head.job).and_then(|job| job.memory_mib).unwrap_or(spec.gang.memory_mib),
+            memory_mib: epoch
+                .state
+                .jobs
+                .get(&head.job)
+                .and_then(|job| job.past().memory_mib)
+                .unwrap_or(spec.gang.memory_mib),
             scratch_gib: spec.gang.scratch_gib.unwrap_or_default(),
             gpu_milli: solyx_schemas::units::GpuMilli(head.gpu_milli),
             ..Run::default()
