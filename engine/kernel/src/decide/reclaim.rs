@@ -4,7 +4,7 @@
 //! gangs, those that lose least first. For a gang that needs several GPUs of a node, room is made node by node (`room.rs`), and
 //! its nodes are kept for it until it starts.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use solyx_schemas::events::common::NodeGpus;
 use solyx_schemas::events::decisions::{Limit, LimitKind, Overcommitment, StopCause};
@@ -175,24 +175,36 @@ fn lent_in(epoch: &Epoch<'_>, place: &Place) -> Vec<(i64, Vec<RunId>, i64)> {
             found.insert((loss.saturating_mul(1_000) / milli, vec![id.clone()], milli));
         }
     }
+    // By all that has to go: one run may be alone on several.
+    let mut divided: BTreeMap<Vec<RunId>, (i64, i64)> = BTreeMap::new();
     for (node, used) in inside.iter().filter_map(|node| Some((*node, epoch.index.uses.get(*node)?))) {
-        for gpu in used.slices.keys() {
+        for gpu in used.slices.keys().filter(|gpu| takes_work(epoch, node, **gpu)) {
             let has = |run: &Run| run.nodes.iter().any(|own| own.node == *node && own.gpus.contains(gpu));
             let runs = used.runs.iter().filter_map(|id| Some((id, epoch.state.runs.get(id)?)));
             let staying: Vec<(&RunId, &Run)> = runs.filter(|(_, run)| run.stop.is_none() && has(run)).collect();
-            if staying.iter().all(|(_, run)| is_reclaimable(epoch.state, run)) && !staying.is_empty() {
+            // Who has the node to itself was counted with all of it.
+            let may_go = |run: &Run| is_reclaimable(epoch.state, run) && !run.exclusive_node;
+            if staying.iter().all(|(_, run)| may_go(run)) && !staying.is_empty() {
                 let loss = staying.iter().map(|(_, run)| loss_of(run, epoch.now.since(run.durable_us))).sum();
-                found.insert((loss, staying.into_iter().map(|(id, _)| id.clone()).collect(), 1_000));
+                let runs = staying.into_iter().map(|(id, _)| id.clone()).collect();
+                divided.entry(runs).or_insert((loss, 0)).1 += 1_000;
             }
         }
     }
+    let divided = divided.into_iter();
+    found.extend(divided.map(|(runs, (loss, milli))| (loss.saturating_mul(1_000) / milli, runs, milli)));
     found.into_iter().collect()
 }
 
 /// GPUs of a replica that would take new work.
 fn usable(epoch: &Epoch<'_>, replica: &NodeGpus) -> i64 {
-    let node = epoch.state.nodes.get(&replica.node);
-    let Some((node, report)) = node.and_then(|node| Some((node, node.report.as_ref()?))) else { return 0 };
-    let present = |gpu: &&i64| report.gpus.iter().any(|own| own.index == **gpu) && !node.avoided_gpus.contains(*gpu);
-    replica.gpus.iter().filter(present).count() as i64
+    replica.gpus.iter().filter(|gpu| takes_work(epoch, &replica.node, **gpu)).count() as i64
+}
+
+/// Whether a GPU is there and is not one that is avoided.
+fn takes_work(epoch: &Epoch<'_>, node: &NodeId, gpu: i64) -> bool {
+    let node = epoch.state.nodes.get(node);
+    let report = node.and_then(|node| node.report.as_ref());
+    report.is_some_and(|report| report.gpus.iter().any(|own| own.index == gpu))
+        && node.is_some_and(|node| !node.avoided_gpus.contains(&gpu))
 }
