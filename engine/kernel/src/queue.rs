@@ -6,6 +6,7 @@ mod lines;
 mod shapes;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use solyx_schemas::events::decisions::{Limit, LimitKind};
 use solyx_schemas::events::jobs::DependencyCondition;
@@ -264,7 +265,7 @@ impl Queue {
     }
 
     /// Models that jobs accept, with their number.
-    pub fn models(&self) -> impl Iterator<Item = (&[GpuModelId], Models)> {
+    pub fn models(&self) -> impl Iterator<Item = (&Arc<[GpuModelId]>, Models)> {
         self.shapes.models()
     }
 

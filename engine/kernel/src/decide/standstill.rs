@@ -4,7 +4,9 @@
 //! as before. The most that any node has free answers them without a look for a place. The answer follows from the state alone,
 //! and what a job was told last stays true: it is passed over only where the very limit that it was told of still binds.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use solyx_schemas::events::decisions::LimitKind;
 use solyx_schemas::ids::GpuModelId;
@@ -14,10 +16,9 @@ use crate::packing::{GPU_MILLI, Peak};
 use crate::place::takes_orders;
 use crate::queue::{Least, Models, Shape, Told};
 
-/// The most that is free, for those who accept the same models.
-#[derive(Default)]
+/// The most that is free, for those who accept the same models; found when the first of them is come to.
 pub(super) struct Standstill {
-    of: BTreeMap<Models, Most>,
+    of: BTreeMap<Models, (Arc<[GpuModelId]>, OnceCell<Most>)>,
 }
 
 /// The most that is free where so many GPUs are; less is asked of more GPUs. By GPUs, most first.
@@ -34,15 +35,19 @@ struct Most {
 impl Standstill {
     /// As things are.
     pub fn of(epoch: &Epoch<'_>) -> Self {
-        let most = |(models, number): (&[GpuModelId], Models)| (number, Most::of(epoch, models));
-        Self { of: epoch.index.queue.models().map(most).collect() }
+        let models = epoch.index.queue.models();
+        Self { of: models.map(|(models, number)| (number, (models.clone(), OnceCell::new()))).collect() }
     }
 
     /// Whether what the jobs of a shape were told still keeps them.
     pub fn holds(&self, epoch: &Epoch<'_>, shape: Shape, told: Told) -> bool {
+        if !matches!(told, Some(LimitKind::Gpus | LimitKind::Cpu | LimitKind::Memory)) {
+            return false;
+        }
         let Some(least) = epoch.index.queue.common(shape).least else { return false };
-        let most = self.of.get(&least.models).filter(|most| !most.is_for_sale);
-        told.is_some() && most.is_some_and(|most| most.lacks(&least) == told)
+        let Some((models, most)) = self.of.get(&least.models) else { return false };
+        let most = most.get_or_init(|| Most::of(epoch, models));
+        !most.is_for_sale && most.lacks(&least) == told
     }
 }
 

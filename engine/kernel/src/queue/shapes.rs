@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
+use std::sync::Arc;
 
 use solyx_schemas::ids::GpuModelId;
 
@@ -30,7 +31,7 @@ pub(super) struct Shapes {
     /// Shapes by fit.
     fits: Vec<u32>,
     free_fits: Vec<Fit>,
-    models: BTreeMap<Box<[GpuModelId]>, Models>,
+    models: BTreeMap<Arc<[GpuModelId]>, Models>,
     free_models: Vec<Models>,
     unused: usize,
 }
@@ -81,7 +82,7 @@ impl Shapes {
     }
 
     /// The number of the models that a job accepts; empty, any.
-    pub fn models_of(&mut self, models: Box<[GpuModelId]>) -> Models {
+    pub fn models_of(&mut self, models: Arc<[GpuModelId]>) -> Models {
         let next = self.free_models.last().copied().unwrap_or(self.models.len() as Models);
         let number = *self.models.entry(models).or_insert(next);
         if self.free_models.last() == Some(&number) {
@@ -91,8 +92,8 @@ impl Shapes {
     }
 
     /// Models that jobs accept, with their number.
-    pub fn models(&self) -> impl Iterator<Item = (&[GpuModelId], Models)> {
-        self.models.iter().map(|(models, number)| (&**models, *number))
+    pub fn models(&self) -> impl Iterator<Item = (&Arc<[GpuModelId]>, Models)> {
+        self.models.iter().map(|(models, number)| (models, *number))
     }
 
     /// One job fewer has a shape.
