@@ -338,4 +338,5 @@ fn histories_that_once_went_wrong_hold_the_laws() {
     }
     live_by_epoch(12_394_497_531_989_416_782, Mood::Calm);
     live_by_epoch(14_749_026_559_598_511_825, Mood::Shaken);
+    live_by_epoch(12_764_917_701_053_314_090, Mood::Crowded);
 }

@@ -120,11 +120,15 @@ impl MovesBook {
                 self.gangs.entry(gang.clone()).or_default().extend(own.into_iter().cloned());
             }
         }
-        let over = |runs: &BTreeSet<RunId>| !runs.iter().any(|run| state.runs.contains(run));
-        let done: Vec<JobId> = self.gangs.iter().filter(|(_, runs)| over(runs)).map(|(gang, _)| gang.clone()).collect();
+        // A gang may also start elsewhere, before what is moved for it has gone; then it has its room, whatever becomes of it.
+        let waits = |gang: &JobId| state.jobs.get(gang).is_some_and(|job| job.phase == Phase::Waiting);
+        let over = |(gang, runs): &(&JobId, &BTreeSet<RunId>)| {
+            !waits(gang) || !runs.iter().any(|run| state.runs.contains(run))
+        };
+        let done: Vec<JobId> = self.gangs.iter().filter(over).map(|(gang, _)| gang.clone()).collect();
         for gang in done {
             self.gangs.remove(&gang);
-            let waits = state.jobs.get(&gang).is_some_and(|job| job.phase == Phase::Waiting);
+            let waits = waits(&gang);
             self.helped += usize::from(!waits);
             assert!(!waits || !calm, "{gang} waits though what was moved for it is gone");
         }
