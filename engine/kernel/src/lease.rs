@@ -1,8 +1,10 @@
-//! Leased instances and the provider's billing: until when an instance is paid for, and when an idle one is given back.
+//! Leased instances and the provider's billing: until when an instance is paid for, until when it is kept for the job it was
+//! ordered for, and when an idle one is given back.
 
-use solyx_schemas::ids::NodeId;
+use solyx_schemas::ids::{JobId, NodeId};
 use solyx_schemas::units::{DurationUs, TimeUs};
 
+use crate::queue::set_of;
 use crate::state::State;
 
 /// Time billed for a use of so long: at least the minimum, in steps of the granularity.
@@ -13,7 +15,7 @@ pub fn billed(used: DurationUs, minimum: DurationUs, granularity: DurationUs) ->
 }
 
 /// When an idle instance is given back if nothing comes: the end of the time that is paid for anyway, and not before it has
-/// been idle for as long as policy waits. None while it is in use, waited for or given back already.
+/// been idle for as long as policy waits. None while it is in use, kept for a job or given back already.
 pub fn release_at(state: &State, id: &NodeId) -> Option<TimeUs> {
     let node = state.nodes.get(id)?;
     let lease = node.lease.as_ref()?;
@@ -25,6 +27,26 @@ pub fn release_at(state: &State, id: &NodeId) -> Option<TimeUs> {
     let idle_enough = idle_since.after(state.policy().lease_idle());
     let used = idle_enough.since(lease.from_us);
     Some(lease.from_us.after(billed(used, pool.minimum_billing_us, pool.granularity_us)))
+}
+
+/// Until when an instance is kept for a job that cannot start: as long as an idle one is kept at all, from when it came or the
+/// last order that the job or one of its set waited for was answered. None while one is open, and for what is kept for nobody.
+pub fn kept_until(state: &State, id: &NodeId) -> Option<TimeUs> {
+    let lease = state.nodes.get(id).filter(|node| !node.gone)?.lease.as_ref()?;
+    let job = lease.earmarked.as_ref()?;
+    let is_open = state.orders.iter().any(|(_, order)| start_together(state, &order.job, job));
+    if is_open { None } else { Some(lease.idle_since_us?.after(state.policy().lease_idle())) }
+}
+
+/// Whether two jobs are the same or of one set.
+pub fn start_together(state: &State, one: &JobId, other: &JobId) -> bool {
+    let set = |job: &JobId| set_of(&state.spec(job)?);
+    one == other || set(one).is_some_and(|own| set(other) == Some(own))
+}
+
+/// When an instance that nobody uses is to be looked at next.
+pub fn look_at(state: &State, id: &NodeId) -> Option<TimeUs> {
+    kept_until(state, id).or_else(|| release_at(state, id))
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use solyx_schemas::units::{DurationUs, PowerW, SECOND_US};
 
 use crate::epoch::Rejection;
 use crate::index::{Index, Timer};
+use crate::lease::start_together;
 use crate::rows::{Lease, Node, Phase};
 use crate::state::State;
 
@@ -107,6 +108,7 @@ fn answer_order(state: &mut State, index: &mut Index, id: &str) {
         return;
     }
     let Some(order) = state.orders.remove(&id) else { return };
+    index.look_at_kept();
     let waits_for_it = |job: &crate::rows::Job| job.phase == Phase::Leasing && job.past().order.as_ref() == Some(&id);
     if state.jobs.get(&order.job).is_some_and(|job| waits_for_it(job))
         && let Some(job) = state.jobs.edit(&order.job)
@@ -114,6 +116,15 @@ fn answer_order(state: &mut State, index: &mut Index, id: &str) {
         job.phase = Phase::Waiting;
         job.past_mut().order = None;
         index.queue.place(state, &order.job);
+        // What is kept for it and those that it starts together with is kept from now on, if nothing else is on order for them.
+        let kept = index.earmarked.iter().filter(|(job, _)| start_together(state, &order.job, job));
+        let kept: Vec<NodeId> = kept.flat_map(|(_, nodes)| nodes).cloned().collect();
+        let now = state.now();
+        for node in kept {
+            if let Some(lease) = state.nodes.edit(&node).and_then(|node| node.lease.as_mut()) {
+                lease.idle_since_us = Some(now);
+            }
+        }
     } else {
         // Nobody waits for what came: it is idle now. What the job holds of another order stays as it is.
         for instance in &order.came {

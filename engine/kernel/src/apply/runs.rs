@@ -150,10 +150,15 @@ pub fn close_job(state: &mut State, index: &mut Index, id: &JobId, phase: Phase)
     index.give_up_claim(state, id);
     state.entitled.remove(id);
     state.elastic.remove(id);
-    let set = state.spec(id).and_then(|spec| crate::queue::set_of(&spec));
-    state.specs.remove(id);
-    if let Some(key) = set {
-        index.queue.leave_set(state, id, &key);
+    if let Some(spec) = state.spec(id) {
+        for dependency in &spec.depends_on {
+            index.dependents.remove(&(dependency.job.clone(), id.clone()));
+        }
+        state.specs.remove(id);
+        if let Some(key) = crate::queue::set_of(&spec) {
+            index.queue.leave_set(state, id, &key);
+            index.look_at_kept();
+        }
     }
     while let Some((on, dependent)) = index.dependents.range((id.clone(), JobId::default())..).next().cloned()
         && on == *id

@@ -19,8 +19,10 @@ pub fn any_preempts(state: &State) -> bool {
 /// Makes room for the jobs of classes that preempt, highest first.
 pub(super) fn for_classes(epoch: &mut Epoch<'_>, scene: &mut Scene) {
     let preempts = |epoch: &Epoch<'_>, head: &Head| {
-        let class = epoch.state.spec(&head.job).map(|spec| spec.class);
-        class.and_then(|class| epoch.state.classes.get(&class)).is_some_and(|class| class.preempts)
+        head.jobs().iter().all(|job| {
+            let class = epoch.state.spec(job).map(|spec| spec.class);
+            class.and_then(|class| epoch.state.classes.get(&class)).is_some_and(|class| class.preempts)
+        })
     };
     let mut heads: Vec<Head> = waiting(epoch).flatten().collect();
     heads.retain(|head| preempts(epoch, head));
@@ -32,9 +34,9 @@ pub(super) fn for_classes(epoch: &mut Epoch<'_>, scene: &mut Scene) {
         }
         let lower = |victim: &Victim, _: i64| victim.class_value < head.class_value;
         match find(epoch, scene, &head, None, &lower) {
-            Some(plan) => make_room(epoch, scene, &head, plan, false),
+            Some(plans) => make_room(epoch, scene, &head, plans, false),
             None => {
-                failed.insert(head.fit);
+                failed.extend(Some(head.fit).filter(|_| head.set.is_empty()));
             }
         }
     }

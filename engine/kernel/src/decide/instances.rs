@@ -1,22 +1,42 @@
-//! Giving back leased instances that stand idle, at the end of the time that is paid for anyway.
+//! Leased instances that stand idle: kept for the job that they were ordered for as long as policy waits, then free for anyone,
+//! and given back at the end of the time that is paid for anyway.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use solyx_schemas::events::decisions::{CapacityReleaseOrdered, LeaseOrderCause};
-use solyx_schemas::ids::{InstanceId, NodeId, PoolId};
+use solyx_schemas::ids::{InstanceId, JobId, NodeId, PoolId};
+use solyx_schemas::units::TimeUs;
 
 use super::Epoch;
 use crate::index::Timer;
-use crate::lease::release_at;
+use crate::lease::{kept_until, look_at};
+
+/// Whoever could not start on the instances kept for it for as long as policy waits no longer keeps them. It is asked before
+/// anybody is placed, and never of what came in this epoch.
+pub fn end_keeping(epoch: &mut Epoch<'_>) {
+    let mut jobs: BTreeSet<JobId> = BTreeSet::new();
+    for id in &epoch.index.idle_instances {
+        let lease = epoch.state.nodes.get(id).and_then(|node| node.lease.as_ref());
+        let Some(lease) = lease.filter(|lease| lease.idle_since_us.is_some_and(|since| since < epoch.now)) else {
+            continue;
+        };
+        if kept_until(epoch.state, id).is_some_and(|until| until <= epoch.now) {
+            jobs.extend(lease.earmarked.clone());
+        }
+    }
+    jobs.iter().for_each(|job| epoch.index.free_instances(epoch.state, job));
+}
 
 /// Looks at every instance that may be idle: gives it back when its time has come, otherwise sets the timer.
 pub fn release_idle(epoch: &mut Epoch<'_>) {
     let mut due: BTreeMap<PoolId, Vec<NodeId>> = BTreeMap::new();
     for id in std::mem::take(&mut epoch.index.idle_instances) {
         epoch.index.clear_timer(&Timer::Instance(id.clone()));
-        let Some(at) = release_at(epoch.state, &id) else { continue };
-        if at > epoch.now {
-            epoch.index.set_timer(at, Timer::Instance(id));
+        let Some(at) = look_at(epoch.state, &id) else { continue };
+        let lease = epoch.state.nodes.get(&id).and_then(|node| node.lease.as_ref());
+        if at > epoch.now || lease.is_some_and(|lease| lease.earmarked.is_some()) {
+            // What is kept for no time at all is there for others from the next epoch on.
+            epoch.index.set_timer(at.max(TimeUs(epoch.now.0 + 1)), Timer::Instance(id));
             continue;
         }
         let pool = epoch.state.nodes.get(&id).and_then(|node| Some(node.report.as_ref()?.pool.clone()));

@@ -130,6 +130,7 @@ pub fn decide(state: &mut State, index: &mut Index, cell: &CellId, term: i64) ->
         may_grow: Vec::new(),
         divided: BTreeSet::new(),
     };
+    instances::end_keeping(&mut epoch);
     upkeep::redeclared(&mut epoch);
     admission::admit(&mut epoch);
     upkeep::losses(&mut epoch);

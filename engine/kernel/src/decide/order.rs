@@ -169,24 +169,37 @@ fn claims(epoch: &mut Epoch<'_>, pass: &mut Pass) {
             continue;
         }
         elastic::waits_again(epoch, &job);
+        if pass.tried.contains(&job) {
+            continue;
+        }
+        // Of a set some may have their room before others.
+        let set = set_lines(epoch, &job);
+        let all = if set.is_empty() { vec![(tenant, shape, job.clone())] } else { set };
         match try_start(epoch, &job, None) {
-            Outcome::Left => pass.left(epoch, &tenant, shape, &job),
+            Outcome::Left => all.iter().for_each(|(tenant, shape, job)| pass.left(epoch, tenant, *shape, job)),
             Outcome::Waits { limit, .. } => {
-                epoch.tell(&job, &limit, None);
-                let victims = epoch.state.claims.get(&job).map(|claim| claim.victims.clone()).unwrap_or_default();
-                if !victims.iter().any(|run| epoch.state.runs.contains(run)) {
-                    epoch.index.give_up_claim(epoch.state, &job);
+                let claims = all.iter().filter_map(|(.., job)| epoch.state.claims.get(job));
+                let is_over = !claims.flat_map(|claim| &claim.victims).any(|run| epoch.state.runs.contains(run));
+                for (.., job) in all {
+                    epoch.tell(&job, &limit, None);
+                    if is_over {
+                        epoch.index.give_up_claim(epoch.state, &job);
+                    }
+                    pass.tried.insert(job);
                 }
-                pass.tried.insert(job);
             }
         }
     }
 }
 
 impl Pass {
-    /// Takes note of a job that no longer stands in line.
+    /// Takes note of a job that was tried and need not wait for room any more.
     pub(super) fn left(&mut self, epoch: &Epoch<'_>, tenant: &TenantId, shape: Shape, job: &JobId) {
         self.is_past = true;
+        if epoch.index.queue.line_of(job).is_some() {
+            // Of its set others wait for instances.
+            return;
+        }
         let run = epoch.state.jobs.get(job).and_then(|job| job.run.as_ref());
         if let (Some(shares), Some(run)) = (self.shares.as_mut(), run) {
             let least = epoch.index.queue.common(shape).gpu_milli;

@@ -14,11 +14,13 @@ use solyx_schemas::units::{DurationUs, SECOND_US};
 
 use super::by_class::{any_preempts, for_classes};
 use super::room::{Plan, plan};
+use super::sets::room_for_all;
 use super::share::Shares;
+use super::start::together;
 use super::stops::stop_run;
 use super::{Epoch, consolidate, elastic, moving};
 use crate::apply::{expected_work_done, held_gpu_milli_s};
-use crate::order_rule::{OrderRule, level, outstanding, surcharged, surcharged_use};
+use crate::order_rule::{OrderRule, gang_milli, level, outstanding, surcharged, surcharged_use};
 use crate::queue::{Fit, Place, Told, Turn};
 use crate::rows::{Claim, Run, limit_of};
 use crate::set_aside::is_reclaimable;
@@ -43,8 +45,11 @@ pub(super) struct Head {
     tenant: TenantId,
     pub turn: Turn,
     pub job: JobId,
+    /// What it asks for, or all of its set together.
     gpu_milli: i64,
     pub fit: Fit,
+    /// The jobs that it starts together with, itself among them; empty where it starts by itself.
+    pub set: Vec<JobId>,
 }
 
 /// A run that may be stopped for another job.
@@ -69,9 +74,14 @@ impl Head {
         &self.tenant
     }
 
-    /// Thousandths of GPUs that it asks for at least.
+    /// Thousandths of GPUs that it, or its set, asks for at least.
     pub fn gpu_milli(&self) -> i64 {
         self.gpu_milli
+    }
+
+    /// The jobs that start if it does.
+    pub fn jobs(&self) -> &[JobId] {
+        if self.set.is_empty() { std::slice::from_ref(&self.job) } else { &self.set }
     }
 }
 
@@ -215,20 +225,33 @@ pub(super) fn waiting<'e>(epoch: &'e Epoch<'_>) -> impl Iterator<Item = Vec<Head
     });
     lines.map(|(class_value, tenant, shape, line)| {
         let common = epoch.index.queue.common(shape);
-        let waits_for_room = |job: &JobId, told: Told| {
-            !epoch.state.claims.contains(job) && !epoch.index.queue.drawers.contains(job) && told.is_some_and(is_room)
+        let waits_for_room = |((_, turn, job), told): (&Place, &Told)| {
+            if epoch.state.claims.contains(job) || epoch.index.queue.drawers.contains(job) {
+                return None;
+            }
+            let (gpu_milli, set) = match *told {
+                Some(LimitKind::JobSet) => led_by(epoch, job)?,
+                told => told.is_some_and(is_room).then(|| (common.gpu_milli, Vec::new()))?,
+            };
+            // A set takes room from nobody from whom one of it could not.
+            let values = set.iter().filter_map(|member| epoch.index.queue.turn_of(member)).map(|(value, _)| value);
+            let class_value = values.min().unwrap_or(class_value);
+            let (tenant, job) = (tenant.clone(), job.clone());
+            Some(Head { class_value, tenant, turn: *turn, job, gpu_milli, fit: common.fit, set })
         };
-        let first = line.take(LOOK_MAX).filter(|((.., job), told)| waits_for_room(job, **told));
-        let head = |((_, turn, job), _): (&Place, &Told)| Head {
-            class_value,
-            tenant: tenant.clone(),
-            turn: *turn,
-            job: job.clone(),
-            gpu_milli: common.gpu_milli,
-            fit: common.fit,
-        };
-        first.map(head).collect()
+        line.take(LOOK_MAX).filter_map(waits_for_room).collect()
     })
+}
+
+/// The members of a set in line, and what they ask for together, for the first of them.
+fn led_by(epoch: &Epoch<'_>, job: &JobId) -> Option<(i64, Vec<JobId>)> {
+    let members = together(epoch, job, &epoch.state.spec(job)?)?;
+    if members.first() != Some(job) || members.iter().any(|member| epoch.index.queue.line_of(member).is_none()) {
+        return None;
+    }
+    let specs = members.iter().filter_map(|member| epoch.state.spec(member));
+    let gpu_milli = specs.map(|spec| gang_milli(epoch.state, &spec)).sum();
+    Some((gpu_milli, members))
 }
 
 /// Whether a limit is one that stopping runs lifts.
@@ -280,15 +303,17 @@ fn for_shares(epoch: &mut Epoch<'_>, scene: &mut Scene) {
         if found.is_none() && urgent {
             // What is moved has to have somewhere to go.
             let spare = free_milli(epoch) + scene.shares.borrowed();
-            found = find(epoch, scene, &head, None, &in_the_way).filter(|plan| {
-                let victims = plan.victims.iter().map(|victim| &scene.victims[*victim]);
+            found = find(epoch, scene, &head, None, &in_the_way).filter(|plans| {
+                let victims = plans.iter().flat_map(|(_, plan)| &plan.victims).map(|victim| &scene.victims[*victim]);
                 let moved = victims.filter(|victim| !borrowed(victim, 0)).map(|victim| victim.gpu_milli);
                 moved.sum::<i64>() <= spare
             });
         }
         match found {
-            Some(plan) => make_room(epoch, scene, &head, plan, false),
-            None => failed.push(head.fit),
+            Some(plans) => make_room(epoch, scene, &head, plans, false),
+            // Of a set it is not the shape of one that finds none.
+            None if head.set.is_empty() => failed.push(head.fit),
+            None => {}
         }
     }
 }
@@ -315,8 +340,8 @@ fn by_order(epoch: &mut Epoch<'_>, scene: &mut Scene) {
                 !scene.has_shares || victim.tenant == head.tenant || scene.shares.borrows(&victim.tenant, given_milli);
             victim.class_value == head.class_value && victim.by_order && behind && whose
         };
-        if let Some(plan) = find(epoch, scene, &head, Some(budget(epoch, &head)), &comes_before) {
-            make_room(epoch, scene, &head, plan, true);
+        if let Some(plans) = find(epoch, scene, &head, Some(budget(epoch, &head)), &comes_before) {
+            make_room(epoch, scene, &head, plans, true);
         }
     }
 }
@@ -332,15 +357,15 @@ fn level_of(epoch: &Epoch<'_>, job: &JobId) -> Option<usize> {
     Some(level(epoch.state.policy(), surcharged_use(epoch.state, row, &spec)))
 }
 
-/// Room for a job on the nodes where the least work is lost. `may` says whether a run can be stopped for it when its tenant has
-/// given back so much already.
+/// Room for a job, or for each of its set, on the nodes where the least work is lost. `may` says whether a run can be stopped for
+/// it when its tenant has given back so much already.
 pub(super) fn find(
     epoch: &mut Epoch<'_>,
     scene: &Scene,
     head: &Head,
     budget: Option<i64>,
     may: &dyn Fn(&Victim, i64) -> bool,
-) -> Option<Plan> {
+) -> Option<Vec<(JobId, Plan)>> {
     let may = |victim: &Victim, given_milli: i64| {
         !victim.stopped
             && victim.class_value <= head.class_value
@@ -352,17 +377,36 @@ pub(super) fn find(
     if most == 0 || most + free_milli(epoch) < head.gpu_milli {
         return None;
     }
-    plan(epoch, &head.job, &scene.victims, &may).filter(|plan| budget.is_none_or(|budget| plan.loss <= budget))
+    let plans = match head.set.is_empty() {
+        true => vec![(head.job.clone(), plan(epoch, &head.job, &scene.victims, &may)?)],
+        false => room_for_all(epoch, &head.set, &scene.victims, &may)?,
+    };
+    let loss: i64 = plans.iter().map(|(_, plan)| plan.loss).sum();
+    let stops_any = plans.iter().any(|(_, plan)| !plan.victims.is_empty());
+    (stops_any && budget.is_none_or(|budget| loss <= budget)).then_some(plans)
 }
 
-/// Tells the victims to stop and keeps their nodes for the job.
-pub(super) fn make_room(epoch: &mut Epoch<'_>, scene: &mut Scene, head: &Head, plan: Plan, by_order: bool) {
+/// Tells the victims to stop and keeps their nodes for the job, or for each of its set.
+pub(super) fn make_room(
+    epoch: &mut Epoch<'_>,
+    scene: &mut Scene,
+    head: &Head,
+    plans: Vec<(JobId, Plan)>,
+    by_order: bool,
+) {
+    for (job, plan) in plans {
+        make_room_for(epoch, scene, &job, plan, by_order);
+    }
+    scene.shares.take(&head.tenant, head.gpu_milli);
+}
+
+fn make_room_for(epoch: &mut Epoch<'_>, scene: &mut Scene, id: &JobId, plan: Plan, by_order: bool) {
     let mut stopped = Vec::new();
     for victim in plan.victims {
         let victim = &mut scene.victims[victim];
         let kept_milli = match elastic::stays(epoch, &victim.run, &plan.nodes) {
-            Some(stays) => elastic::give_back_at_once(epoch, &victim.run, stays, &head.job),
-            None => stop_run(epoch, &victim.run, StopCause::Priority, Some(head.job.clone())).then_some(0),
+            Some(stays) => elastic::give_back_at_once(epoch, &victim.run, stays, id),
+            None => stop_run(epoch, &victim.run, StopCause::Priority, Some(id.clone())).then_some(0),
         };
         let Some(kept_milli) = kept_milli else { continue };
         victim.stopped = true;
@@ -374,8 +418,7 @@ pub(super) fn make_room(epoch: &mut Epoch<'_>, scene: &mut Scene, head: &Head, p
         }
         stopped.push(victim.run.clone());
     }
-    scene.shares.take(&head.tenant, head.gpu_milli);
-    let claim = Claim { nodes: plan.nodes, victims: stopped, gpu_milli: head.gpu_milli, berth: None };
-    epoch.index.claim(epoch.state, &head.job, claim);
-    epoch.tell(&head.job, &limit_of(LimitKind::Draining, head.job.as_str(), head.gpu_milli, 0, "GPU/1000"), None);
+    let gpu_milli = epoch.state.spec(id).map_or(0, |spec| gang_milli(epoch.state, &spec));
+    epoch.index.claim(epoch.state, id, Claim { nodes: plan.nodes, victims: stopped, gpu_milli, berth: None });
+    epoch.tell(id, &limit_of(LimitKind::Draining, id.as_str(), gpu_milli, 0, "GPU/1000"), None);
 }

@@ -1,16 +1,22 @@
 //! Jobs of one set start together: all of those that have not started yet, in one epoch, or none.
 //!
 //! Each is found a place with those before it held for the time being; then either all places are taken or what was held is
-//! given back. Nothing is said before that. A set orders no instances and is not put off to a better hour.
+//! given back. Nothing is said before that. Where some would have to be on instances that are not there yet, and every other has
+//! a place, those are ordered and all wait for them. A set is not put off to a better hour.
+
+use std::collections::BTreeSet;
 
 use solyx_schemas::events::decisions::{Limit, LimitKind};
-use solyx_schemas::ids::{JobId, RunId};
+use solyx_schemas::ids::{GpuModelId, JobId, NodeId, RefId, RunId};
+use solyx_schemas::units::GpuMilli;
 
 use super::Epoch;
-use super::start::{place, run_of};
-use crate::place::{Candidate, Promise, places};
+use super::preempt::{Victim, is_room};
+use super::room::{Plan, plan};
+use super::start::{order_instances, order_of, place, run_of};
+use crate::place::{Candidate, Promise, ask_at, places};
 use crate::queue::SetKey;
-use crate::rows::{Phase, Run, limit_of};
+use crate::rows::{Phase, Run, Spec, limit_of};
 
 /// Members of a set that wait for their first start, in the order of their ids.
 pub(super) fn unstarted(epoch: &Epoch<'_>, key: &SetKey) -> Vec<JobId> {
@@ -22,49 +28,172 @@ pub(super) fn unstarted(epoch: &Epoch<'_>, key: &SetKey) -> Vec<JobId> {
     epoch.index.queue.set(key).filter(waits).cloned().collect()
 }
 
-/// Starts all members, or says which does not fit, and whether more room would help it.
+/// Starts all members, or orders the instances that some of them lack; otherwise says which does not fit, and whether more room
+/// would help it.
 pub(super) fn start_all(
     epoch: &mut Epoch<'_>,
     members: &[JobId],
     mut promise: Option<&mut Promise>,
 ) -> Result<(), (Limit, bool)> {
-    let mut found: Vec<(JobId, Candidate)> = Vec::new();
-    let mut held: Vec<(RunId, Run)> = Vec::new();
+    let mut tried = Tried::default();
     let mut missing = None;
     for id in members {
-        if epoch.index.queue.line_of(id).is_none() {
-            let why = epoch.index.queue.parked(id).map(|limit| limit.kind);
-            missing = Some((id.clone(), why.unwrap_or(LimitKind::JobSet), false));
-            break;
+        match tried.find(epoch, id, promise.as_deref(), true) {
+            Ok(best) => tried.hold(epoch, id, best),
+            Err((why, wants_room)) => {
+                missing = Some((id, why, wants_room));
+                break;
+            }
         }
-        let places = places(epoch.state, epoch.index, id, promise.as_deref());
-        let Some(best) = places.candidates.iter().find(|candidate| candidate.new_instances == 0) else {
-            let why = if places.candidates.is_empty() { places.binding().kind } else { LimitKind::LeasePending };
-            missing = Some((id.clone(), why, places.wants_room()));
-            break;
-        };
-        let Some(spec) = epoch.state.spec(id) else { continue };
-        let Some((run_id, run)) = run_of(epoch, id, &spec, best) else { continue };
-        epoch.state.runs.insert(run_id.clone(), run.clone());
-        epoch.index.hold(epoch.state, &run_id, &run, 1);
-        held.push((run_id, run));
-        found.push((id.clone(), best.clone()));
     }
-    for (run_id, run) in held.iter().rev() {
-        epoch.state.runs.remove(run_id);
-        epoch.index.hold(epoch.state, run_id, run, -1);
-    }
+    tried.give_back(epoch);
     if let Some((id, why, wants_room)) = missing {
         let unit = format!("jobs of the set; {why}");
-        let (of, fit) = (members.len() as i64, found.len() as i64);
+        let (of, fit) = (members.len() as i64, tried.found.len() as i64);
         return Err((limit_of(LimitKind::JobSet, id.as_str(), of, fit, &unit), wants_room));
     }
-    for (id, best) in &found {
-        let Some(spec) = epoch.state.spec(id) else { continue };
-        place(epoch, id, &spec, best, None, promise.is_some());
-        if let Some(promise) = promise.as_deref_mut() {
-            promise.note(&best.nodes, epoch.now.after(best.duration));
+    if tried.orders.is_empty() {
+        for (id, best) in &tried.found {
+            let Some(spec) = epoch.state.spec(id) else { continue };
+            place(epoch, id, &spec, best, None, promise.is_some());
+            if let Some(promise) = promise.as_deref_mut() {
+                promise.note(&best.nodes, epoch.now.after(best.duration));
+            }
         }
+    } else {
+        let lacking = tried.found.iter().filter(|(_, best)| best.new_instances > 0);
+        lacking.for_each(|(id, best)| order_instances(epoch, id, best));
     }
     Ok(())
+}
+
+/// Room for every member that has no place beside the others, by stopping runs: for each its nodes, and whom it takes them from,
+/// nobody twice. `may` says whether a run can be stopped when its tenant has given back so much already.
+pub(super) fn room_for_all(
+    epoch: &mut Epoch<'_>,
+    members: &[JobId],
+    victims: &[Victim],
+    may: &dyn Fn(&Victim, i64) -> bool,
+) -> Option<Vec<(JobId, Plan)>> {
+    let mut tried = Tried::default();
+    let mut plans: Vec<(JobId, Plan)> = Vec::new();
+    for id in members {
+        let found = match tried.find(epoch, id, None, false) {
+            Ok(best) => {
+                let nodes: BTreeSet<NodeId> = best.nodes.iter().map(|replica| replica.node.clone()).collect();
+                tried.hold(epoch, id, best);
+                Some(Plan { nodes: nodes.into_iter().collect(), victims: Vec::new(), loss: 0 })
+            }
+            Err((why, _)) if !is_room(why) => None,
+            Err(_) => {
+                let taken: BTreeSet<usize> = plans.iter().flat_map(|(_, plan)| &plan.victims).copied().collect();
+                let gave = |victim: &Victim| {
+                    let others = taken.iter().map(|number| &victims[*number]);
+                    others.filter(|other| other.tenant() == victim.tenant()).map(|other| other.gpu_milli).sum::<i64>()
+                };
+                let is_taken = |victim: &Victim| taken.iter().any(|number| victims[*number].run == victim.run);
+                let may = |victim: &Victim, given: i64| !is_taken(victim) && may(victim, given + gave(victim));
+                plan(epoch, id, victims, &may)
+            }
+        };
+        let Some(found) = found else { break };
+        // What a member gets is no longer there for those after it.
+        if !found.victims.is_empty() {
+            tried.hold_amount(epoch, id, &found);
+            epoch.index.claimed.extend(found.nodes.iter().map(|node| (node.clone(), id.clone())));
+        }
+        plans.push((id.clone(), found));
+    }
+    for node in plans.iter().filter(|(_, plan)| !plan.victims.is_empty()).flat_map(|(_, plan)| &plan.nodes) {
+        epoch.index.claimed.remove(node);
+    }
+    tried.give_back(epoch);
+    (plans.len() == members.len()).then_some(plans)
+}
+
+/// What has been found for members so far, and is held for the time being.
+#[derive(Default)]
+struct Tried {
+    found: Vec<(JobId, Candidate)>,
+    runs: Vec<(RunId, Run)>,
+    orders: Vec<RefId>,
+}
+
+impl Tried {
+    /// A place for a member beside those before it, on what is there rather than on what would have to be ordered. Otherwise says
+    /// what keeps it, and whether more room would help.
+    fn find(
+        &self,
+        epoch: &mut Epoch<'_>,
+        id: &JobId,
+        promise: Option<&Promise>,
+        may_order: bool,
+    ) -> Result<Candidate, (LimitKind, bool)> {
+        if epoch.index.queue.line_of(id).is_none() {
+            let orders = epoch.state.jobs.get(id).is_some_and(|job| job.phase == Phase::Leasing);
+            let parked = epoch.index.queue.parked(id).map(|limit| limit.kind);
+            return Err((if orders { LimitKind::LeasePending } else { parked.unwrap_or(LimitKind::JobSet) }, false));
+        }
+        let places = places(epoch.state, epoch.index, id, promise);
+        let is_there = |candidate: &&Candidate| candidate.new_instances == 0;
+        let there = places.candidates.iter().find(is_there);
+        let best = there.or_else(|| places.candidates.first().filter(|_| may_order));
+        best.cloned().ok_or_else(|| (places.binding().kind, places.wants_room()))
+    }
+
+    /// Holds a place. What is to be ordered counts against its pool's orders and its tenant's quota, although nobody knows yet on
+    /// which nodes it will be.
+    fn hold(&mut self, epoch: &mut Epoch<'_>, id: &JobId, best: Candidate) {
+        let Some(spec) = epoch.state.spec(id) else { return };
+        let Some((run_id, mut run)) = run_of(epoch, id, &spec, &best) else { return };
+        if best.new_instances > 0 {
+            let order = RefId::from(format!("{run_id}/order"));
+            epoch.state.orders.insert(order.clone(), order_of(epoch, id, &best));
+            self.orders.push(order);
+            run.gpu_milli = amount(epoch, id, &spec, &best.model);
+        }
+        self.hold_run(epoch, run_id, run);
+        self.found.push((id.clone(), best));
+    }
+
+    /// Holds what a member counts against quotas, not its room.
+    fn hold_amount(&mut self, epoch: &mut Epoch<'_>, id: &JobId, plan: &Plan) {
+        let report = plan.nodes.first().and_then(|node| epoch.state.nodes.get(node)?.report.as_ref());
+        let pool = report.and_then(|report| epoch.state.pools.get(&report.pool)?.declared.as_ref()).cloned();
+        let (Some(pool), Some(spec)) = (pool, epoch.state.spec(id)) else { return };
+        let run = Run {
+            job: id.clone(),
+            tenant: spec.tenant.clone(),
+            project: spec.project.clone(),
+            gpu_milli: amount(epoch, id, &spec, &pool.gpu_model),
+            pool: pool.pool,
+            site: pool.site,
+            model: pool.gpu_model,
+            ..Run::default()
+        };
+        self.hold_run(epoch, RunId::from(format!("{id}/room")), run);
+    }
+
+    fn hold_run(&mut self, epoch: &mut Epoch<'_>, id: RunId, run: Run) {
+        epoch.state.runs.insert(id.clone(), run.clone());
+        epoch.index.hold(epoch.state, &id, &run, 1);
+        self.runs.push((id, run));
+    }
+
+    fn give_back(&self, epoch: &mut Epoch<'_>) {
+        for (run_id, run) in self.runs.iter().rev() {
+            epoch.state.runs.remove(run_id);
+            epoch.index.hold(epoch.state, run_id, run, -1);
+        }
+        self.orders.iter().for_each(|order| {
+            epoch.state.orders.remove(order);
+        });
+    }
+}
+
+/// Thousandths of GPUs that a job has on a model, as large as it has to be.
+fn amount(epoch: &mut Epoch<'_>, id: &JobId, spec: &Spec, model: &GpuModelId) -> GpuMilli {
+    let job = epoch.state.jobs.get(id);
+    let each = job.map_or(0, |job| ask_at(epoch.state, spec, job, epoch.index, model).gpu_milli());
+    GpuMilli(spec.gang.replicas_min.0 * each)
 }

@@ -118,7 +118,18 @@ fn defer(epoch: &mut Epoch<'_>, id: &JobId, spec: &Spec, now: &Candidate, later:
     });
 }
 
-fn order_instances(epoch: &mut Epoch<'_>, id: &JobId, best: &Candidate) {
+/// The order of the instances that a job needs at a place.
+pub(super) fn order_of(epoch: &Epoch<'_>, id: &JobId, best: &Candidate) -> Order {
+    Order {
+        pool: best.pool.pool.clone(),
+        job: id.clone(),
+        pending: best.new_instances,
+        came: Vec::new(),
+        ordered_us: epoch.now,
+    }
+}
+
+pub(super) fn order_instances(epoch: &mut Epoch<'_>, id: &JobId, best: &Candidate) {
     let order = epoch.next_output_id();
     let price = epoch.state.pools.get(&best.pool.pool).and_then(|pool| pool.price_at(epoch.now)).cloned();
     let Some(price) = price else { return };
@@ -127,14 +138,8 @@ fn order_instances(epoch: &mut Epoch<'_>, id: &JobId, best: &Candidate) {
         job.past_mut().order = Some(order.clone());
     }
     epoch.index.queue.take_out(id);
-    let row = Order {
-        pool: best.pool.pool.clone(),
-        job: id.clone(),
-        pending: best.new_instances,
-        came: Vec::new(),
-        ordered_us: epoch.now,
-    };
-    epoch.state.orders.insert(order, row);
+    epoch.state.orders.insert(order, order_of(epoch, id, best));
+    epoch.index.look_at_kept();
     epoch.say(CapacityLeaseOrdered {
         pool: best.pool.pool.clone(),
         instances: Count(best.new_instances),

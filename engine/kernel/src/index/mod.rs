@@ -346,6 +346,11 @@ impl Index {
         }
     }
 
+    /// An order came, was answered or is nobody's any more: until when what came of others is kept may be another instant now.
+    pub fn look_at_kept(&mut self) {
+        self.idle_instances.extend(self.earmarked.values().flatten().cloned());
+    }
+
     /// An instance that is no more is kept for nobody.
     pub fn forget_earmark(&mut self, state: &State, node: &NodeId) {
         let job = state.nodes.get(node).and_then(|row| row.lease.as_ref()).and_then(|lease| lease.earmarked.as_ref());

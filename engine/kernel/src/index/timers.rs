@@ -128,7 +128,7 @@ impl Index {
             if let Some(until) = node.attested_until_us.filter(|until| *until > now) {
                 self.set_timer(until, Timer::Attestation(id.clone()));
             }
-            if let Some(at) = crate::lease::release_at(state, id) {
+            if let Some(at) = crate::lease::look_at(state, id) {
                 self.set_timer(at.max(TimeUs(now.0 + 1)), Timer::Instance(id.clone()));
             }
         }

@@ -332,6 +332,7 @@ fn histories_that_once_went_wrong_hold_the_laws() {
         15781444793087965422,
         13677675781761228490,
         7983704747454962948,
+        14843584305932842642,
     ] {
         live_by_epoch(seed, Mood::Wild);
         restored_goes_on(seed, Mood::Wild);

@@ -6,6 +6,7 @@ mod common;
 mod backfill;
 mod elastic;
 mod laws;
+mod leasing;
 mod mig;
 mod moving;
 mod packing_laws;

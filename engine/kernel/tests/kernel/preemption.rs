@@ -6,7 +6,7 @@ use crate::common::*;
 use proptest::prelude::*;
 use solyx_schemas::events::Event;
 use solyx_schemas::events::decisions::{JobPreempted, LimitKind, StopCause};
-use solyx_schemas::events::jobs::JobRequested;
+use solyx_schemas::events::jobs::{JobRequested, JobSet};
 use solyx_schemas::events::policy::*;
 use solyx_schemas::events::runs::{RunFinished, RunStarted, RunStopped, StopReason};
 use solyx_schemas::ids::*;
@@ -69,6 +69,64 @@ fn a_class_that_does_not_preempt_waits_and_no_class_stops_its_equal() {
     assert_eq!(preempted(&world.advance(2 * HOUR_US)), []);
     world.step(vec![class("urgent", 200, true, 0), class("standard", 200, true, 0)]);
     assert_eq!(preempted(&world.advance(2 * HOUR_US)), []);
+}
+
+/// A class that preempts, so many nodes with a run of a lower class on each of the first, and what is preempted for two jobs of
+/// one set, a node each, at the next tick.
+fn set_comes(rule: &str, nodes: usize, runs: usize, more: Vec<Event>) -> (World, Vec<JobPreempted>) {
+    let mut world = World::with_nodes(nodes);
+    world.step(vec![policy(rule).into(), class("urgent", 200, true, 0)]);
+    world.step(more);
+    world.step((0..runs).map(|number| job(&format!("low-{number}"), "red", 1, 8, 20).into()).collect());
+    world.now += MINUTE_US;
+    let job_set = Some(JobSet { set: RefId::from("set"), size: Count(2) });
+    let member = |name: &str| JobRequested { job_set: job_set.clone(), ..urgent(name, 8, 1) };
+    let outputs = world.step(vec![member("one").into(), member("two").into()]);
+    assert_eq!(world.kernel.index_differences(), Vec::<String>::new());
+    (world, preempted(&outputs))
+}
+
+#[test]
+fn a_set_is_given_room_for_all_of_it_at_once_and_starts_when_the_last_of_it_is_free() {
+    for rule in ["share-surcharge", "classic", "fifo", "sjf", "las", "srpt"] {
+        let (mut world, stopped) = set_comes(rule, 3, 3, vec![]);
+        let whom: Vec<&str> = stopped.iter().map(|stop| stop.for_job.as_ref().unwrap().as_str()).collect();
+        assert_eq!(whom, ["one", "two"], "{rule}");
+        for (number, stop) in stopped.iter().enumerate() {
+            let gone = world.stopped(stop.job.as_str(), StopReason::Preempted);
+            let outputs = world.step(vec![gone, job(&format!("other-{number}"), "red", 1, 8, 1).into()]);
+            assert_eq!(world.kernel.index_differences(), Vec::<String>::new());
+            let started = ["one", "two"].map(|name| placed(&outputs, name).is_some());
+            assert_eq!(started, [number == 1; 2], "{rule}");
+            assert!(placed(&outputs, &format!("other-{number}")).is_none(), "{rule}: the room is kept");
+        }
+    }
+}
+
+#[test]
+fn the_room_that_one_of_a_set_has_is_kept_while_others_stop_for_the_rest() {
+    let (mut world, stopped) = set_comes("share-surcharge", 2, 1, vec![]);
+    assert_eq!(stopped.len(), 1);
+    let outputs = world.step(vec![job("other", "red", 1, 8, 1).into()]);
+    assert!(placed(&outputs, "other").is_none());
+    let gone = world.stopped(stopped[0].job.as_str(), StopReason::Preempted);
+    let outputs = world.step(vec![gone]);
+    assert!(placed(&outputs, "one").is_some() && placed(&outputs, "two").is_some());
+}
+
+#[test]
+fn nobody_is_stopped_for_a_set_that_could_not_start_even_then() {
+    let quota = QuotaSet {
+        tenant: TenantId::from("blue"),
+        guaranteed_milli: GpuMilli(8_000),
+        borrowing_limit_milli: Some(GpuMilli(0)),
+        ..QuotaSet::default()
+    };
+    for (nodes, runs) in [(2, 2), (2, 1), (3, 3)] {
+        let (mut world, stopped) = set_comes("share-surcharge", nodes, runs, vec![quota.clone().into()]);
+        assert_eq!(stopped, []);
+        assert_eq!(preempted(&world.advance(2 * HOUR_US)), []);
+    }
 }
 
 #[test]

@@ -2,8 +2,6 @@
 
 use crate::common::*;
 use solyx_schemas::events::Event;
-use solyx_schemas::events::capacity::CapacityClass;
-use solyx_schemas::events::capacity::PoolPriced;
 use solyx_schemas::events::decisions::{LimitKind, StopCause};
 use solyx_schemas::events::jobs::*;
 use solyx_schemas::events::nodes::*;
@@ -157,49 +155,6 @@ fn a_quota_holds_what_goes_beyond_it_and_rejects_what_never_fits() {
     assert_eq!(held(&outputs, "b").unwrap().limit.kind, LimitKind::Quota);
     let rejected = outputs.iter().any(|o| matches!(o, Event::JobRejected(r) if r.job.as_str() == "c"));
     assert!(rejected);
-}
-
-#[test]
-fn owned_capacity_goes_first_and_the_rest_is_leased_and_given_back_when_paid_for() {
-    let mut world = World::with_nodes(1);
-    let mut spot = pool("cloud/h100", "pod", CapacityClass::OnDemand);
-    spot.start_delay_us = DurationUs(120 * SECOND_US);
-    let price = PoolPriced {
-        pool: PoolId::from("cloud/h100"),
-        price_micros_per_gpu_hour: RateMicros(2_500_000),
-        currency: usd(),
-        effective_from_us: TimeUs(START),
-        ..PoolPriced::default()
-    };
-    world.step(vec![spot.into(), price.into()]);
-    let outputs = world.step(vec![job("own", "red", 1, 8, 1).into(), job("rest", "red", 1, 8, 1).into()]);
-    assert_eq!(placed(&outputs, "own").unwrap().pool.as_str(), "pod/h100");
-    let order = outputs.iter().find_map(|o| match o {
-        Event::CapacityLeaseOrdered(order) => Some(format!("test/{}/{}/{}", order.epoch, order.term, order.index)),
-        _ => None,
-    });
-    world.now += 120 * SECOND_US;
-    let leased = InstanceLeased {
-        pool: PoolId::from("cloud/h100"),
-        instance: InstanceId::from("i-1"),
-        order: RefId::from(order.unwrap()),
-        price_micros_per_gpu_hour: RateMicros(2_500_000),
-        currency: usd(),
-        from_us: TimeUs(world.now),
-        ..InstanceLeased::default()
-    };
-    let outputs = world.step(vec![leased.into()]);
-    let rest = placed(&outputs, "rest").unwrap().clone();
-    assert_eq!(rest.nodes[0].node.as_str(), "i-1");
-    assert_eq!(rest.terms.rent_micros, MoneyMicros(20_000_000));
-    world.now += 20 * 60 * SECOND_US;
-    world.step(vec![world.finish("rest")]);
-    let released = world.advance(2 * HOUR_US);
-    let at = released.iter().find_map(|o| match o {
-        Event::CapacityReleaseOrdered(release) => Some(release.at_us),
-        _ => None,
-    });
-    assert_eq!(at, Some(TimeUs(START + 120 * SECOND_US + HOUR_US)), "the minimum billing is used up first");
 }
 
 #[test]

@@ -1,0 +1,200 @@
+//! Instances that are leased: for whom they are ordered, how long they are kept, and when they are given back.
+
+use crate::common::*;
+use solyx_schemas::events::Event;
+use solyx_schemas::events::capacity::{CapacityClass, PoolPriced};
+use solyx_schemas::events::decisions::{CapacityLeaseOrdered, CapacityReleaseOrdered, LimitKind};
+use solyx_schemas::events::jobs::*;
+use solyx_schemas::events::policy::QuotaSet;
+use solyx_schemas::events::world::{InstanceLeaseRefused, InstanceLeased, LeaseReason};
+use solyx_schemas::ids::*;
+use solyx_schemas::units::*;
+
+const IDLE_US: i64 = 300 * SECOND_US;
+
+/// A site with so many nodes of 8 GPUs, and a cloud beside it that is billed by the hour.
+fn cloud(nodes: usize) -> World {
+    let mut world = World::with_nodes(nodes);
+    let mut cloud = pool("cloud/h100", "pod", CapacityClass::OnDemand);
+    cloud.start_delay_us = DurationUs(120 * SECOND_US);
+    let price = PoolPriced {
+        pool: PoolId::from("cloud/h100"),
+        price_micros_per_gpu_hour: RateMicros(2_500_000),
+        currency: usd(),
+        effective_from_us: TimeUs(START),
+        ..PoolPriced::default()
+    };
+    world.step(vec![cloud.into(), price.into()]);
+    world
+}
+
+fn of_set(name: &str, replicas: i64, size: i64) -> JobRequested {
+    let job_set = Some(JobSet { set: RefId::from("set"), size: Count(size) });
+    JobRequested { job_set, ..job(name, "red", replicas, 8, 1) }
+}
+
+/// What was ordered, each with the id of its order.
+fn orders(outputs: &[Event]) -> Vec<(RefId, CapacityLeaseOrdered)> {
+    let order = |output: &Event| match output {
+        Event::CapacityLeaseOrdered(order) => {
+            let id = format!("test/{}/{}/{}", order.epoch, order.term, order.index);
+            Some((RefId::from(id), (**order).clone()))
+        }
+        _ => None,
+    };
+    outputs.iter().filter_map(order).collect()
+}
+
+fn comes(world: &World, order: &RefId, instance: &str) -> Event {
+    InstanceLeased {
+        pool: PoolId::from("cloud/h100"),
+        instance: InstanceId::from(instance),
+        order: order.clone(),
+        price_micros_per_gpu_hour: RateMicros(2_500_000),
+        currency: usd(),
+        from_us: TimeUs(world.now),
+        ..InstanceLeased::default()
+    }
+    .into()
+}
+
+fn refused(order: &RefId) -> Event {
+    let (pool, instances, reason) = (PoolId::from("cloud/h100"), Count(1), LeaseReason::NoCapacity);
+    InstanceLeaseRefused { pool, instances, reason, order: order.clone(), ..InstanceLeaseRefused::default() }.into()
+}
+
+fn released(outputs: &[Event]) -> Vec<&CapacityReleaseOrdered> {
+    let mut released = Vec::new();
+    for output in outputs {
+        if let Event::CapacityReleaseOrdered(release) = output {
+            released.push(&**release);
+        }
+    }
+    released
+}
+
+/// A step after which the index is what the state makes of it.
+fn step(world: &mut World, events: Vec<Event>) -> Vec<Event> {
+    let outputs = world.step(events);
+    assert_eq!(world.kernel.index_differences(), Vec::<String>::new());
+    outputs
+}
+
+#[test]
+fn owned_capacity_goes_first_and_the_rest_is_leased_and_given_back_when_paid_for() {
+    let mut world = cloud(1);
+    let outputs = step(&mut world, vec![job("own", "red", 1, 8, 1).into(), job("rest", "red", 1, 8, 1).into()]);
+    assert_eq!(placed(&outputs, "own").unwrap().pool.as_str(), "pod/h100");
+    let [(order, _)] = &orders(&outputs)[..] else { panic!("one order") };
+    world.now += 120 * SECOND_US;
+    let leased = comes(&world, order, "i-1");
+    let outputs = step(&mut world, vec![leased]);
+    let rest = placed(&outputs, "rest").unwrap().clone();
+    assert_eq!(rest.nodes[0].node.as_str(), "i-1");
+    assert_eq!(rest.terms.rent_micros, MoneyMicros(20_000_000));
+    world.now += 20 * 60 * SECOND_US;
+    let ends = world.finish("rest");
+    step(&mut world, vec![ends]);
+    let outputs = world.advance(2 * HOUR_US);
+    let at: Vec<TimeUs> = released(&outputs).iter().map(|release| release.at_us).collect();
+    assert_eq!(at, [TimeUs(START + 120 * SECOND_US + HOUR_US)], "the minimum billing is used up first");
+}
+
+#[test]
+fn a_set_orders_what_one_of_it_lacks_and_starts_when_that_has_come() {
+    let mut world = cloud(1);
+    let outputs = step(&mut world, vec![of_set("one", 1, 2).into(), of_set("two", 1, 2).into()]);
+    let [(order, ordered)] = &orders(&outputs)[..] else { panic!("one order") };
+    assert_eq!((ordered.job.as_ref().unwrap().as_str(), ordered.instances), ("two", Count(1)));
+    assert!(placed(&outputs, "one").is_none() && placed(&outputs, "two").is_none());
+    let limit = &held(&outputs, "one").unwrap().limit;
+    assert_eq!(
+        (limit.kind, limit.unit.as_ref().map(Name::as_str)),
+        (LimitKind::JobSet, Some("jobs of the set; LEASE_PENDING"))
+    );
+    assert_eq!(limit.subject.as_ref().unwrap().as_str(), "two");
+    assert_eq!(held(&outputs, "two").unwrap().limit.kind, LimitKind::LeasePending);
+    world.now += 120 * SECOND_US;
+    let leased = comes(&world, order, "i-1");
+    let outputs = step(&mut world, vec![leased]);
+    let (one, two) = (placed(&outputs, "one").unwrap(), placed(&outputs, "two").unwrap());
+    assert_eq!((one.pool.as_str(), two.pool.as_str()), ("pod/h100", "cloud/h100"));
+}
+
+#[test]
+fn instances_are_kept_for_a_set_until_its_last_order_is_answered() {
+    let mut world = cloud(0);
+    let outputs = step(&mut world, vec![of_set("one", 1, 2).into(), of_set("two", 2, 2).into()]);
+    let [(first, _), (second, ordered)] = &orders(&outputs)[..] else { panic!("two orders") };
+    assert_eq!(ordered.instances, Count(2));
+    let leased = comes(&world, first, "i-1");
+    step(&mut world, vec![leased]);
+    // Far longer than idle ones are kept, and than they are paid for.
+    world.now += 3 * HOUR_US;
+    let leased = comes(&world, second, "i-2");
+    let outputs = step(&mut world, vec![leased, job("other", "blue", 1, 8, 1).into()]);
+    assert!(released(&outputs).is_empty() && placed(&outputs, "other").is_none(), "{outputs:?}");
+    world.now += 3 * HOUR_US;
+    let leased = comes(&world, second, "i-3");
+    let outputs = step(&mut world, vec![leased]);
+    assert!(placed(&outputs, "one").is_some() && placed(&outputs, "two").is_some());
+}
+
+#[test]
+fn nothing_is_ordered_for_a_set_while_one_of_it_has_no_place_anywhere() {
+    let mut world = cloud(0);
+    let mut fast = of_set("two", 1, 2);
+    fast.models = vec![ModelChoice { model: GpuModelId::from("B200"), speed_milli: Milli(1_000) }];
+    let outputs = step(&mut world, vec![of_set("one", 1, 2).into(), fast.into()]);
+    assert!(orders(&outputs).is_empty());
+    assert_eq!(held(&outputs, "one").unwrap().limit.kind, LimitKind::JobSet);
+}
+
+#[test]
+fn orders_of_a_set_count_together_against_what_the_provider_has_and_what_the_tenant_may_use() {
+    let mut world = cloud(0);
+    let quota = QuotaSet {
+        tenant: TenantId::from("red"),
+        guaranteed_milli: GpuMilli(8_000),
+        borrowing_limit_milli: Some(GpuMilli(0)),
+        ..QuotaSet::default()
+    };
+    let outputs = step(&mut world, vec![quota.into(), of_set("one", 1, 2).into(), of_set("two", 1, 2).into()]);
+    assert!(orders(&outputs).is_empty());
+    let limit = &held(&outputs, "one").unwrap().limit;
+    assert_eq!(limit.unit.as_ref().map(Name::as_str), Some("jobs of the set; QUOTA"));
+}
+
+#[test]
+fn instances_of_who_cannot_start_are_free_for_others_when_they_have_been_kept_long_enough_and_then_given_back() {
+    let mut world = cloud(0);
+    let outputs = step(&mut world, vec![of_set("one", 1, 2).into(), of_set("two", 1, 2).into()]);
+    let [(first, _), (second, _)] = &orders(&outputs)[..] else { panic!("two orders") };
+    let leased = comes(&world, first, "i-1");
+    let outputs = step(&mut world, vec![leased, refused(second)]);
+    assert!(placed(&outputs, "one").is_none());
+    let outputs = step(&mut world, vec![job("other", "blue", 1, 8, 1).into()]);
+    assert!(placed(&outputs, "other").is_none(), "it is kept");
+    world.now += IDLE_US;
+    let outputs = step(&mut world, vec![]);
+    assert_eq!(placed(&outputs, "other").unwrap().nodes[0].node.as_str(), "i-1");
+    let ends = world.finish("other");
+    step(&mut world, vec![ends]);
+    let outputs = world.advance(2 * HOUR_US);
+    let at: Vec<TimeUs> = released(&outputs).iter().map(|release| release.at_us).collect();
+    assert_eq!(at.first(), Some(&TimeUs(START + HOUR_US)));
+}
+
+#[test]
+fn what_came_of_an_order_that_was_refused_in_part_is_not_kept_for_ever() {
+    let mut world = cloud(0);
+    let outputs = step(&mut world, vec![job("gang", "red", 2, 8, 1).into()]);
+    let [(order, _)] = &orders(&outputs)[..] else { panic!("one order") };
+    let leased = comes(&world, order, "i-1");
+    let outputs = step(&mut world, vec![leased, refused(order)]);
+    assert!(placed(&outputs, "gang").is_none());
+    let outputs = world.advance(2 * HOUR_US);
+    let (known, again) = (released(&outputs), orders(&outputs));
+    assert_eq!(known.first().unwrap().at_us, TimeUs(START + HOUR_US));
+    assert!(!again.is_empty(), "the provider is asked again after its pause");
+}
