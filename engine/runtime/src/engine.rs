@@ -21,9 +21,8 @@ use crate::snapshots::Snapshots;
 
 /// How far an epoch's clock reading may be ahead of the append time of its record.
 pub const CLOCK_AHEAD_MAX_US: i64 = 5_000_000;
-/// How often an append that may work later is tried again, and how long after.
+/// How often an append that may work later is tried again.
 const RETRIES: u32 = 20;
-const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
 /// What every engine is told.
 #[derive(Clone, Debug)]
@@ -34,12 +33,14 @@ pub struct EngineOptions {
     pub dir: Option<PathBuf>,
     /// Epochs between snapshots, at least.
     pub snapshot_every_epochs: i64,
+    /// How long after it failed an append that may work later is tried again.
+    pub retry_pause: Duration,
 }
 
 impl EngineOptions {
     /// Of a cell, with everything kept in a directory.
     pub fn new(cell: CellId, dir: Option<PathBuf>) -> Self {
-        Self { cell, dir, snapshot_every_epochs: 10_000 }
+        Self { cell, dir, snapshot_every_epochs: 10_000, retry_pause: Duration::from_millis(50) }
     }
 }
 
@@ -55,6 +56,7 @@ pub struct Engine<'l> {
     outputs: Positions,
     record: Option<RecordPlace>,
     chain_head: Hash32,
+    retry_pause: Duration,
 }
 
 impl<'l> Engine<'l> {
@@ -72,20 +74,20 @@ impl<'l> Engine<'l> {
 
     /// Of a follower that has read to the end after its producer fenced.
     pub(crate) fn of(follower: FollowedTo<'l>, producer: Box<dyn Producer>) -> Result<Self, RuntimeError> {
-        let FollowedTo { log, kernel, ids, snapshots, frontier, highest_term } = follower;
+        let FollowedTo { log, kernel, ids, snapshots, frontier, highest_term, retry_pause } = follower;
         let intake = Intake::new(log, &frontier.inputs)?;
         warn_of_partitions(log, &kernel);
         let Frontier { outputs, record, chain_head, .. } = frontier;
         let term = producer.term_after(highest_term);
-        Ok(Self { log, kernel, intake, producer, term, ids, snapshots, outputs, record, chain_head })
+        Ok(Self { log, kernel, intake, producer, term, ids, snapshots, outputs, record, chain_head, retry_pause })
     }
 
     /// Leads no longer; whoever leads next is followed. Only an engine whose last epoch was committed can do so.
     pub(crate) fn step_down(self) -> Follower<'l> {
         let frontier = self.frontier();
         let cell = self.kernel.cell().clone();
-        let Self { log, kernel, ids, snapshots, term, .. } = self;
-        Follower::again(FollowedTo { log, kernel, ids, snapshots, frontier, highest_term: term }, cell)
+        let Self { log, kernel, ids, snapshots, term, retry_pause, .. } = self;
+        Follower::again(FollowedTo { log, kernel, ids, snapshots, frontier, highest_term: term, retry_pause }, cell)
     }
 
     /// The kernel between two epochs.
@@ -109,6 +111,23 @@ impl<'l> Engine<'l> {
         let ack = self.append_retrying(&records, &mut |_| true)?;
         self.intake.offer(&ack, records);
         Ok(())
+    }
+
+    /// One turn without waiting: an epoch if input lies unread or the kernel wants to be woken by now, and what is to be made
+    /// durable after it. For whoever has a clock of its own.
+    pub fn turn(&mut self, clock_us: i64) -> Result<Option<EpochBatch>, RuntimeError> {
+        let log = self.log;
+        self.intake.refresh(log)?;
+        let is_due = self.kernel.next_wakeup().is_some_and(|wakeup| wakeup.0 <= clock_us);
+        if self.intake.unread() == 0 && !is_due {
+            return Ok(None);
+        }
+        let batch = self.epoch(clock_us, true)?;
+        if self.wants_sync() {
+            self.sync()?;
+        }
+        self.go_on();
+        Ok(Some(batch))
     }
 
     /// Makes the next epoch of what lies unread and commits it; its time is the clock's, never earlier than the last epoch's.
@@ -160,7 +179,7 @@ impl<'l> Engine<'l> {
                 Err(error) if error.kind == LogErrorKind::Retry && retries < RETRIES => {
                     tracing::warn!(%error, "an append is tried again");
                     retries += 1;
-                    std::thread::sleep(RETRY_PAUSE);
+                    std::thread::sleep(self.retry_pause);
                 }
                 done => return Ok(done?),
             }

@@ -27,6 +27,7 @@ pub struct Follower<'l> {
     reader: EpochReader<'l>,
     /// Term of the record that the reader began at.
     term_before: i64,
+    retry_pause: std::time::Duration,
 }
 
 /// What a follower hands to the engine that it becomes.
@@ -37,6 +38,7 @@ pub(crate) struct FollowedTo<'l> {
     pub snapshots: Snapshots,
     pub frontier: Frontier,
     pub highest_term: i64,
+    pub retry_pause: std::time::Duration,
 }
 
 impl<'l> Follower<'l> {
@@ -54,14 +56,15 @@ impl<'l> Follower<'l> {
         };
         let term_before = recorded(log, &from)?.map_or(0, |record| record.term);
         let reader = EpochReader::at(log, &from);
-        Ok(Self { log, cell: options.cell.clone(), kernel, ids, indexed, snapshots, reader, term_before })
+        let (cell, retry_pause) = (options.cell.clone(), options.retry_pause);
+        Ok(Self { log, cell, kernel, ids, indexed, snapshots, reader, term_before, retry_pause })
     }
 
     /// What an engine is again that has committed all it did and leads no longer.
     pub(crate) fn again(followed: FollowedTo<'l>, cell: CellId) -> Self {
-        let FollowedTo { log, kernel, ids, snapshots, frontier, highest_term } = followed;
+        let FollowedTo { log, kernel, ids, snapshots, frontier, highest_term, retry_pause } = followed;
         let reader = EpochReader::at(log, &frontier);
-        Self { log, cell, kernel, ids, indexed: frontier, snapshots, reader, term_before: highest_term }
+        Self { log, cell, kernel, ids, indexed: frontier, snapshots, reader, term_before: highest_term, retry_pause }
     }
 
     /// The kernel between two epochs.
@@ -99,10 +102,10 @@ impl<'l> Follower<'l> {
         observe: Option<&mut dyn FnMut(&EpochBatch)>,
     ) -> Result<Engine<'l>, RuntimeError> {
         self.follow(u64::MAX, observe)?;
-        let Self { log, kernel, ids, snapshots, reader, term_before, .. } = self;
+        let Self { log, kernel, ids, snapshots, reader, term_before, retry_pause, .. } = self;
         let highest_term = term_before.max(reader.highest_term());
         let frontier = reader.frontier();
-        Engine::of(FollowedTo { log, kernel, ids, snapshots, frontier, highest_term }, producer)
+        Engine::of(FollowedTo { log, kernel, ids, snapshots, frontier, highest_term, retry_pause }, producer)
     }
 
     /// Keeps a snapshot when one is due, so that a standby restarts as fast as it takes over; goes on for a moment with one that

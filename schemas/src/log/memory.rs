@@ -105,6 +105,11 @@ impl MemoryLog {
         state.failure = Some((state.appends + appends, failure));
     }
 
+    /// Whatever was to fail no longer does.
+    pub fn fail_no_more(&self) {
+        self.state().failure = None;
+    }
+
     /// Appends that have been committed.
     pub fn appends(&self) -> u64 {
         self.state().appends

@@ -3,9 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::common::history::Luck;
-use crate::common::*;
 use proptest::prelude::*;
+use solyx_histories::history::Luck;
+use solyx_histories::*;
 use solyx_schemas::events::Event;
 use solyx_schemas::events::capacity::CapacityClass;
 use solyx_schemas::events::decisions::{JobPlaced, LimitKind};

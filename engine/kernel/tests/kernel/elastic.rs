@@ -1,6 +1,6 @@
 //! Elastic jobs: they start with their least number of replicas, grow into room that nobody waits for and give it back.
 
-use crate::common::*;
+use solyx_histories::*;
 use solyx_schemas::events::Event;
 use solyx_schemas::events::decisions::{JobResized, LimitKind};
 use solyx_schemas::events::jobs::*;

@@ -1,21 +1,18 @@
 //! Laws over random histories, checked after every epoch by books that share no code with the kernel.
 
-use std::collections::BTreeSet;
-
-use crate::common::history::{Executor, Luck, Mood, calm_policy, frame, one_pool};
-use crate::common::ledger::Ledger;
-use crate::common::moves::MovesBook;
-use crate::common::set_aside::SetAsideBook;
-use crate::common::shared_gpus::SharedBook;
-use crate::common::*;
 use proptest::prelude::*;
+use solyx_histories::books::Books;
+use solyx_histories::history::{Luck, Mood, beginning};
+use solyx_histories::ledger::Ledger;
+use solyx_histories::moves::MovesBook;
+use solyx_histories::shared_gpus::SharedBook;
+use solyx_histories::*;
 use solyx_kernel::follow::Follower;
 use solyx_kernel::rows::{Job, Phase};
 use solyx_kernel::{Entry, Kernel};
 use solyx_schemas::events::Event;
 use solyx_schemas::events::decisions::LimitKind;
-use solyx_schemas::events::policy::SchedulingPolicySet;
-use solyx_schemas::ids::{JobId, RunId};
+use solyx_schemas::ids::JobId;
 use solyx_schemas::units::*;
 
 const EPOCHS: i64 = 45;
@@ -40,56 +37,22 @@ fn plan(world: &World) -> Option<Event> {
     Some(world.kernel.plan_is_due().then(|| world.kernel.packing_plan())??.into())
 }
 
-/// What is said first, and who says what comes after; most of the wild histories have a policy under which plans are made.
-fn beginning(luck: &mut Luck, mood: Mood) -> (Executor, Vec<Event>) {
-    let mut events = frame(luck);
-    if mood != Mood::Wild {
-        events.retain(|event| mood == Mood::Shaken || !matches!(event, Event::PowerElementDeclared(_)));
-        events.push(calm_policy(luck));
-    } else if luck.chance(60) {
-        let plan_interval = Some(Count(1 + luck.below(8)));
-        events.push(SchedulingPolicySet { plan_interval, ..ordered_by("classic") }.into());
-    }
-    if matches!(mood, Mood::Crowded | Mood::Shaken) {
-        one_pool(&mut events);
-    }
-    let mut executor = Executor::default();
-    executor.mood = mood;
-    (executor, events)
-}
-
 fn live_by_epoch(seed: u64, mood: Mood) {
     let mut luck = Luck(seed);
-    let (mut world, mut ledger) = (world(), Ledger::default());
-    let (mut set_aside, mut moves, mut shared) = (SetAsideBook::default(), MovesBook::default(), SharedBook::default());
+    let (mut world, mut books) = (world(), Books::of(mood));
     let (mut executor, mut events) = beginning(&mut luck, mood);
     for _ in 0..EPOCHS {
         let (closed, counted) = world.close_counting(events);
-        ledger.epoch(world.now, &counted, &closed);
-        set_aside.epoch(world.kernel.state(), &closed);
-        moves.epoch(world.now, &counted, &closed, world.kernel.state(), matches!(mood, Mood::Calm | Mood::Crowded));
-        shared.epoch(world.kernel.state(), &counted, &closed);
-        assert_eq!(world.kernel.index_differences(), Vec::<String>::new(), "after epoch {}", closed.record.epoch);
-        nobody_is_kept_out_by_growth(&world, &ledger);
+        books.epoch(&counted, &closed, &world.kernel);
         if closed.record.epoch % 9 == 0 {
             who_was_told_of_a_lack_lacks_it(&world, &mut luck);
         }
-        let live: BTreeSet<&RunId> = world.kernel.state().runs.iter().map(|(id, _)| id).collect();
-        assert_eq!(live, ledger.held.keys().collect(), "what is held is what live runs hold");
         executor.sees(&mut luck, world.now, &closed.outputs);
         pass_time(&mut world, &mut luck);
         events = executor.says(&mut luck, world.now);
         events.extend(plan(&world));
     }
-    let still: i128 = ledger
-        .held
-        .values()
-        .map(|run| {
-            let milli: i64 = run.nodes.iter().map(|n| n.gpus.len() as i64 * n.gpu_milli_each.0).sum();
-            i128::from(milli) * i128::from(run.counted_until - run.placed)
-        })
-        .sum();
-    assert_eq!(ledger.by_epoch, ledger.by_run + still, "GPU time from placing to release is held once");
+    books.gpu_time_is_held_once();
 }
 
 /// Whoever waits and was told that GPUs, CPU or memory are short finds no place, under rules by which a pass looks at all who wait.
@@ -110,18 +73,6 @@ fn who_was_told_of_a_lack_lacks_it(world: &World, luck: &mut Luck) {
     let Some(answer) = Follower::of(world.kernel.clone()).rehearsal().waiting(id) else { return };
     let no_place = answer.pools.iter().all(|pool| pool.place.is_err());
     assert!(no_place, "{id} was told {:?} and finds a place: {:?}", job.told, answer.pools);
-}
-
-/// Where no quotas are set, nothing grows in an epoch after which somebody waits for room: each could use every pool.
-fn nobody_is_kept_out_by_growth(world: &World, ledger: &Ledger) {
-    let state = world.kernel.state();
-    if ledger.grown.is_empty() || !state.quotas.is_empty() {
-        return;
-    }
-    for (id, job) in state.jobs.iter().filter(|(_, job)| job.phase == Phase::Waiting) {
-        let room = matches!(job.told, Some(LimitKind::Gpus | LimitKind::Cpu | LimitKind::Memory | LimitKind::Scratch));
-        assert!(!room, "{id} waits for {:?} and {:?} grows", job.told, ledger.grown);
-    }
 }
 
 /// How often jobs were lent room and gave it back in a history: at the start, at a checkpoint, back at a checkpoint, back at once.

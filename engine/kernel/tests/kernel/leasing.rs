@@ -1,6 +1,6 @@
 //! Instances that are leased: for whom they are ordered, how long they are kept, and when they are given back.
 
-use crate::common::*;
+use solyx_histories::*;
 use solyx_schemas::events::Event;
 use solyx_schemas::events::capacity::{CapacityClass, PoolPriced};
 use solyx_schemas::events::decisions::{CapacityLeaseOrdered, CapacityReleaseOrdered, LimitKind};

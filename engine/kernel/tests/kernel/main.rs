@@ -1,7 +1,5 @@
-//! What the kernel decides: scenarios, and laws over random histories. One binary, since each would compile all of `common` again.
+//! What the kernel decides: scenarios, and laws over random histories. One binary, since each would link all of it again.
 #![allow(clippy::unwrap_used)]
-
-mod common;
 
 mod backfill;
 mod elastic;

@@ -1,6 +1,6 @@
 //! GPUs that are divided, and tenants apart on GPUs that they share.
 
-use crate::common::*;
+use solyx_histories::*;
 use solyx_schemas::events::Event;
 use solyx_schemas::events::decisions::*;
 use solyx_schemas::events::jobs::JobRequested;

@@ -1,6 +1,6 @@
 //! Moving runs: off few nodes so that a gang fits, within a budget, and off nodes that are drained.
 
-use crate::common::*;
+use solyx_histories::*;
 use solyx_kernel::Kernel;
 use solyx_schemas::events::Event;
 use solyx_schemas::events::capacity::{CapacityClass, PoolPriced};

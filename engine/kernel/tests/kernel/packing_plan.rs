@@ -1,6 +1,6 @@
 //! Plans of packing prices: when they are made, what they follow from, and that decisions lean on them.
 
-use crate::common::*;
+use solyx_histories::*;
 use solyx_kernel::frequencies::{COUNTED_MAX, KINDS_MAX};
 use solyx_schemas::events::Event;
 use solyx_schemas::events::decisions::SkipReason;

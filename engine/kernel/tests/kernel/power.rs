@@ -1,6 +1,6 @@
 //! Power that placements commit: no decision takes an element beyond its limit.
 
-use crate::common::*;
+use solyx_histories::*;
 use solyx_schemas::events::decisions::LimitKind;
 use solyx_schemas::events::facility::{ElementKind, PowerElementDeclared};
 use solyx_schemas::events::jobs::JobRequested;

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::common::*;
 use proptest::prelude::*;
+use solyx_histories::*;
 use solyx_schemas::events::Event;
 use solyx_schemas::events::decisions::{JobPreempted, LimitKind, StopCause};
 use solyx_schemas::events::jobs::{JobRequested, JobSet};

@@ -1,6 +1,6 @@
 //! Queues as users of Kueue and Slurm know them: what is kept and not lent, and past use that fades.
 
-use crate::common::*;
+use solyx_histories::*;
 use solyx_schemas::events::decisions::LimitKind;
 use solyx_schemas::events::jobs::JobRequested;
 use solyx_schemas::events::policy::*;

@@ -1,6 +1,6 @@
 //! What the kernel does with whole worlds, rule by rule.
 
-use crate::common::*;
+use solyx_histories::*;
 use solyx_schemas::events::Event;
 use solyx_schemas::events::decisions::{LimitKind, StopCause};
 use solyx_schemas::events::jobs::*;

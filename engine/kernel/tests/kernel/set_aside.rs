@@ -1,6 +1,6 @@
 //! Reservations and sold leases: what is set aside is there for its owners, and lent out while it is not needed.
 
-use crate::common::*;
+use solyx_histories::*;
 use solyx_schemas::events::Event;
 use solyx_schemas::events::decisions::LimitKind;
 use solyx_schemas::events::jobs::*;

@@ -1,6 +1,6 @@
 //! The order rule `share-surcharge`: promised shares first, then the time of the request plus a surcharge for used GPU time.
 
-use crate::common::*;
+use solyx_histories::*;
 use solyx_schemas::events::Event;
 use solyx_schemas::events::decisions::{JobPreempted, LimitKind, StopCause};
 use solyx_schemas::events::policy::*;

@@ -1,6 +1,6 @@
 //! What the kernel would do if a failure domain were lost.
 
-use crate::common::*;
+use solyx_histories::*;
 use solyx_kernel::follow::Follower;
 use solyx_kernel::whatif::{Cause, Domain, Fate, Hit, WhatIf};
 use solyx_schemas::events::Event;

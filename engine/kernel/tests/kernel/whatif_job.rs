@@ -1,6 +1,6 @@
 //! What the kernel says of one job, asked for now or waiting.
 
-use crate::common::*;
+use solyx_histories::*;
 use solyx_kernel::follow::Follower;
 use solyx_kernel::whatif::{Answer, Fate, Forecast, Rehearsal};
 use solyx_schemas::events::Event;

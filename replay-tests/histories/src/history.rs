@@ -106,6 +106,22 @@ pub fn one_pool(events: &mut Vec<Event>) {
     }
 }
 
+/// What is said first, and who says what comes after; most of the wild histories have a policy under which plans are made.
+pub fn beginning(luck: &mut Luck, mood: Mood) -> (Executor, Vec<Event>) {
+    let mut events = frame(luck);
+    if mood != Mood::Wild {
+        events.retain(|event| mood == Mood::Shaken || !matches!(event, Event::PowerElementDeclared(_)));
+        events.push(calm_policy(luck));
+    } else if luck.chance(60) {
+        let plan_interval = Some(Count(1 + luck.below(8)));
+        events.push(SchedulingPolicySet { plan_interval, ..ordered_by("classic") }.into());
+    }
+    if matches!(mood, Mood::Crowded | Mood::Shaken) {
+        one_pool(&mut events);
+    }
+    (Executor { mood, ..Executor::default() }, events)
+}
+
 /// A rule drawn at random, and leases that do not end.
 pub fn calm_policy(luck: &mut Luck) -> Event {
     SchedulingPolicySet {

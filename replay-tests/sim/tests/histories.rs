@@ -1,0 +1,51 @@
+//! Histories under faults: that one seed is one history, that faults are found out, and those that once went wrong.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use solyx_sim::History;
+use solyx_sim::faults::Fault;
+use solyx_sim::shrink::{command, outcome, shrink};
+
+#[test]
+fn a_seed_is_one_history() {
+    for seed in [1, 8] {
+        let (one, other) = (History::of(seed).simulate().unwrap(), History::of(seed).simulate().unwrap());
+        let facts = |summary: &solyx_sim::Summary| {
+            (summary.simulated_us, summary.epochs, summary.inputs, summary.struck.clone(), summary.chain_head)
+        };
+        assert_eq!(facts(&one), facts(&other));
+    }
+}
+
+#[test]
+fn some_histories_hold_and_every_kind_of_fault_strikes_in_them() {
+    let mut struck: BTreeMap<Fault, u64> = BTreeMap::new();
+    for seed in 0..60 {
+        let history = History::of(seed);
+        let summary = outcome(&history).unwrap_or_else(|found| panic!("{}: {found}", command(&history)));
+        for (fault, count) in summary.struck {
+            *struck.entry(fault).or_default() += count;
+        }
+    }
+    let never: Vec<&Fault> = Fault::ALL.iter().filter(|fault| !struck.contains_key(fault)).collect();
+    assert_eq!(never, Vec::<&Fault>::new());
+}
+
+#[test]
+fn a_history_without_a_fault_has_the_others_as_before() {
+    let whole = History::of(3).simulate().unwrap();
+    let without = BTreeSet::from([Fault::ClockAhead]);
+    let calmer = History { without, ..History::of(3) }.simulate().unwrap();
+    assert!(whole.struck.contains_key(&Fault::WrongKey) && calmer.struck.contains_key(&Fault::WrongKey));
+    assert!(!calmer.struck.contains_key(&Fault::ClockAhead));
+}
+
+#[test]
+fn what_is_shrunk_says_how_to_repeat_it() {
+    let history = History { turns: 7, without: BTreeSet::from([Fault::Crash, Fault::Late]), seed: 5 };
+    assert_eq!(command(&history), "./ops/sim --seeds 1 --first 5 --turns 7 --without crash,late");
+    // It does not fail, so that nothing smaller is found either.
+    let (smaller, found) = shrink(&history, "nothing".to_string());
+    assert_eq!((smaller.turns, found.as_str()), (7, "nothing"));
+}
