@@ -34,11 +34,13 @@ fn some_histories_hold_and_every_kind_of_fault_strikes_in_them() {
 
 #[test]
 fn a_history_without_a_fault_has_the_others_as_before() {
-    let whole = History::of(3).simulate().unwrap();
+    let has_both = |summary: &solyx_sim::Summary| {
+        [Fault::WrongKey, Fault::ClockAhead].iter().all(|fault| summary.struck.contains_key(fault))
+    };
+    let seed = (0..40).find(|seed| has_both(&History::of(*seed).simulate().unwrap())).unwrap();
     let without = BTreeSet::from([Fault::ClockAhead]);
-    let calmer = History { without, ..History::of(3) }.simulate().unwrap();
-    assert!(whole.struck.contains_key(&Fault::WrongKey) && calmer.struck.contains_key(&Fault::WrongKey));
-    assert!(!calmer.struck.contains_key(&Fault::ClockAhead));
+    let calmer = History { without, ..History::of(seed) }.simulate().unwrap();
+    assert!(calmer.struck.contains_key(&Fault::WrongKey) && !calmer.struck.contains_key(&Fault::ClockAhead));
 }
 
 #[test]
