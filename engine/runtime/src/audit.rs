@@ -17,6 +17,7 @@ use solyx_schemas::hash::Hash32;
 use solyx_schemas::log::{Log, Scan};
 use solyx_schemas::topics::Topic;
 
+use crate::audit_places::Places;
 use crate::audit_plans::Plans;
 use crate::compare::{Difference, first_difference};
 use crate::derive::{Duplicates, recorded_epoch};
@@ -34,6 +35,9 @@ pub struct AuditOptions {
     pub index_dir: Option<PathBuf>,
     /// The last epoch to look at; all of them when absent.
     pub until_epoch: Option<i64>,
+    /// A chain hash that history has to contain. A tail that was cut off whole leaves a good log: only who knows a later head
+    /// can tell.
+    pub head: Option<Hash32>,
 }
 
 /// What an audit found.
@@ -71,13 +75,15 @@ pub fn audit(
     let mut reader = EpochReader::new(source);
     let mut kernel: Option<Kernel> = None;
     let mut plans = Plans::of(source)?;
+    let mut places = Places::default();
+    let mut head_seen = options.head.is_none_or(|head| head == chain_head);
     let first_difference = loop {
         if options.until_epoch.is_some_and(|until| reader.next_epoch() > until) {
             break None;
         }
         let raw = match reader.next_raw() {
             Ok(Some(raw)) => raw,
-            Ok(None) => break what_follows_nothing(source, &reader)?,
+            Ok(None) => break what_follows_nothing(source, &reader, &places)?,
             Err(ReadError::Log(error)) => return Err(error.into()),
             Err(error) => {
                 break Some(Difference::new(reader.next_epoch(), "the log", "readability", error, "a whole epoch"));
@@ -90,11 +96,15 @@ pub fn audit(
         if let Some(difference) = one_epoch(kernel, &mut ids, source, &raw)? {
             break Some(difference);
         }
+        if let Some(difference) = places.differs(source, &raw)? {
+            break Some(difference);
+        }
         plans.stand_at(kernel, raw.record.epoch);
         if ids.is_full() {
             ids.flush(&reader.frontier())?;
         }
         chain_head = raw.chain_hash;
+        head_seen |= options.head == Some(chain_head);
         done.epochs += 1;
         done.events += (raw.inputs.len() + raw.outputs.len()) as u64 + 1;
         if told.elapsed() >= PROGRESS_PAUSE {
@@ -103,6 +113,10 @@ pub fn audit(
             progress(&done);
         }
     };
+    let first_difference = first_difference.or_else(|| {
+        let head = options.head.filter(|_| !head_seen)?;
+        Some(Difference::new(reader.next_epoch(), "the log", "head", format!("history ends with {chain_head}"), head))
+    });
     let micros = begun.elapsed().as_micros().max(1);
     let events_per_s = (u128::from(done.events) * 1_000_000 / micros) as u64;
     let ok = first_difference.is_none();
@@ -126,16 +140,19 @@ fn one_epoch(
 }
 
 /// After the last epoch nothing may stand that claims to go on: an epoch record or an output with a later number means that
-/// a record before it was taken away or changed, or that the chain is broken.
-fn what_follows_nothing(source: &dyn Log, reader: &EpochReader<'_>) -> Result<Option<Difference>, RuntimeError> {
+/// a record before it was taken away or changed, or that the chain is broken; one with an earlier number was put there.
+fn what_follows_nothing(
+    source: &dyn Log,
+    reader: &EpochReader<'_>,
+    places: &Places,
+) -> Result<Option<Difference>, RuntimeError> {
     let next = reader.next_epoch();
-    let frontier = reader.frontier();
     let mut open_output = None;
+    let mut stranger = None;
     for topic in [Topic::Decisions, Topic::Quarantine] {
         for partition in 0..source.partitions(topic.into()) {
             // The reader may have dropped records that did not fit; they stand after the last one it took.
-            let place = frontier.record.filter(|place| topic == Topic::Decisions && place.partition == partition);
-            let from = place.map_or(frontier.outputs.get(topic, partition), |place| place.ordinal + 1);
+            let from = places.next(topic, partition);
             for stored in Scan::new(source, topic.into(), partition, from) {
                 let stored = stored?;
                 let place = format!("{}/{partition}/{}", topic.name(), stored.ordinal);
@@ -150,14 +167,17 @@ fn what_follows_nothing(source: &dyn Log, reader: &EpochReader<'_>) -> Result<Op
                     other if other.stamped().is_some_and(|stamp| stamp.epoch >= next) => {
                         open_output.get_or_insert((place, other.name()));
                     }
-                    _ => {}
+                    _ => {
+                        stranger.get_or_insert(place);
+                    }
                 }
             }
         }
     }
-    Ok(open_output.map(|(place, name)| {
+    let open_output = open_output.map(|(place, name)| {
         Difference::new(next, place, "epoch record", "none", format!("one that closes this {name}"))
-    }))
+    });
+    Ok(open_output.or_else(|| Some(Difference::new(next, stranger?, "order", "a record of no epoch", "none"))))
 }
 
 fn out_of_chain(record: &EpochCommitted, place: String, reader: &EpochReader<'_>) -> Difference {

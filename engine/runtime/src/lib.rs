@@ -18,6 +18,7 @@ pub mod progress;
 pub mod recall;
 pub mod virtual_time;
 
+mod audit_places;
 mod audit_plans;
 mod cursors;
 mod derive;

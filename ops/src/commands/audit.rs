@@ -2,6 +2,7 @@
 
 use clap::Args;
 use solyx_runtime::{AuditOptions, Progress};
+use solyx_schemas::hash::Hash32;
 
 use crate::failure::{Exit, Failure, Outcome};
 use crate::world::Source;
@@ -10,7 +11,7 @@ use crate::{output, progress};
 /// Derive everything again from a log or an archive and compare.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  solyx audit --log world --json\n  solyx audit --archive world-archive --until-epoch 1000"
+    after_help = "Examples:\n  solyx audit --log world --json\n  solyx audit --archive world-archive --until-epoch 1000\n  solyx audit --log world --head 0578373a…"
 )]
 pub struct Audit {
     #[command(flatten)]
@@ -18,6 +19,13 @@ pub struct Audit {
     /// The last epoch to look at.
     #[arg(long, value_name = "EPOCH")]
     until_epoch: Option<i64>,
+    /// A chain hash that history has to contain: what an earlier audit said. Only this finds a tail that was cut off whole.
+    #[arg(long, value_name = "HASH", value_parser = head)]
+    head: Option<Hash32>,
+}
+
+fn head(text: &str) -> Result<Hash32, String> {
+    Hash32::parse(text).ok_or_else(|| "expected 64 hexadecimal digits, as an audit prints its chain head".to_owned())
 }
 
 /// Runs it.
@@ -28,7 +36,11 @@ pub fn run(command: &Audit, json: bool) -> Outcome {
     let scratch = tempfile::Builder::new().prefix("solyx-audit-").tempdir().map_err(|e| {
         Failure::environment("no directory for the audit's index of ids", e, "set TMPDIR to one that can be written")
     })?;
-    let options = AuditOptions { index_dir: Some(scratch.path().join("index")), until_epoch: command.until_epoch };
+    let options = AuditOptions {
+        index_dir: Some(scratch.path().join("index")),
+        until_epoch: command.until_epoch,
+        head: command.head,
+    };
     let report = solyx_runtime::audit(&*log, &options, &mut |p: &Progress| bar.set_position(p.epochs));
     bar.finish_and_clear();
     let report = report.map_err(super::run::failure)?;

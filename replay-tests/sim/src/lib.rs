@@ -5,6 +5,7 @@ pub mod cell;
 pub mod faults;
 pub mod inputs;
 pub mod shrink;
+pub mod tamper;
 pub mod witness;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -89,6 +90,7 @@ impl History {
         cell.come_to_rest(now)?;
         witness.look()?;
         witness.at_rest()?;
+        witness.tampering_is_found(&mut Luck(self.seed))?;
         let (epochs, inputs) = (witness.epochs, witness.inputs);
         let chain_head = witness.kernel().chain_head();
         Ok(Summary { simulated_us: now - START, epochs, inputs, struck: weather.struck, chain_head })

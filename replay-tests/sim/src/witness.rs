@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, ensure};
 use solyx_histories::books::Books;
-use solyx_histories::history::Mood;
+use solyx_histories::history::{Luck, Mood};
 use solyx_kernel::rows::Phase;
 use solyx_kernel::{Closed, Kernel};
 use solyx_projections::billing::Billing;
@@ -20,6 +20,11 @@ use solyx_schemas::log::Log;
 use solyx_schemas::log::memory::MemoryLog;
 use solyx_schemas::topics::Topic;
 
+use crate::tamper::{Epochs, is_found, of_outputs};
+
+/// Copies of the log that are changed.
+const TAMPERINGS: usize = 3;
+
 /// A view with what a store would hold of it, change by change.
 struct Watched {
     fold: Box<dyn Fold>,
@@ -34,6 +39,7 @@ pub struct Witness<'l> {
     books: Books,
     views: Vec<Watched>,
     now: i64,
+    taken: Epochs,
     /// Epochs seen.
     pub epochs: u64,
     /// Inputs seen, those that do not count among them.
@@ -52,7 +58,16 @@ impl<'l> Witness<'l> {
         let kinds: [fn() -> Box<dyn Fold>; 4] = [fresh::<Billing>, fresh::<Dcim>, fresh::<Failover>, fresh::<Jobs>];
         let views = kinds.map(|fresh| Watched { fold: fresh(), fresh, stored: Some(BTreeMap::new()) });
         let books = Books::of(mood);
-        Ok(Self { log, follower, books, views: views.into_iter().collect(), now: i64::MIN, epochs: 0, inputs: 0 })
+        Ok(Self {
+            log,
+            follower,
+            books,
+            views: views.into_iter().collect(),
+            now: i64::MIN,
+            taken: Epochs::new(),
+            epochs: 0,
+            inputs: 0,
+        })
     }
 
     /// The state after the last epoch that it has seen.
@@ -94,9 +109,20 @@ impl<'l> Witness<'l> {
                 _ => view.stored = None,
             }
         }
+        for input in &batch.inputs {
+            let position = input.position;
+            self.taken.insert((position.topic(), position.partition, position.ordinal), epoch);
+        }
         self.epochs += 1;
         self.inputs += batch.inputs.len() as u64;
         Ok(())
+    }
+
+    /// Whoever changes the log is found out, and the first epoch that is touched is named.
+    pub fn tampering_is_found(&self, luck: &mut Luck) -> anyhow::Result<()> {
+        let mut epochs = self.taken.clone();
+        of_outputs(self.log, &mut epochs)?;
+        (0..TAMPERINGS).try_for_each(|_| is_found(self.log, &epochs, self.kernel().chain_head(), luck))
     }
 
     /// What has to hold once nothing is on its way any more.

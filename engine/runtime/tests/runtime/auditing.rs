@@ -45,7 +45,10 @@ fn change_record(log: &MemoryLog, epoch: i64, change: impl Fn(&mut solyx_schemas
 fn an_honest_log_passes_with_its_chain_head() {
     let (log, epochs) = history();
     let dir = tempfile::tempdir().unwrap();
-    for options in [AuditOptions::default(), AuditOptions { index_dir: Some(dir.path().into()), until_epoch: None }] {
+    for options in [
+        AuditOptions::default(),
+        AuditOptions { index_dir: Some(dir.path().into()), until_epoch: None, ..AuditOptions::default() },
+    ] {
         let report = audit(&log, &options, &mut |_| {}).unwrap();
         assert!(report.ok, "{:?}", report.first_difference);
         assert_eq!(report.epochs, epochs);
@@ -53,6 +56,65 @@ fn an_honest_log_passes_with_its_chain_head() {
     }
     let text = serde_json::to_string(&audited(&log)).unwrap();
     assert!(text.starts_with("{\"ok\":true,\"epochs\":") && text.ends_with("\"first_difference\":null}"), "{text}");
+}
+
+#[test]
+fn a_tail_that_is_cut_off_whole_is_found_by_whoever_knows_a_later_head() {
+    let (log, epochs) = history();
+    let head = audited(&log).chain_head;
+    let knows = |head| AuditOptions { head: Some(head), ..AuditOptions::default() };
+    assert!(audit(&log, &knows(head), &mut |_| {}).unwrap().ok);
+    let last = i64::try_from(epochs).unwrap() - 1;
+    for topic in [Topic::Decisions, Topic::Quarantine] {
+        for partition in 0..log.partitions(topic.into()) {
+            log.tamper(topic.into(), partition, |records| {
+                records.retain(|stored| match Codec::global().decode(&stored.record.value).unwrap().event {
+                    Event::EpochCommitted(record) => record.epoch < last,
+                    other => other.stamped().is_none_or(|stamp| stamp.epoch < last),
+                });
+            });
+        }
+    }
+    let earlier = audited(&log);
+    assert!(earlier.ok && earlier.chain_head != head, "what is left is a good log");
+    let difference = audit(&log, &knows(head), &mut |_| {}).unwrap().first_difference.unwrap();
+    assert_eq!((difference.epoch, difference.what.as_str()), (last, "head"));
+    assert!(audit(&log, &knows(earlier.chain_head), &mut |_| {}).unwrap().ok);
+}
+
+/// Nothing that is hashed says where an output stands.
+#[test]
+fn outputs_that_changed_places_and_copies_of_outputs_are_found() {
+    let (honest, _) = history();
+    let (topic, partition) = decisions(&honest);
+    let epoch_of = |stored: &StoredRecord| match Codec::global().decode(&stored.record.value).unwrap().event {
+        Event::EpochCommitted(_) => None,
+        other => other.stamped().map(|stamp| stamp.epoch),
+    };
+    let mut swaps = 0;
+    for partition in 0..honest.partitions(topic) {
+        let swapped = honest.fork();
+        let mut of = None;
+        swapped.tamper(topic, partition, |records| {
+            let of_one =
+                |pair: &[StoredRecord]| epoch_of(&pair[0]).is_some() && epoch_of(&pair[0]) == epoch_of(&pair[1]);
+            let Some(first) = records.windows(2).position(of_one) else { return };
+            of = epoch_of(&records[first]);
+            records.swap(first, first + 1);
+        });
+        let difference = audited(&swapped).first_difference.map(|found| (found.epoch, found.what));
+        assert_eq!(difference, of.map(|epoch| (epoch, "order".to_owned())));
+        swaps += usize::from(of.is_some());
+    }
+    assert!(swaps > 0);
+    for at_end in [false, true] {
+        let copied = honest.fork();
+        copied.tamper(topic, partition, |records| {
+            let (copy, at) = (records[0].clone(), if at_end { records.len() } else { 3 });
+            records.insert(at, copy);
+        });
+        assert_eq!(audited(&copied).first_difference.unwrap().what, "order");
+    }
 }
 
 #[test]

@@ -49,7 +49,7 @@ impl Stage {
                 "`solyx run --log DIR --virtual --until-idle` runs what is staged",
             ));
         }
-        let options = AuditOptions { index_dir: None, until_epoch: None };
+        let options = AuditOptions::default();
         let audit = audit.then(|| solyx_runtime::audit(&*log, &options, &mut |_| {})).transpose();
         let audit = audit.map_err(crate::commands::run::failure)?;
         let mut figures = Figures::of(name, &billing, &dcim, &jobs);
