@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use solyx_kernel::{KNOWN_FEATURES, Kernel};
 use solyx_schemas::codec::Codec;
-use solyx_schemas::epochs::{EpochReader, RawEpoch, ReadError};
+use solyx_schemas::epochs::{EpochReader, Frontier, RawEpoch, ReadError};
 use solyx_schemas::events::Event;
 use solyx_schemas::events::decisions::EpochCommitted;
 use solyx_schemas::hash::Hash32;
@@ -24,6 +24,7 @@ use crate::derive::{Duplicates, recorded_epoch};
 use crate::error::RuntimeError;
 use crate::ids::IdIndex;
 use crate::progress::Progress;
+use crate::snapshots::Snapshots;
 
 /// Time between two reports of progress.
 const PROGRESS_PAUSE: Duration = Duration::from_millis(100);
@@ -35,6 +36,9 @@ pub struct AuditOptions {
     pub index_dir: Option<PathBuf>,
     /// The last epoch to look at; all of them when absent.
     pub until_epoch: Option<i64>,
+    /// Begins at the newest good snapshot of an engine that stands at this epoch or before it; where there is none, at the first.
+    /// Of a record whose first copy lies before that it is taken as recorded that it was a duplicate.
+    pub from: Option<(PathBuf, i64)>,
     /// A chain hash that history has to contain. A tail that was cut off whole leaves a good log: only who knows a later head
     /// can tell.
     pub head: Option<Hash32>,
@@ -53,6 +57,8 @@ pub struct AuditReport {
     pub events_per_s: u64,
     /// Chain hash of the last epoch that came out as recorded.
     pub chain_head: Hash32,
+    /// The first epoch that was looked at; those before it are taken from a snapshot whose digest is in the chain.
+    pub from_epoch: i64,
     /// Plans of packing prices made again.
     pub plans: u64,
     /// Plans taken as recorded, because the state at their frontier was not seen.
@@ -70,12 +76,14 @@ pub fn audit(
     let begun = Instant::now();
     let mut told = begun;
     let mut done = Progress::default();
-    let mut chain_head = Hash32::default();
+    let (mut kernel, frontier) = beginning(source, options)?
+        .map_or_else(|| (None, Frontier::default()), |(kernel, frontier)| (Some(kernel), frontier));
+    let mut chain_head = frontier.chain_head;
     let mut ids = options.index_dir.as_deref().map_or_else(|| Ok(IdIndex::in_memory()), IdIndex::create)?;
-    let mut reader = EpochReader::new(source);
-    let mut kernel: Option<Kernel> = None;
+    let mut reader = EpochReader::at(source, &frontier);
+    let duplicates = if kernel.is_some() { Duplicates::JudgedSince } else { Duplicates::Judged };
     let mut plans = Plans::of(source)?;
-    let mut places = Places::default();
+    let mut places = Places::at(&frontier);
     let mut head_seen = options.head.is_none_or(|head| head == chain_head);
     let first_difference = loop {
         if options.until_epoch.is_some_and(|until| reader.next_epoch() > until) {
@@ -93,7 +101,7 @@ pub fn audit(
         if let Some(difference) = plans.differs(&raw) {
             break Some(difference);
         }
-        if let Some(difference) = one_epoch(kernel, &mut ids, source, &raw)? {
+        if let Some(difference) = one_epoch(kernel, &mut ids, duplicates, source, &raw)? {
             break Some(difference);
         }
         if let Some(difference) = places.differs(source, &raw)? {
@@ -122,12 +130,34 @@ pub fn audit(
     let ok = first_difference.is_none();
     let Progress { epochs, events, .. } = done;
     let Plans { derived: plans, as_recorded: plans_as_recorded, .. } = plans;
-    Ok(AuditReport { ok, epochs, events, events_per_s, chain_head, plans, plans_as_recorded, first_difference })
+    let from_epoch = frontier.next_epoch;
+    Ok(AuditReport {
+        ok,
+        from_epoch,
+        epochs,
+        events,
+        events_per_s,
+        chain_head,
+        plans,
+        plans_as_recorded,
+        first_difference,
+    })
+}
+
+/// Where an audit of a part begins, if it does not begin at the first epoch.
+fn beginning(source: &dyn Log, options: &AuditOptions) -> Result<Option<(Kernel, Frontier)>, RuntimeError> {
+    let Some((dir, epoch)) = &options.from else { return Ok(None) };
+    // Whose history it is says its first epoch.
+    let Ok(Some(first)) = EpochReader::new(source).next_raw() else { return Ok(None) };
+    let mut snapshots = Snapshots::new(Some(dir.clone()), i64::MAX);
+    let (kernel, frontier) = snapshots.load_before(*epoch, source, &first.record.cell)?;
+    Ok((frontier.next_epoch > 0).then_some((kernel, frontier)))
 }
 
 fn one_epoch(
     kernel: &mut Kernel,
     ids: &mut IdIndex,
+    duplicates: Duplicates,
     source: &dyn Log,
     raw: &RawEpoch,
 ) -> Result<Option<Difference>, RuntimeError> {
@@ -135,7 +165,7 @@ fn one_epoch(
     if let Some(feature) = lacking {
         return Err(RuntimeError::Feature { epoch: raw.record.epoch, feature: feature.to_string() });
     }
-    let derived = recorded_epoch(kernel, ids, Duplicates::Judged, source, raw)?;
+    let derived = recorded_epoch(kernel, ids, duplicates, source, raw)?;
     Ok(first_difference(raw, &derived.closed))
 }
 

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use solyx_schemas::codec::Codec;
-use solyx_schemas::epochs::RawEpoch;
+use solyx_schemas::epochs::{Frontier, RawEpoch};
 use solyx_schemas::events::Event;
 use solyx_schemas::log::{Log, LogError, Scan, StoredRecord};
 use solyx_schemas::topics::Topic;
@@ -15,12 +15,21 @@ use solyx_schemas::topics::Topic;
 use crate::compare::Difference;
 
 /// The first ordinal of each partition of outputs that no epoch has yet.
-#[derive(Default)]
 pub struct Places {
     next: BTreeMap<(Topic, u32), u64>,
 }
 
 impl Places {
+    /// After the epochs that end at a frontier.
+    pub fn at(frontier: &Frontier) -> Self {
+        let mut next: BTreeMap<(Topic, u32), u64> =
+            frontier.outputs.iter().map(|(topic, partition, next)| ((topic, partition), next)).collect();
+        if let Some(place) = frontier.record {
+            next.insert((Topic::Decisions, place.partition), place.ordinal + 1);
+        }
+        Self { next }
+    }
+
     /// Where the records stand that no epoch has yet.
     pub fn next(&self, topic: Topic, partition: u32) -> u64 {
         self.next.get(&(topic, partition)).copied().unwrap_or(0)

@@ -46,7 +46,7 @@ pub fn next_epoch(
     while epoch.skipped_so_far() < EPOCH_SKIPPED_MAX {
         let Some((position, stored)) = intake.next(log, &mut quota)? else { break };
         let decoded = Codec::global().decode_record(&stored.record);
-        inputs.push(take(&mut epoch, ids, position, &stored, decoded, None)?);
+        inputs.push(take(&mut epoch, ids, position, &stored, decoded, (Duplicates::Judged, Seen::New))?);
     }
     Ok(close(epoch, log, inputs))
 }
@@ -58,6 +58,8 @@ pub enum Duplicates {
     AsRecorded,
     /// Found again with an index of one's own: an audit.
     Judged,
+    /// Found again among what was read since a snapshot, and as recorded where the other may lie before it.
+    JudgedSince,
 }
 
 /// Makes a recorded epoch again: ranges, `now`, term and "schema unknown then" as recorded.
@@ -83,12 +85,12 @@ pub fn recorded_epoch(
             }
             _ => Codec::global().decode_record(&input.stored.record),
         };
-        let as_recorded = (duplicates == Duplicates::AsRecorded).then_some(match input.skipped {
+        let recorded = match input.skipped {
             Some(SkipReason::Duplicate) => Seen::Duplicate,
             Some(SkipReason::Conflict) => Seen::Conflict,
             _ => Seen::New,
-        });
-        inputs.push(take(&mut epoch, ids, input.position, &input.stored, decoded, as_recorded)?);
+        };
+        inputs.push(take(&mut epoch, ids, input.position, &input.stored, decoded, (duplicates, recorded))?);
     }
     Ok(close(epoch, log, inputs))
 }
@@ -118,15 +120,15 @@ fn take(
     position: Position,
     stored: &StoredRecord,
     decoded: Result<Decoded, DecodeError>,
-    as_recorded: Option<Seen>,
+    (duplicates, recorded): (Duplicates, Seen),
 ) -> Result<InputRecord, RuntimeError> {
     let mut claim = None;
     let mut failed = None;
     let record = &stored.record;
     let value = if decoded.is_ok() { Cow::Borrowed(&record.value[..]) } else { stored.written_value() };
     let counts = epoch.take(position, &record.key, &value, decoded.as_ref(), || {
-        if let Some(seen) = as_recorded {
-            return seen;
+        if duplicates == Duplicates::AsRecorded {
+            return recorded;
         }
         // `seen` is asked only for what decodes.
         let Ok(decoded) = &decoded else { return Seen::New };
@@ -136,7 +138,7 @@ fn take(
             Seen::New
         });
         claim = Some(claimed);
-        seen
+        if seen == Seen::New && duplicates == Duplicates::JudgedSince { recorded } else { seen }
     });
     if let Some(error) = failed {
         return Err(error);

@@ -11,7 +11,7 @@ use crate::{output, progress};
 /// Derive everything again from a log or an archive and compare.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  solyx audit --log world --json\n  solyx audit --archive world-archive --until-epoch 1000\n  solyx audit --log world --head 0578373a…"
+    after_help = "Examples:\n  solyx audit --log world --json\n  solyx audit --archive world-archive --until-epoch 1000\n  solyx audit --log world --from 100000\n  solyx audit --log world --head 0578373a…"
 )]
 pub struct Audit {
     #[command(flatten)]
@@ -19,6 +19,9 @@ pub struct Audit {
     /// The last epoch to look at.
     #[arg(long, value_name = "EPOCH")]
     until_epoch: Option<i64>,
+    /// Begin at the newest snapshot of this world's engine that stands at this epoch or before it, instead of at the first epoch.
+    #[arg(long, value_name = "EPOCH", conflicts_with = "archive")]
+    from: Option<i64>,
     /// A chain hash that history has to contain: what an earlier audit said. Only this finds a tail that was cut off whole.
     #[arg(long, value_name = "HASH", value_parser = head)]
     head: Option<Hash32>,
@@ -39,6 +42,7 @@ pub fn run(command: &Audit, json: bool) -> Outcome {
     let options = AuditOptions {
         index_dir: Some(scratch.path().join("index")),
         until_epoch: command.until_epoch,
+        from: command.from.and_then(|epoch| Some((command.source.log.as_ref()?.join("snapshots"), epoch))),
         head: command.head,
     };
     let report = solyx_runtime::audit(&*log, &options, &mut |p: &Progress| bar.set_position(p.epochs));
@@ -54,6 +58,14 @@ pub fn run(command: &Audit, json: bool) -> Outcome {
             output::grouped(report.events),
             output::grouped(report.events_per_s)
         ));
+        if report.from_epoch > 0 {
+            output::line(format!(
+                "epochs before {} are taken from a snapshot whose digest is in the chain, and what was a duplicate of their records as recorded",
+                output::grouped(report.from_epoch as u64)
+            ));
+        } else if command.from.is_some() {
+            output::line("no good snapshot stands before that epoch: all of it was looked at");
+        }
         output::line(format!("chain head {}", report.chain_head));
         output::line(
             "taken as recorded, for no log can prove them: ranges, times, terms, engine versions, and schemas and features unknown then",

@@ -59,10 +59,21 @@ impl Snapshots {
 
     /// The newest good snapshot's kernel and frontier, or those of the beginning.
     pub fn load(&mut self, log: &dyn Log, cell: &CellId) -> Result<(Kernel, Frontier), RuntimeError> {
+        self.load_before(i64::MAX, log, cell)
+    }
+
+    /// The same of the newest that stands before an epoch or at its beginning.
+    pub fn load_before(
+        &mut self,
+        epoch: i64,
+        log: &dyn Log,
+        cell: &CellId,
+    ) -> Result<(Kernel, Frontier), RuntimeError> {
         let found = self.dir.as_deref().map(|dir| files(dir, WHOLE).map_err(|error| RuntimeError::file(dir, &error)));
         let mut files = found.transpose()?.unwrap_or_default();
         while let Some(file) = files.pop() {
             match read(&file, log, cell) {
+                Ok((_, frontier)) if frontier.next_epoch > epoch => {}
                 Ok((kernel, frontier)) => {
                     self.last_epoch = frontier.next_epoch;
                     return Ok((kernel, frontier));

@@ -82,6 +82,39 @@ fn a_tail_that_is_cut_off_whole_is_found_by_whoever_knows_a_later_head() {
     assert!(audit(&log, &knows(earlier.chain_head), &mut |_| {}).unwrap().ok);
 }
 
+#[test]
+fn an_audit_of_a_part_begins_at_a_snapshot_of_the_chain_and_finds_there_what_a_whole_one_does() {
+    let (log, dir) = (world(24), tempfile::tempdir().unwrap());
+    let epochs = run_all(&log, Some(dir.path())).unwrap().next_epoch;
+    // The last snapshot is of the end.
+    let last = epochs - 1;
+    let snapshots = dir.path().join("snapshots");
+    let from = |epoch| AuditOptions { from: Some((snapshots.clone(), epoch)), ..AuditOptions::default() };
+    let whole = audited(&log);
+    let part = audit(&log, &from(last), &mut |_| {}).unwrap();
+    assert!(part.ok, "{:?}", part.first_difference);
+    assert!(part.from_epoch > 0 && part.from_epoch as u64 + part.epochs == epochs as u64);
+    assert_eq!(part.chain_head, whole.chain_head);
+    // One that stands later is of no use.
+    let early = audit(&log, &from(1), &mut |_| {}).unwrap();
+    assert_eq!((early.ok, early.from_epoch, early.epochs), (true, 0, whole.epochs));
+    // A change before the snapshot is not seen, one after it is.
+    let of_part = |log: &MemoryLog| audit(log, &from(last), &mut |_| {}).unwrap().first_difference;
+    for (epoch, is_seen) in [(part.from_epoch - 2, false), (part.from_epoch, true)] {
+        let changed = log.fork();
+        change_record(&changed, epoch, |record| record.state_digest.0[0] ^= 1);
+        assert_eq!(of_part(&changed).map(|found| found.epoch), is_seen.then_some(epoch), "{epoch}");
+    }
+    for damage in [true, false] {
+        for entry in std::fs::read_dir(&snapshots).unwrap() {
+            let path = entry.unwrap().path();
+            if damage { std::fs::write(&path, b"torn").unwrap() } else { std::fs::remove_file(&path).unwrap() }
+        }
+        let report = audit(&log, &from(last), &mut |_| {}).unwrap();
+        assert_eq!((report.ok, report.from_epoch, report.epochs), (true, 0, whole.epochs));
+    }
+}
+
 /// Nothing that is hashed says where an output stands.
 #[test]
 fn outputs_that_changed_places_and_copies_of_outputs_are_found() {
