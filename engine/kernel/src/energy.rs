@@ -79,16 +79,21 @@ pub fn carbon_at(state: &State, zone: &ZoneId, at: TimeUs) -> Option<Value> {
 }
 
 fn lookup(series: &Series, zone: &ZoneId, kinds: &[Name], at: TimeUs) -> Option<Value> {
-    let latest = |kind: &Name| {
-        let range = (zone.clone(), kind.clone(), TimeUs(0))..=(zone.clone(), kind.clone(), at);
-        series.range(range).next_back().map(|(_, interval)| interval.clone())
-    };
-    let found: Vec<Interval> = kinds.iter().filter_map(latest).collect();
-    if let Some(known) = found.iter().find(|interval| at < interval.to_us) {
-        return Some(Value { value: known.value, currency: known.currency, stale: false, until_us: known.to_us });
+    let mut stale = None;
+    for kind in kinds {
+        let before = series.range(..=(zone.clone(), kind.clone(), at)).next_back();
+        let latest = before.filter(|((of, named, _), _)| of == zone && named == kind);
+        let Some((_, Interval { to_us, value, currency, .. })) = latest else { continue };
+        let (value, currency) = (*value, *currency);
+        // Most often the first kind has a value, and the others need not be looked at.
+        if at < *to_us {
+            return Some(Value { value, currency, stale: false, until_us: *to_us });
+        }
+        if at.since(*to_us) < STALE_MAX && stale.is_none() {
+            stale = Some(Value { value, currency, stale: true, until_us: to_us.after(STALE_MAX) });
+        }
     }
-    let stale = found.iter().find(|interval| at.since(interval.to_us) < STALE_MAX)?;
-    Some(Value { value: stale.value, currency: stale.currency, stale: true, until_us: stale.to_us.after(STALE_MAX) })
+    stale
 }
 
 /// The end of the clock hour that an instant lies in.

@@ -67,7 +67,8 @@ fn a_class_that_does_not_preempt_waits_and_no_class_stops_its_equal() {
     world.step(vec![job("low", "red", 1, 8, 20).into()]);
     world.step(vec![urgent("high", 8, 1).into()]);
     assert_eq!(preempted(&world.advance(2 * HOUR_US)), []);
-    world.step(vec![class("urgent", 200, true, 0), class("standard", 200, true, 0)]);
+    let outputs = world.step(vec![class("urgent", 200, true, 0), class("standard", 200, true, 0)]);
+    assert_eq!(preempted(&outputs), []);
     assert_eq!(preempted(&world.advance(2 * HOUR_US)), []);
 }
 
