@@ -24,8 +24,6 @@ pub struct Inputs {
     /// Records that are on their way for so many turns more.
     late: Vec<(i64, Record)>,
     producer: Option<Box<dyn Producer>>,
-    /// Records in the log, as far as producers know.
-    pub written: u64,
 }
 
 impl Inputs {
@@ -119,7 +117,6 @@ impl Inputs {
                     Err(error) => return Err(error.into()),
                 }
             }
-            self.written += batch.len() as u64;
         }
         Ok(())
     }

@@ -70,7 +70,7 @@ impl History {
         }
         let disk = if self.seed.is_multiple_of(ON_DISK) { Some(tempfile::tempdir()?) } else { None };
         let mut cell = Cell::of(&log, disk.as_ref().map(|disk| disk.path().to_path_buf()));
-        let mut witness = Witness::of(&log, told_out_of_order(mood))?;
+        let mut witness = Witness::of(&log, as_told(mood))?;
         let mut inputs = Inputs::default();
         let (mut executor, mut events) = beginning(&mut luck, mood);
         let mut now = START;
@@ -97,8 +97,8 @@ impl History {
     }
 }
 
-/// What a history promises when its records may be lost, late or out of order: nothing that is held is promised to be kept.
-fn told_out_of_order(mood: Mood) -> Mood {
+/// What may be promised of a history whose records come late or out of order: not that whatever is held is kept, as in calm ones.
+fn as_told(mood: Mood) -> Mood {
     if mood == Mood::Wild { Mood::Wild } else { Mood::Shaken }
 }
 
