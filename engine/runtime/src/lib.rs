@@ -31,6 +31,7 @@ mod staged;
 pub use crate::audit::{AuditOptions, AuditReport, audit};
 pub use crate::backoff::Backoff;
 pub use crate::compare::Difference;
+pub use crate::derive::records_of;
 pub use crate::election::{Election, Standing};
 pub use crate::engine::{Engine, EngineOptions};
 pub use crate::error::RuntimeError;

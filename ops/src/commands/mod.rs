@@ -9,6 +9,7 @@ pub mod audit;
 pub mod backtest;
 pub mod compare;
 pub mod completions;
+mod consequence;
 pub mod doctor;
 pub mod events;
 pub mod execute;

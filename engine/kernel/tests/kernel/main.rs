@@ -18,3 +18,4 @@ mod share_surcharge;
 mod topology;
 mod whatif;
 mod whatif_job;
+mod whatif_told;
