@@ -18,8 +18,10 @@ pub mod progress;
 pub mod recall;
 pub mod virtual_time;
 
+mod audit_ids;
 mod audit_places;
 mod audit_plans;
+mod audit_read;
 mod cursors;
 mod derive;
 mod filter;
@@ -28,7 +30,7 @@ mod planner;
 mod snapshots;
 mod staged;
 
-pub use crate::audit::{AuditOptions, AuditReport, audit};
+pub use crate::audit::{AuditOptions, AuditReport, Rates, audit};
 pub use crate::backoff::Backoff;
 pub use crate::compare::Difference;
 pub use crate::derive::records_of;

@@ -1,7 +1,7 @@
 //! `solyx audit`: derives every decision and digest again and names the first difference.
 
 use clap::Args;
-use solyx_runtime::{AuditOptions, Progress};
+use solyx_runtime::{AuditOptions, Progress, Rates};
 use solyx_schemas::hash::Hash32;
 
 use crate::failure::{Exit, Failure, Outcome};
@@ -57,6 +57,13 @@ pub fn run(command: &Audit, json: bool) -> Outcome {
             output::grouped(report.epochs),
             output::grouped(report.events),
             output::grouped(report.events_per_s)
+        ));
+        let Rates { read, applied, duplicates } = report.per_s;
+        output::line(format!(
+            "beside one another, events/s: read {}, applied {}, duplicates found {}",
+            output::grouped(read),
+            output::grouped(applied),
+            output::grouped(duplicates)
         ));
         if report.from_epoch > 0 {
             output::line(format!(

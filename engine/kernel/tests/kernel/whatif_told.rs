@@ -69,7 +69,7 @@ fn a_sold_lease_that_begins_says_whom_it_stops() {
     let stop = found.jobs.iter().find(|job| job.job.as_str() == "a").and_then(|job| job.with.stop.clone());
     let stop = stop.unwrap_or_else(|| panic!("{found:?}"));
     let run = world.running[&JobId::from("a")].run.clone();
-    assert_eq!((&stop.run, stop.cause), (&run, StopCause::Reclaimed));
+    assert_eq!((&stop.run, stop.cause), (&run, StopCause::Priority));
     let lease = sold(&world);
     let outputs = world.step(vec![lease]);
     let told = outputs.iter().any(|output| matches!(output, Event::JobPreempted(told) if told.run == run));

@@ -5,7 +5,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use anyhow::Context;
-use solyx_runtime::{AuditOptions, AuditReport, Engine, EngineOptions, audit};
+use solyx_runtime::{AuditOptions, AuditReport, Engine, EngineOptions, Rates, audit};
 use solyx_schemas::codec::Codec;
 use solyx_schemas::events::Event;
 use solyx_schemas::events::decisions::JobPlaced;
@@ -39,6 +39,7 @@ struct History {
 pub fn measure(rounds: usize, runs: u32) -> anyhow::Result<Vec<Measure>> {
     let history = make(rounds)?;
     let (mut turns, mut epochs, mut events) = (Vec::new(), 0, 0);
+    let mut parts: [Vec<f64>; 3] = Default::default();
     for _ in 0..runs {
         let begun = Instant::now();
         for value in &history.values {
@@ -50,10 +51,21 @@ pub fn measure(rounds: usize, runs: u32) -> anyhow::Result<Vec<Measure>> {
         let elapsed = begun.elapsed();
         anyhow::ensure!(report.ok, "the audit found a difference: {:?}", report.first_difference);
         (epochs, events) = (report.epochs, report.events);
+        let Rates { read, applied, duplicates } = report.per_s;
+        for (part, rate) in parts.iter_mut().zip([read, applied, duplicates]) {
+            part.push(rate as f64);
+        }
         turns.push((per_second(report.events as usize, elapsed), decoding));
     }
     let what = format!("{events} records of {epochs} epochs, {PLACED} of {} placed", PLACED * (METERED + 5));
-    Ok(vec![Measure::beside("audit_ordinary", "events/s", what, &turns, "our own decoding of the inputs")])
+    let mut measures =
+        vec![Measure::beside("audit_ordinary", "events/s", what, &turns, "our own decoding of the inputs")];
+    let of = ["reading and decoding", "judging, decisions, digests and comparing", "finding duplicates"];
+    for ((name, what), rates) in ["read", "applied", "duplicates"].iter().zip(of).zip(&parts) {
+        let what = format!("{what}, on a thread of its own beside the others");
+        measures.push(Measure::alone(&format!("audit_ordinary_{name}"), "events/s", what, rates));
+    }
+    Ok(measures)
 }
 
 /// A fleet; then in each round some jobs are placed, run for a minute and end, and meters and sensors report.

@@ -93,6 +93,7 @@ fn ask(rehearsal: &Rehearsal, question: usize) -> anyhow::Result<()> {
                 currency: usd,
                 kind: PriceKind::DayAhead,
                 revision: Count(1),
+                occurred_us: now,
                 published_us: now,
                 ..EnergyPriced::default()
             }
