@@ -86,10 +86,10 @@ impl Rehearsal {
         let (mut state, mut index) = (self.state.clone(), self.index.clone());
         for (place, event) in events.iter().enumerate().take(TOLD_MAX) {
             let refused = |detail: String| (place + 1, detail);
-            event.check().map_err(|error| refused(error.to_string()))?;
             if !event.topic().is_input() {
                 return Err(refused(format!("{} is no input of the kernel", event.name())));
             }
+            event.check().map_err(|error| refused(error.to_string()))?;
             // After all that has been said, in the order in which they stand here.
             let position = Position::new(event.topic(), u32::MAX, u64::MAX - (TOLD_MAX - place) as u64);
             apply(&mut state, &mut index, position, event).map_err(|rejection| refused(rejection.detail))?;
