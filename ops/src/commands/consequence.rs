@@ -26,6 +26,9 @@ pub fn tell(found: &Consequence, asked: TimeUs) {
     }
     let (before, after) = &found.rest;
     output::line(format!("  the rest of what runs costs {}, {} with it ({})", cost(before), cost(after), more(found)));
+    for over in &found.overcommitments {
+        output::line(format!("  more than there is: {}", limit(&over.limit)));
+    }
     for (name, (without, with)) in &found.decisions {
         let event = name.rsplit('.').next().unwrap_or(name);
         output::line(format!("  {event:<22} {} with it, {} without", grouped(*with), grouped(*without)));
@@ -59,7 +62,7 @@ pub fn json_of(found: &Consequence) -> Value {
     json!({
         "now_us": found.now, "reached_us": found.reached, "holds": EXPECTED,
         "rest": {"without": rest(&found.rest.0), "with": rest(&found.rest.1)},
-        "decisions": decisions, "jobs": jobs,
+        "overcommitments": found.overcommitments, "decisions": decisions, "jobs": jobs,
     })
 }
 

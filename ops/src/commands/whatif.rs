@@ -123,7 +123,10 @@ fn event(file: &Path, hours: i64, source: &Source, json: bool) -> Outcome {
     } else {
         consequence::tell(&found, until);
     }
-    let nothing = found.jobs.is_empty() && found.decisions.is_empty() && found.rest.0 == found.rest.1;
+    let nothing = found.jobs.is_empty()
+        && found.overcommitments.is_empty()
+        && found.decisions.is_empty()
+        && found.rest.0 == found.rest.1;
     Ok(if nothing { Exit::Good } else { Exit::Finding })
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use solyx_schemas::epochs::Position;
 use solyx_schemas::events::Event;
-use solyx_schemas::events::decisions::{CostTerms, StopCause};
+use solyx_schemas::events::decisions::{CostTerms, Overcommitment, StopCause};
 use solyx_schemas::ids::*;
 use solyx_schemas::units::*;
 
@@ -13,7 +13,7 @@ use super::foresee::Foreseen;
 use super::job::FORECAST_STEPS_MAX;
 use super::{Fate, Rehearsal, fate, stays};
 use crate::apply::apply;
-use crate::decide::decide;
+use crate::decide::{Decided, decide};
 use crate::index::Index;
 use crate::state::State;
 
@@ -29,6 +29,8 @@ pub struct Consequence {
     pub reached: TimeUs,
     /// Jobs of which something else comes, by id.
     pub jobs: Vec<Otherwise>,
+    /// Limits that would then be promised or used beyond what there is, in the next epoch: a lease of more than the fleet has, for one.
+    pub overcommitments: Vec<Overcommitment>,
     /// Decisions by their event, without and with; those whose numbers are equal are left out.
     pub decisions: BTreeMap<&'static str, (u64, u64)>,
     /// What is left of the runs of now, without and with.
@@ -106,6 +108,11 @@ impl Rehearsal {
             now: self.state.now(),
             reached: without.reached.min(with.reached),
             decisions: differing(&without.decisions, &with.decisions),
+            overcommitments: with
+                .overcommitments
+                .into_iter()
+                .filter(|o| !without.overcommitments.contains(o))
+                .collect(),
             jobs: otherwise(without.jobs, with.jobs),
             rest: (rest, told_rest),
         })
@@ -125,8 +132,8 @@ impl Rehearsal {
     }
 
     fn courses(&self, mut state: State, mut index: Index, until: TimeUs) -> Courses {
-        let outputs = decide(&mut state, &mut index, &self.cell, 0).outputs;
-        let mut courses = Courses { reached: until.max(state.now()), ..Courses::default() };
+        let Decided { outputs, overcommitments } = decide(&mut state, &mut index, &self.cell, 0);
+        let mut courses = Courses { reached: until.max(state.now()), overcommitments, ..Courses::default() };
         let mut foreseen = Foreseen { cell: &self.cell, state, index, outputs };
         courses.note(&mut foreseen);
         if until <= self.state.now() {
@@ -148,6 +155,7 @@ impl Rehearsal {
 #[derive(Default)]
 struct Courses {
     reached: TimeUs,
+    overcommitments: Vec<Overcommitment>,
     jobs: BTreeMap<JobId, Course>,
     decisions: BTreeMap<&'static str, u64>,
 }

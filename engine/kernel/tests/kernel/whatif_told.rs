@@ -4,7 +4,7 @@ use solyx_histories::*;
 use solyx_kernel::follow::Follower;
 use solyx_kernel::whatif::{Consequence, Fate};
 use solyx_schemas::events::Event;
-use solyx_schemas::events::decisions::{JobPlaced, StopCause};
+use solyx_schemas::events::decisions::{JobPlaced, LimitKind, StopCause};
 use solyx_schemas::events::jobs::JobRequested;
 use solyx_schemas::events::policy::LeaseSold;
 use solyx_schemas::events::policy::PaymentOption;
@@ -67,7 +67,13 @@ fn a_sold_lease_says_whom_it_stops_once_its_tenant_asks() {
     let mut world = World::with_nodes(1);
     world.step(vec![job("a", "red", 1, 8, 2).into()]);
     // It is lent out while its tenant does not ask for it.
-    assert!(told(&world, vec![sold(&world)], 0).unwrap().jobs.is_empty());
+    let found = told(&world, vec![sold(&world)], 0).unwrap();
+    assert!(found.jobs.is_empty() && found.overcommitments.is_empty(), "{found:?}");
+    let Event::LeaseSold(mut large) = sold(&world) else { unreachable!() };
+    large.gpus = Count(9);
+    let found = told(&world, vec![(*large).into()], 0).unwrap();
+    let limits: Vec<_> = found.overcommitments.iter().map(|o| (o.limit.kind, o.limit.asked)).collect();
+    assert_eq!(limits, [(LimitKind::Reservation, Some(9_000))]);
     let asked = || {
         let on_lease = JobRequested { sold_lease: Some(RefId::from("lease")), ..job("theirs", "blue", 1, 8, 1) };
         vec![sold(&world), on_lease.into()]
