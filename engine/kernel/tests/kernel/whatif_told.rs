@@ -73,7 +73,7 @@ fn a_sold_lease_says_whom_it_stops_once_its_tenant_asks() {
     large.gpus = Count(9);
     let found = told(&world, vec![(*large).into()], 0).unwrap();
     let limits: Vec<_> = found.overcommitments.iter().map(|o| (o.limit.kind, o.limit.asked)).collect();
-    assert_eq!(limits, [(LimitKind::Reservation, Some(9_000))]);
+    assert!(limits.contains(&(LimitKind::Reservation, Some(9_000))), "{found:?}");
     let asked = || {
         let on_lease = JobRequested { sold_lease: Some(RefId::from("lease")), ..job("theirs", "blue", 1, 8, 1) };
         vec![sold(&world), on_lease.into()]
