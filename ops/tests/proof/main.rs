@@ -8,5 +8,6 @@ mod bad_files;
 mod contents;
 mod equal_views;
 mod kills;
+mod receipts;
 mod traces;
 mod world;

@@ -1,0 +1,7 @@
+//! The formats of proofs, which others read too.
+
+#![allow(clippy::unwrap_used)] // helpers of tests
+
+mod checkpoints;
+mod keys;
+mod trees;
