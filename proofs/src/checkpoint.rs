@@ -44,10 +44,19 @@ pub struct Checkpoint {
 pub struct SignedCheckpoint {
     /// What is signed.
     pub checkpoint: Checkpoint,
-    /// Signatures under the log's own name: the hash of the key and the signature.
-    pub signatures: Vec<([u8; 4], [u8; 64])>,
+    /// Signatures under the log's own name.
+    pub signatures: Vec<NoteSignature>,
     /// Size of an earlier tree, and the proof that this one goes on from it.
     pub since: Option<(u64, Vec<Hash32>)>,
+}
+
+/// A signature in a note.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoteSignature {
+    /// What it says of its key ([`PublicKey::hint`]).
+    pub hint: [u8; 4],
+    /// Ed25519 over the text.
+    pub signature: [u8; 64],
 }
 
 /// What is wrong with a text that should be a signed head.
@@ -78,14 +87,14 @@ impl SignedCheckpoint {
     /// A head with one signature of a key.
     pub fn new(checkpoint: Checkpoint, key: &PublicKey, signature: [u8; 64]) -> Self {
         let hint = key.hint(&checkpoint.origin());
-        Self { checkpoint, signatures: vec![(hint, signature)], since: None }
+        Self { checkpoint, signatures: vec![NoteSignature { hint, signature }], since: None }
     }
 
     /// Whether one of its signatures is a key's.
     pub fn is_signed_by(&self, key: &PublicKey) -> bool {
         let hint = key.hint(&self.checkpoint.origin());
         let text = self.checkpoint.text();
-        self.signatures.iter().any(|(of, signature)| *of == hint && key.verifies(&text, signature))
+        self.signatures.iter().any(|of| of.hint == hint && key.verifies(&text, &of.signature))
     }
 
     /// Whether the proof that it carries shows that it goes on from an earlier head; nothing when it carries none for that size.
@@ -112,7 +121,7 @@ impl SignedCheckpoint {
         }
         note += &self.checkpoint.text();
         note += "\n";
-        for (hint, signature) in &self.signatures {
+        for NoteSignature { hint, signature } in &self.signatures {
             let bytes = [&hint[..], &signature[..]].concat();
             note += &format!("— {} {}\n", self.checkpoint.origin(), STANDARD.encode(bytes));
         }
@@ -142,7 +151,9 @@ impl SignedCheckpoint {
             }
         }
         if signatures.is_empty() {
-            return Err(lines.wrong(at + 4, "a signature of the log's own name: an em dash, the first line's text, base64"));
+            return Err(
+                lines.wrong(at + 4, "a signature of the log's own name: an em dash, the first line's text, base64")
+            );
         }
         Ok(Self { checkpoint, signatures, since })
     }
@@ -152,7 +163,10 @@ struct Lines<'t>(Vec<&'t str>);
 
 impl<'t> Lines<'t> {
     fn get(&self, line: usize) -> Result<&'t str, CheckpointError> {
-        self.0.get(line).copied().ok_or_else(|| self.wrong(line, "a signed head: three lines, an empty one, signatures"))
+        self.0
+            .get(line)
+            .copied()
+            .ok_or_else(|| self.wrong(line, "a signed head: three lines, an empty one, signatures"))
     }
 
     fn wrong(&self, line: usize, expected: &'static str) -> CheckpointError {
@@ -190,14 +204,15 @@ impl<'t> Lines<'t> {
     }
 
     /// A signature under the log's own name; nothing for others', which are passed over.
-    fn signature(&self, line: usize, origin: &str) -> Result<Option<([u8; 4], [u8; 64])>, CheckpointError> {
+    fn signature(&self, line: usize, origin: &str) -> Result<Option<NoteSignature>, CheckpointError> {
         let wrong = || self.wrong(line, "a signature: an em dash, a name, base64");
-        let (name, signature) = self.get(line)?.strip_prefix("— ").and_then(|rest| rest.split_once(' ')).ok_or_else(wrong)?;
+        let (name, signature) =
+            self.get(line)?.strip_prefix("— ").and_then(|rest| rest.split_once(' ')).ok_or_else(wrong)?;
         let bytes = STANDARD.decode(signature).map_err(|_| wrong())?;
         let (hint, signature) = match <[u8; SIGNATURE_BYTES]>::try_from(bytes) {
             Ok(bytes) if name == origin => (bytes.first_chunk().copied(), bytes.last_chunk().copied()),
             _ => (None, None),
         };
-        Ok(hint.zip(signature))
+        Ok(hint.zip(signature).map(|(hint, signature)| NoteSignature { hint, signature }))
     }
 }

@@ -26,9 +26,10 @@ impl EpochHashes {
         let inputs = HashTree::of(raw.inputs.iter().map(|input| input_hash(input).0));
         let outputs = raw.outputs.iter().map(|output| output_hash(output).map(|hash| hash.0));
         let outputs = HashTree::of(outputs.collect::<Result<Vec<_>, _>>()?);
-        for (what, root, recorded) in
-            [("input_root", inputs.root(), raw.record.input_root), ("output_root", outputs.root(), raw.record.output_root)]
-        {
+        for (what, root, recorded) in [
+            ("input_root", inputs.root(), raw.record.input_root),
+            ("output_root", outputs.root(), raw.record.output_root),
+        ] {
             if root != recorded {
                 return Err(format!("{what}: recorded {recorded}, its records have {root}"));
             }

@@ -68,8 +68,8 @@ pub struct HeadsReport {
     pub heads: u64,
     /// The good head of the largest tree; of equal ones the last.
     pub last: Option<Head>,
-    /// Heads that were signed before their key was revoked, of trees that end when it was no longer to be trusted: nobody's fault, and
-    /// worth nothing.
+    /// Records that were signed before their key was revoked, of trees that end when it was no longer to be trusted: nobody's fault,
+    /// and worth nothing.
     pub distrusted: Vec<String>,
     /// What is not as it has to be.
     pub findings: Vec<Finding>,
@@ -87,14 +87,13 @@ pub fn judge(signed: &[Signed], history: &History) -> HeadsReport {
             Err(detail) => Err(detail.clone()),
             Ok(SignedEvent::Rotation(_)) if used.contains(place.as_str()) => Ok(()),
             Ok(SignedEvent::Rotation(rotation)) => Err(report.why_not_taken(rotation, history)),
-            Ok(SignedEvent::Head(head)) if report.is_distrusted(head, history) => {
-                report.distrusted.push(place.clone());
-                Ok(())
-            }
             Ok(SignedEvent::Head(head)) => report.head(head, history),
         };
-        if let Err(detail) = verdict {
-            report.findings.push(Finding { place: place.clone(), detail });
+        let distrusted = event.as_ref().is_ok_and(|event| report.is_distrusted(event, history));
+        match verdict {
+            Ok(()) => {}
+            Err(_) if distrusted => report.distrusted.push(place.clone()),
+            Err(detail) => report.findings.push(Finding { place: place.clone(), detail }),
         }
     }
     report
@@ -180,7 +179,13 @@ impl HeadsReport {
             return Err(format!("key {} has signed before and cannot follow itself", next.id));
         }
         match history.keys.get(&next.id) {
-            Some(known) if known.key == next => known.may_sign(size, time)?,
+            Some(known) if known.key == next && known.epoch as u64 >= size => {
+                return Err(format!(
+                    "the next key {} is declared by epoch {}, which is not in the tree",
+                    next.id, known.epoch
+                ));
+            }
+            Some(known) if known.key == next => {}
             Some(_) => return Err(format!("key {} is declared with another public key", next.id)),
             None => return Err(format!("the next key {} is not declared", next.id)),
         }
@@ -214,18 +219,25 @@ impl HeadsReport {
             return Err(format!("key {key} handed over with the tree of {until} epochs, and this one has {size}"));
         }
         if size < signing.from_size {
-            return Err(format!("key {key} signs trees of {} epochs and more, and this one has {size}", signing.from_size));
+            return Err(format!(
+                "key {key} signs trees of {} epochs and more, and this one has {size}",
+                signing.from_size
+            ));
         }
         known.may_sign(size, history.time_at(size).unwrap_or_default())?;
         Ok(&signing.key)
     }
 
-    fn is_distrusted(&self, event: &HeadSigned, history: &History) -> bool {
-        let size = u64::try_from(event.tree_size.0).unwrap_or_default();
-        let tree = parsed_root(event.root.as_str()).and_then(|root| tree_is(history, &event.cell_id, (size, root)));
-        let revoked = history.keys.get(&event.key_id).and_then(|known| known.revoked);
-        let before = |(epoch, from)| size <= epoch as u64 && history.time_at(size).is_some_and(|time| from <= time);
-        tree.is_ok() && self.has(&event.key_id) && revoked.is_some_and(before)
+    /// Whether something of this log's tree was signed before its key was revoked, and when that was no longer to be trusted.
+    fn is_distrusted(&self, event: &SignedEvent, history: &History) -> bool {
+        let (cell, root, key) = match event {
+            SignedEvent::Head(e) => (&e.cell_id, &e.root, &e.key_id),
+            SignedEvent::Rotation(e) => (&e.cell_id, &e.root, &e.key_id),
+        };
+        let size = event.size();
+        let tree = parsed_root(root.as_str()).and_then(|root| tree_is(history, cell, (size, root)));
+        let known = history.keys.get(key).zip(history.time_at(size));
+        tree.is_ok() && self.has(key) && known.is_some_and(|(known, time)| known.is_distrusted(size, time))
     }
 
     fn head(&mut self, event: &HeadSigned, history: &History) -> Result<(), String> {
@@ -262,7 +274,8 @@ fn tree_is(history: &History, cell: &CellId, (size, root): (u64, Hash32)) -> Res
 }
 
 fn parsed_root(digits: &str) -> Result<Hash32, String> {
-    Hash32::parse(digits).ok_or_else(|| format!("field root: found {digits:?}, expected 64 hexadecimal digits in lower case"))
+    Hash32::parse(digits)
+        .ok_or_else(|| format!("field root: found {digits:?}, expected 64 hexadecimal digits in lower case"))
 }
 
 fn parsed_signature(digits: &str) -> Result<[u8; 64], String> {

@@ -82,7 +82,8 @@ impl History {
         self.cell.get_or_insert_with(|| raw.record.cell.clone());
         self.tree.push(leaf.bytes());
         self.times.push(raw.record.now_us);
-        let policies = raw.inputs.iter().filter(|input| input.skipped.is_none() && input.position.topic() == Topic::Policy);
+        let policies =
+            raw.inputs.iter().filter(|input| input.skipped.is_none() && input.position.topic() == Topic::Policy);
         for input in policies.filter(|input| is_of_keys(&input.stored.record.value)) {
             if let Ok(decoded) = Codec::global().decode(&input.stored.record.value) {
                 self.keys.apply(epoch, &decoded.event);

@@ -43,11 +43,14 @@ struct KeyFile {
 impl PublicKey {
     /// A public key of 64 hexadecimal digits in lower case.
     pub fn parse(id: &RefId, digits: &str) -> Result<Self, String> {
-        let wrong = || format!("found {digits:?}, expected the 64 hexadecimal digits of an Ed25519 public key in lower case");
+        let wrong =
+            || format!("found {digits:?}, expected the 64 hexadecimal digits of an Ed25519 public key in lower case");
         let bytes = Hash32::parse(digits).ok_or_else(wrong)?;
         let key = VerifyingKey::from_bytes(&bytes.0).map_err(|_| wrong())?;
         if key.is_weak() {
-            return Err(format!("the public key {digits} is of small order, expected one that `solyx proofs keygen` makes"));
+            return Err(format!(
+                "the public key {digits} is of small order, expected one that `solyx proofs keygen` makes"
+            ));
         }
         Ok(Self { id: id.clone(), key })
     }
@@ -120,7 +123,8 @@ impl SecretKey {
     /// The key of a file that [`SecretKey::file`] wrote. The error never shows what is secret.
     pub fn from_file(text: &str) -> Result<Self, String> {
         // What serde says of a file that is no such object may show what stands in it.
-        let shape = "expected an object with key_id, algorithm, secret_key and public_key, as `solyx proofs keygen` writes it";
+        let shape =
+            "expected an object with key_id, algorithm, secret_key and public_key, as `solyx proofs keygen` writes it";
         let file: KeyFile = serde_json::from_str(text).map_err(|_| shape.to_owned())?;
         let secret = file.secret_key.as_deref().ok_or("it has no secret_key: it is the public half")?;
         let bytes = Hash32::parse(secret).ok_or("field secret_key: expected 64 hexadecimal digits in lower case")?;
@@ -186,7 +190,8 @@ impl KeyHistory {
     pub fn apply(&mut self, epoch: i64, event: &Event) {
         match event {
             Event::SigningKeyDeclared(e) if e.algorithm.as_str() != ALGORITHM => {
-                let odd = format!("key {} is declared for the algorithm {}, expected {ALGORITHM}", e.key_id, e.algorithm);
+                let odd =
+                    format!("key {} is declared for the algorithm {}, expected {ALGORITHM}", e.key_id, e.algorithm);
                 self.odd.push((epoch, odd));
             }
             Event::SigningKeyDeclared(e) => match PublicKey::parse(&e.key_id, e.public_key.as_str()) {
@@ -238,8 +243,18 @@ impl DeclaredKey {
             return Err(format!("key {id} was in use until {}, and the tree ends at {}", to.0, now.0));
         }
         match self.revoked {
-            Some((_, at)) if at <= now => Err(format!("key {id} is revoked from {} on, and the tree ends at {}", at.0, now.0)),
+            Some((epoch, _)) if (epoch as u64) < size => {
+                Err(format!("key {id} is revoked by epoch {epoch}, which is in the tree"))
+            }
+            Some((_, at)) if at <= now => {
+                Err(format!("key {id} is revoked from {} on, and the tree ends at {}", at.0, now.0))
+            }
             _ => Ok(()),
         }
+    }
+
+    /// Whether a tree that it signed before it was revoked ends when it was no longer to be trusted.
+    pub fn is_distrusted(&self, size: u64, now: TimeUs) -> bool {
+        self.revoked.is_some_and(|(epoch, at)| size <= epoch as u64 && at <= now)
     }
 }

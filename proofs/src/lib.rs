@@ -12,7 +12,7 @@ mod keys;
 pub mod receipt;
 mod tree;
 
-pub use checkpoint::{Checkpoint, CheckpointError, NOTE_LEN_MAX, SignedCheckpoint};
+pub use checkpoint::{Checkpoint, CheckpointError, NOTE_LEN_MAX, NoteSignature, SignedCheckpoint};
 pub use epoch_hash::{EpochHashes, input_hash, output_hash, without_overcommitments};
 pub use heads::{Finding, Head, HeadsReport, Rotation, Signing, judge};
 pub use history::{History, HistoryError, Signed, SignedEvent, signed_events};

@@ -109,15 +109,18 @@ fn root_hash(root: Hash32, size: u64) -> RootHash<Sha256> {
     RootHash::new(root.0.into(), size)
 }
 
+/// The largest tree that is looked at: places of its nodes stay within 64 bits.
+const SIZE_MAX: u64 = 1 << 62;
+
 /// Whether a leaf stands at a place of the tree of this size and root.
 pub fn verify_inclusion(leaf: &[u8], index: u64, (size, root): (u64, Hash32), path: &[Hash32]) -> bool {
     let Ok(proof) = InclusionProof::try_from_bytes(bytes(path)) else { return false };
-    root_hash(root, size).verify_inclusion(&Leaf(leaf), index, &proof).is_ok()
+    size <= SIZE_MAX && root_hash(root, size).verify_inclusion(&Leaf(leaf), index, &proof).is_ok()
 }
 
 /// Whether the tree `new` goes on from the tree `old`; each is a size and a root.
 pub fn verify_consistency(old: (u64, Hash32), new: (u64, Hash32), proof: &[Hash32]) -> bool {
-    if old.0 > new.0 {
+    if old.0 > new.0 || new.0 > SIZE_MAX {
         return false;
     }
     // Any tree goes on from no leaves, and each from itself.

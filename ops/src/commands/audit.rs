@@ -45,7 +45,8 @@ fn known_head(text: &str) -> Result<KnownHead, String> {
     match Hash32::parse(text) {
         Some(hash) => Ok(KnownHead::Chain(hash)),
         None if Path::new(text).exists() => Ok(KnownHead::File(text.into())),
-        None => Err("expected 64 hexadecimal digits, as an audit prints its chain head, or a file with a signed head".to_owned()),
+        None => Err("expected 64 hexadecimal digits, as an audit prints its chain head, or a file with a signed head"
+            .to_owned()),
     }
 }
 
@@ -133,7 +134,8 @@ pub fn run(command: &Audit, json: bool) -> Outcome {
     };
     let ok = report.ok && signed.as_ref().is_none_or(Signed::is_good);
     if json {
-        let mut said = serde_json::to_value(&report).map_err(|e| Failure::environment("the report cannot be written", e, "report this"))?;
+        let mut said = serde_json::to_value(&report)
+            .map_err(|e| Failure::environment("the report cannot be written", e, "report this"))?;
         said["ok"] = ok.into();
         if let Some(signed) = &signed {
             said["proofs"] = signed.json();

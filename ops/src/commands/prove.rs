@@ -80,7 +80,9 @@ pub fn run(command: &Prove, json: bool) -> Outcome {
 fn failure(of: &Of, error: ProveError) -> Failure {
     let what = format!("there is no receipt of {}", of.id);
     let hint = match &error {
-        ProveError::NoHead => "`solyx proofs sign` signs one, with a key that `solyx proofs keygen` makes and `solyx proofs declare` declares",
+        ProveError::NoHead => {
+            "`solyx proofs sign` signs one, with a key that `solyx proofs keygen` makes and `solyx proofs declare` declares"
+        }
         ProveError::BadHead { .. } => "`solyx proofs show` lists what is wrong with signed heads",
         ProveError::NotSigned { .. } => "`solyx proofs sign` signs the tree as it is now",
         ProveError::Unknown { .. } => {

@@ -16,11 +16,9 @@ use crate::output;
 
 /// Check a receipt or a signed head, without any log.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  solyx verify line.json --keys signing.key.pub\n  \
+#[command(after_help = "Examples:\n  solyx verify line.json --keys signing.key.pub\n  \
                   solyx verify line.json --key d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a\n  \
-                  solyx verify later.txt --since head.txt --keys signing.key.pub"
-)]
+                  solyx verify later.txt --since head.txt --keys signing.key.pub")]
 pub struct Verify {
     /// The receipt, or the signed head.
     file: PathBuf,
@@ -37,11 +35,11 @@ pub struct Verify {
 
 /// What is proven, and what is not.
 const PROVES: &str = "this proves inclusion: these events are in the log and counted, in these epochs, under the head that the key signed";
-const PROVES_LINE: &str =
-    "the line was rated again from them: which price, split at months and rates, tier, exact amount, rounding, conversion";
+const PROVES_LINE: &str = "the line was rated again from them: which price, split at months and rates, tier, exact amount, rounding, conversion";
 const NOT_PROVEN: &str = "it does not prove that nothing else in the log changes it (a correction, a rate, a cancellation), that meters told the truth, \
      or that the engine decided by its rules: `solyx audit` over the log does the first and the last";
-const UNTRUSTED: &str = "no key was given: compare the public key with the one that the operator published, or give it with --key";
+const UNTRUSTED: &str =
+    "no key was given: compare the public key with the one that the operator published, or give it with --key";
 
 /// Runs it.
 pub fn run(command: &Verify, json: bool) -> Outcome {
@@ -54,7 +52,11 @@ pub fn run(command: &Verify, json: bool) -> Outcome {
         return head(command, &keys, json);
     }
     if command.since.is_some() {
-        return Err(Failure::usage("only a signed head goes on from another", "found --since beside a receipt", "solyx verify HEAD --since OLDER"));
+        return Err(Failure::usage(
+            "only a signed head goes on from another",
+            "found --since beside a receipt",
+            "solyx verify HEAD --since OLDER",
+        ));
     }
     let receipt = Receipt::parse(&text).map_err(|detail| refused(&command.file, detail))?;
     let verified = verify(&receipt, &keys).map_err(|e| refused(&command.file, e))?;
@@ -75,9 +77,10 @@ fn refused(file: &Path, detail: impl ToString) -> Failure {
 }
 
 fn as_json(verified: &Verified) -> serde_json::Value {
-    let records = verified.records.iter().map(|VerifiedRecord { epoch, place, event }| {
-        json!({"epoch": epoch, "place": place, "event": to_json(event)})
-    });
+    let records = verified
+        .records
+        .iter()
+        .map(|VerifiedRecord { epoch, place, event }| json!({"epoch": epoch, "place": place, "event": to_json(event)}));
     let line = verified.line.as_ref();
     let proves: Vec<&str> = [PROVES].into_iter().chain(line.map(|_| PROVES_LINE)).collect();
     json!({
@@ -90,7 +93,8 @@ fn as_json(verified: &Verified) -> serde_json::Value {
 
 fn as_text(verified: &Verified) -> String {
     let size = output::grouped(verified.tree_size);
-    let mut lines = vec![format!("good: {} of cell {}, under the signed head of {size} epochs", verified.subject, verified.cell)];
+    let mut lines =
+        vec![format!("good: {} of cell {}, under the signed head of {size} epochs", verified.subject, verified.cell)];
     lines.push(format!("signed by the key {}", verified.public_key));
     if !verified.key_trusted {
         lines.push(UNTRUSTED.to_owned());
@@ -121,7 +125,10 @@ fn line_text(line: &LineView, verified: &Verified) -> String {
     let rate = line.rate.as_deref().or(line.lease.as_deref()).unwrap_or_default();
     let amount = line.amount_micros.map_or_else(|| "no amount".to_owned(), |micros| micros.to_string());
     let currency = verified.currency.as_deref().unwrap_or_default();
-    let exact = line.exact_micros.as_ref().map_or_else(String::new, |exact| format!("{}/{}", exact.numerator, exact.denominator));
+    let exact = line
+        .exact_micros
+        .as_ref()
+        .map_or_else(String::new, |exact| format!("{}/{}", exact.numerator, exact.denominator));
     let rate_currency = &line.rate_currency;
     format!(
         "{job}: {quantity} {unit} at {rate}\n  exactly {exact} micros of {rate_currency}, {amount} micros of {currency} on the invoice"
@@ -130,8 +137,20 @@ fn line_text(line: &LineView, verified: &Verified) -> String {
 
 /// The fields of an event that a person looks for first.
 fn told(event: &serde_json::Value) -> String {
-    const FIELDS: [&str; 12] =
-        ["job", "run", "meter", "quantity", "difference", "from_us", "to_us", "rate_card", "currency", "tenant", "period", "pool"];
+    const FIELDS: [&str; 12] = [
+        "job",
+        "run",
+        "meter",
+        "quantity",
+        "difference",
+        "from_us",
+        "to_us",
+        "rate_card",
+        "currency",
+        "tenant",
+        "period",
+        "pool",
+    ];
     let said = FIELDS.iter().filter_map(|name| match event.get(*name)? {
         serde_json::Value::String(text) => Some(format!("{name} {text}")),
         serde_json::Value::Number(number) => Some(format!("{name} {number}")),
@@ -144,10 +163,18 @@ fn told(event: &serde_json::Value) -> String {
 fn head(command: &Verify, keys: &[PublicKey], json: bool) -> Outcome {
     let head: SignedCheckpoint = witness_head(&command.file)?;
     if keys.is_empty() {
-        return Err(Failure::usage("a signed head is checked with a key", "found neither --key nor --keys", "solyx verify HEAD --keys FILE.pub"));
+        return Err(Failure::usage(
+            "a signed head is checked with a key",
+            "found neither --key nor --keys",
+            "solyx verify HEAD --keys FILE.pub",
+        ));
     }
     let refused = |detail: &str| {
-        Failure::finding(format!("{} is refused", command.file.display()), detail, "ask for the head again; the operator writes it with `solyx proofs export`")
+        Failure::finding(
+            format!("{} is refused", command.file.display()),
+            detail,
+            "ask for the head again; the operator writes it with `solyx proofs export`",
+        )
     };
     if !keys.iter().any(|key| head.is_signed_by(key)) {
         return Err(refused("none of the keys has signed it"));
@@ -156,16 +183,25 @@ fn head(command: &Verify, keys: &[PublicKey], json: bool) -> Outcome {
     if let Some(since) = &since {
         match head.goes_on_from(&since.checkpoint) {
             Some(true) => {}
-            Some(false) => return Err(refused("the older head is not a beginning of it: they are of different histories")),
-            None => return Err(refused("it carries no proof from the older head on; it is written with `solyx proofs export --since OLDER`")),
+            Some(false) => {
+                return Err(refused("the older head is not a beginning of it: they are of different histories"));
+            }
+            None => {
+                return Err(refused(
+                    "it carries no proof from the older head on; it is written with `solyx proofs export --since OLDER`",
+                ));
+            }
         }
     }
     let checkpoint = &head.checkpoint;
     let old = since.map(|since| since.checkpoint.size);
     if json {
-        output::json(&json!({"ok": true, "cell": checkpoint.cell, "tree_size": checkpoint.size, "root": checkpoint.root, "goes_on_from": old}));
+        output::json(
+            &json!({"ok": true, "cell": checkpoint.cell, "tree_size": checkpoint.size, "root": checkpoint.root, "goes_on_from": old}),
+        );
     } else {
-        let old = old.map_or_else(String::new, |size| format!(", and goes on from the one of {}", output::grouped(size)));
+        let old =
+            old.map_or_else(String::new, |size| format!(", and goes on from the one of {}", output::grouped(size)));
         let size = output::grouped(checkpoint.size);
         output::line(format!("good: the head of {size} epochs of cell {} is signed{old}", checkpoint.cell));
     }

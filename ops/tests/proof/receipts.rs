@@ -1,160 +1,19 @@
-//! Receipts and signed heads as customers, operators and witnesses use them: made from a world, checked without it, and refused
-//! when anything in them was changed.
+//! Receipts as customers have them: checked without the log, refused when anything in them was changed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 use serde_json::Value;
-use solyx_proofs::receipt::{Receipt, verify};
-use solyx_schemas::codec::Codec;
 use solyx_schemas::events::Event;
-use solyx_schemas::events::plans::HeadSigned;
-use solyx_schemas::log::Log;
-use solyx_schemas::topics::{Topic, TopicName};
+use solyx_schemas::events::common::Sum;
+use solyx_schemas::events::jobs::JobRequested;
+use solyx_schemas::events::policy::*;
+use solyx_schemas::events::usage::{Meter, UsageCorrected, UsageMetered};
+use solyx_schemas::json::to_json;
+use solyx_schemas::units::*;
 
-use crate::world::{Said, SOLYX, World, solyx};
-
-impl World {
-    /// A generated world with a declared key, run until idle, and signed.
-    fn signed() -> Self {
-        let world = Self::empty();
-        world.solyx(&["generate", "--seed", "7", "--jobs", "150", "--nodes", "12", "--days", "40"]).ends(0);
-        world.key("first");
-        world.declare("first");
-        world.run();
-        world.sign("first").ends(0);
-        world
-    }
-
-    fn key(&self, name: &str) {
-        let file = self.path(name);
-        solyx(&["proofs", "keygen", "--id", name, "--out", file.to_str().unwrap()]).ends(0);
-    }
-
-    fn declare(&self, name: &str) {
-        let file = self.path(&format!("{name}.pub"));
-        self.solyx(&["proofs", "declare", "--key", file.to_str().unwrap()]).ends(0);
-    }
-
-    fn sign(&self, name: &str) -> Said {
-        self.solyx(&["proofs", "sign", "--json", "--key", self.path(name).to_str().unwrap()])
-    }
-
-    fn rotate(&self, name: &str, next: &str) -> Said {
-        let next = self.path(&format!("{next}.pub"));
-        self.solyx(&["proofs", "rotate", "--key", self.path(name).to_str().unwrap(), "--next", next.to_str().unwrap()])
-    }
-
-    /// A receipt in a file beside the world.
-    fn prove(&self, what: &str, id: &str) -> String {
-        let file = self.path(&format!("{what}-{}.json", id.replace('/', "-")));
-        self.solyx(&["prove", what, id, "-o", file.to_str().unwrap()]).ends(0);
-        file.display().to_string()
-    }
-
-    fn invoices(&self) -> Value {
-        self.solyx(&["view", "billing", "--json"]).ends(0).json()["invoices"].take()
-    }
-
-    /// Ids of decisions of a kind, in their order.
-    fn decisions(&self, kind: &str) -> Vec<String> {
-        let log = self.read();
-        let mut ids = Vec::new();
-        solyx_each(&*log, Topic::Decisions, |event| {
-            if event.name().ends_with(kind) {
-                ids.push(event.identity().id);
-            }
-        });
-        ids
-    }
-}
-
-fn solyx_each(log: &dyn Log, topic: Topic, mut on_event: impl FnMut(Event)) {
-    for partition in 0..log.partitions(topic.into()) {
-        for stored in solyx_schemas::log::Scan::new(log, topic.into(), partition, 0) {
-            on_event(Codec::global().decode(&stored.unwrap().record.value).unwrap().event);
-        }
-    }
-}
-
-/// The binary in a directory that has nothing but these files.
-fn alone(files: &[&Path], args: &[&str]) -> (i32, String) {
-    let dir = tempfile::tempdir().unwrap();
-    for file in files {
-        std::fs::copy(file, dir.path().join(file.file_name().unwrap())).unwrap();
-    }
-    let output = Command::new(SOLYX).args(args).current_dir(dir.path()).stdin(Stdio::null()).output().unwrap();
-    let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
-    (output.status.code().unwrap(), said)
-}
-
-/// Every way in which one place of a value is changed a little, or taken away, or doubled.
-fn changes(value: &Value) -> Vec<(String, Value)> {
-    let mut changed = Vec::new();
-    let mut put = |what: &str, new: Value| changed.push((what.to_owned(), new));
-    match value {
-        Value::Null => put("", Value::from(1)),
-        Value::Bool(yes) => put("", Value::from(!yes)),
-        Value::Number(number) => put("", Value::from(number.as_i64().map_or(0, |n| n.wrapping_add(1)))),
-        Value::String(text) => {
-            let last = text.chars().last().unwrap_or(' ');
-            let other = if last == '1' { '2' } else { '1' };
-            let kept: String = text.chars().take(text.chars().count().saturating_sub(1)).collect();
-            put("", Value::from(format!("{kept}{other}")));
-            put(" longer", Value::from(format!("{text}0")));
-        }
-        Value::Array(items) => {
-            for (i, item) in items.iter().enumerate() {
-                let with = |new: Option<Value>| {
-                    let mut items = items.clone();
-                    match new {
-                        Some(new) => items[i] = new,
-                        None => drop(items.remove(i)),
-                    }
-                    Value::from(items)
-                };
-                put(&format!("[{i}] taken away"), with(None));
-                changes(item).into_iter().for_each(|(what, new)| put(&format!("[{i}]{what}"), with(Some(new))));
-            }
-            if let Some(last) = items.last() {
-                put(" doubled", Value::from([&items[..], std::slice::from_ref(last)].concat()));
-            }
-        }
-        Value::Object(map) => {
-            for (name, item) in map {
-                let mut without = map.clone();
-                without.remove(name);
-                put(&format!(".{name} taken away"), Value::Object(without));
-                for (what, new) in changes(item) {
-                    let mut map = map.clone();
-                    map.insert(name.clone(), new);
-                    put(&format!(".{name}{what}"), Value::Object(map));
-                }
-            }
-            let mut more = map.clone();
-            more.insert("more".to_owned(), Value::from(1));
-            put(" with a field more", Value::Object(more));
-        }
-    }
-    changed
-}
-
-/// A receipt is refused after each change, also by somebody who knows no key.
-fn refuses_every_change(file: &str) -> usize {
-    let text = std::fs::read_to_string(file).unwrap();
-    let value: Value = serde_json::from_str(&text).unwrap();
-    let judged = |value: &Value| {
-        let receipt = Receipt::parse(&value.to_string())?;
-        verify(&receipt, &[]).map(drop).map_err(|e| e.to_string())
-    };
-    judged(&value).unwrap();
-    let changes = changes(&value);
-    for (place, changed) in &changes {
-        assert!(judged(changed).is_err(), "{file} is taken with {place} changed");
-    }
-    changes.len()
-}
+use crate::signing::{alone, refuses_every_change};
+use crate::world::{World, solyx};
 
 #[test]
 fn a_receipt_is_good_without_the_log_and_refused_after_any_change() {
@@ -186,7 +45,8 @@ fn a_receipt_is_good_without_the_log_and_refused_after_any_change() {
     // The commands say so too, and another key does not do.
     let text = std::fs::read_to_string(&line_file).unwrap();
     let amount = line["amount_micros"].to_string();
-    let dearer = world.write("dearer.json", text.replace(&format!("\"amount_micros\": {amount}"), "\"amount_micros\": 7"));
+    let dearer =
+        world.write("dearer.json", text.replace(&format!("\"amount_micros\": {amount}"), "\"amount_micros\": 7"));
     solyx(&["verify", &dearer]).fails(1, &["proves nothing", "amount_micros", &amount]);
     world.key("other");
     let other = world.path("other.pub");
@@ -195,189 +55,219 @@ fn a_receipt_is_good_without_the_log_and_refused_after_any_change() {
     solyx(&["verify", &world.write("later.json", "{\"solyx_receipt\": 2}")]).fails(1, &["expected 1"]);
 }
 
+/// Two tenants' business of two months: tiers of both kinds, a sold lease, conversions, a closed month and what came after it.
+fn business() -> Vec<Event> {
+    let usd = |micros| Sum { currency: currency("USD"), micros: MoneyMicros(micros) };
+    let mut events: Vec<Event> = vec![
+        cell(),
+        tenant("acme", "EUR"),
+        tenant("beta", "USD"),
+        card("list", None, TierMode::Graduated, Meter::GpuTime, &[(Some(10), 4_000_000), (None, 3_000_000)]),
+        card("power", None, TierMode::Volume, Meter::Energy, &[(Some(5), 300_000), (None, 200_000)]),
+        card("of-beta", Some("beta"), TierMode::Graduated, Meter::GpuTime, &[(None, 1_000_000)]),
+        exchange("2023-09-01T00:00:00Z", 9, 10),
+        exchange("2023-09-20T00:00:00Z", 93, 100),
+        LeaseSold {
+            lease: "lease-1".into(),
+            tenant: "acme".into(),
+            gpus: Count(8),
+            gpu_model: "H100".into(),
+            from_us: at("2023-09-15T00:00:00Z"),
+            to_us: at("2023-11-15T00:00:00Z"),
+            price: usd(61_000_000_001),
+            payment: PaymentOption::Partial,
+            ..LeaseSold::default()
+        }
+        .into(),
+        request("job-a", "acme", None),
+        request("job-b", "acme", None),
+        request("job-c", "acme", Some("lease-1")),
+        request("job-d", "beta", None),
+    ];
+    stamped(&mut events, "2023-09-10T00:00:00Z");
+    for (job, from, to, gpu_milli) in [
+        ("job-a", "2023-09-28T10:00:00Z", "2023-09-28T11:00:00Z", 7_001),
+        ("job-b", "2023-09-28T12:00:00Z", "2023-09-28T13:00:00Z", 8_000),
+        ("job-c", "2023-09-28T12:00:00Z", "2023-09-28T13:00:00Z", 3_000),
+        ("job-d", "2023-09-28T12:00:00Z", "2023-09-28T13:00:00Z", 1_000),
+        ("job-a", "2023-09-30T23:00:00Z", "2023-10-01T00:00:00Z", 7_000),
+        ("job-a", "2023-10-02T10:00:00Z", "2023-10-02T10:20:00Z", 333),
+    ] {
+        let length = at(to).0 - at(from).0;
+        events.push(metered(job, Meter::GpuTime, gpu_milli * length, from, to));
+        events.push(metered(job, Meter::Energy, gpu_milli * 2_000, from, to));
+    }
+    let mut closed =
+        vec![PeriodClosed { tenant: "acme".into(), period: "2023-09".into(), ..PeriodClosed::default() }.into()];
+    stamped(&mut closed, "2023-10-05T00:00:00Z");
+    let mut late = vec![
+        exchange("2023-09-25T00:00:00Z", 1, 2),
+        exchange("2023-10-10T00:00:00Z", 95, 100),
+        UsageCorrected {
+            job: "job-a".into(),
+            corrects_source: "meter".into(),
+            corrects_event: "job-a-GPU_TIME-2023-09-28T10:00:00Z".into(),
+            difference: -1_234_567_891,
+            reason: "counted twice".into(),
+            ..UsageCorrected::default()
+        }
+        .into(),
+    ];
+    stamped(&mut late, "2023-10-20T00:00:00Z");
+    late.push(metered("job-b", Meter::GpuTime, 9_000 * HOUR_US, "2023-09-29T12:00:00Z", "2023-09-29T13:00:00Z"));
+    if let Some(Event::UsageMetered(usage)) = late.last_mut() {
+        usage.occurred_us = at("2023-10-21T00:00:00Z");
+    }
+    [events, closed, late].concat()
+}
+
+fn at(text: &str) -> TimeUs {
+    parse_time(text).unwrap()
+}
+
+fn currency(code: &str) -> Currency {
+    Currency::parse(code).unwrap()
+}
+
+/// Gives events that have none a source, ids and a time.
+fn stamped(events: &mut [Event], time: &str) {
+    for (i, event) in events.iter_mut().enumerate() {
+        let mut value = to_json(event);
+        value["event_id"] = format!("{time}-{i}").into();
+        value["source"] = "test".into();
+        value["occurred_us"] = at(time).0.into();
+        *event = solyx_schemas::json::from_json(&value).unwrap();
+    }
+}
+
+fn example(name: &str) -> Event {
+    (solyx_schemas::events::event_type(name).unwrap().example)()
+}
+
+fn cell() -> Event {
+    let mut event = example("CellDeclared");
+    if let Event::CellDeclared(cell) = &mut event {
+        cell.cell_id = "billed".into();
+        cell.reference_currency = currency("USD");
+        cell.partitions.clear();
+    }
+    event
+}
+
+fn tenant(id: &str, billing: &str) -> Event {
+    let billing_currency = currency(billing);
+    TenantDeclared {
+        tenant: id.into(),
+        weight_milli: Milli(1_000),
+        billing_currency,
+        invoice_day: Count(1),
+        ..TenantDeclared::default()
+    }
+    .into()
+}
+
+fn card(id: &str, tenant: Option<&str>, mode: TierMode, meter: Meter, tiers: &[(Option<i64>, i64)]) -> Event {
+    let tier =
+        |&(up_to, price): &(Option<i64>, i64)| PriceTier { up_to: up_to.map(Count), price_micros: RateMicros(price) };
+    let tiers = tiers.iter().map(tier).collect();
+    RateCardSet {
+        rate_card: id.into(),
+        tenant: tenant.map(Into::into),
+        currency: currency("USD"),
+        lines: vec![RateLine { meter, gpu_model: None, class: None, tiers, mode }],
+        ..RateCardSet::default()
+    }
+    .into()
+}
+
+fn exchange(from: &str, numerator: i64, denominator: i64) -> Event {
+    ExchangeRateSet {
+        from_currency: currency("USD"),
+        to_currency: currency("EUR"),
+        numerator: Count(numerator),
+        denominator: Count(denominator),
+        effective_from_us: at(from),
+        ..ExchangeRateSet::default()
+    }
+    .into()
+}
+
+fn request(job: &str, tenant: &str, lease: Option<&str>) -> Event {
+    let mut event = example("JobRequested");
+    if let Event::JobRequested(request) = &mut event {
+        **request = JobRequested {
+            job: job.into(),
+            tenant: tenant.into(),
+            gang: request.gang.clone(),
+            models: request.models.clone(),
+            class: request.class.clone(),
+            kind: request.kind,
+            sold_lease: lease.map(Into::into),
+            ..JobRequested::default()
+        };
+    }
+    event
+}
+
+/// Of an hour or a part of it; it is known ten minutes after its end.
+fn metered(job: &str, meter: Meter, quantity: i64, from: &str, to: &str) -> Event {
+    UsageMetered {
+        event_id: format!("{job}-{meter}-{from}").as_str().into(),
+        source: "meter".into(),
+        occurred_us: at(to).after(DurationUs(600_000_000)),
+        job: job.into(),
+        run: format!("{job}/1").as_str().into(),
+        meter,
+        quantity: UsageQuantity(quantity),
+        from_us: at(from),
+        to_us: at(to),
+        ..UsageMetered::default()
+    }
+    .into()
+}
+
 #[test]
 fn every_kind_of_line_has_a_receipt_with_nothing_of_other_tenants_in_it() {
-    let world = World::signed();
-    let invoices = world.invoices();
-    let tenants: BTreeSet<&str> = invoices.as_array().unwrap().iter().map(|i| i["tenant"].as_str().unwrap()).collect();
-    let mut tried: BTreeMap<(String, bool), u32> = BTreeMap::new();
-    for invoice in invoices.as_array().unwrap() {
-        let tenant = invoice["tenant"].as_str().unwrap();
-        for line in invoice["lines"].as_array().unwrap() {
-            let converted = line["rate_currency"] != invoice["currency"];
-            let count = tried.entry((line["kind"].as_str().unwrap().to_owned(), converted)).or_default();
-            *count += 1;
-            if *count > 3 {
-                continue;
-            }
-            let file = world.prove("invoice-line", line["id"].as_str().unwrap());
-            let report = solyx(&["verify", &file, "--json", "--keys", world.path("first.pub").to_str().unwrap()]).ends(0).json();
-            assert_eq!(report["line"], *line);
-            assert_eq!(report["currency"], invoice["currency"]);
-            assert_eq!(report["key_trusted"], true);
-            let text = std::fs::read_to_string(&file).unwrap();
-            for other in tenants.iter().filter(|other| **other != tenant) {
-                assert!(!text.contains(&format!("\"{other}\"")), "{other} is named in a receipt of {tenant}: {file}");
-            }
-        }
-    }
-    let kinds: BTreeSet<&str> = tried.keys().map(|(kind, _)| kind.as_str()).collect();
-    assert!(kinds.len() >= 3, "the world has too few kinds of lines: {tried:?}");
-}
-
-#[test]
-fn a_key_hands_over_to_the_next_and_signs_nothing_more() {
-    let world = World::signed();
-    let head = |name: &str| {
-        let file = world.path(name).display().to_string();
-        world.solyx(&["proofs", "export", "-o", &file]).ends(0);
-        file
-    };
-    let old = head("old.txt");
-    world.key("second");
-    world.rotate("first", "second").fails(2, &["key second is not declared"]);
-    world.declare("second");
-    world.rotate("first", "second").fails(2, &["key second is not declared"]);
-    world.run();
-    world.sign("second").fails(2, &["the key before it has not signed it"]);
-    world.rotate("first", "second").ends(0).says(&["first has handed over to second"]);
-    world.sign("first").fails(2, &["it is the turn of second"]);
-    world.rotate("first", "second").fails(2, &["it is the turn of second"]);
-    assert_eq!(world.sign("second").ends(0).json()["new"], true);
-    assert_eq!(world.sign("second").ends(0).json()["new"], false, "the same tree is not signed twice");
-    assert_eq!(world.audit()["proofs"]["keys"].as_array().unwrap().len(), 2);
-
-    // Who knows the first key takes what the second has signed; who knows another does not.
-    let decision = world.decisions("JobAdmitted")[0].clone();
-    let file = world.prove("decision", &decision);
-    for name in ["first", "second"] {
-        let report = solyx(&["verify", &file, "--json", "--keys", world.path(&format!("{name}.pub")).to_str().unwrap()]);
-        assert_eq!(report.ends(0).json()["key_trusted"], true);
-    }
-    assert!(refuses_every_change(&file) > 100);
-
-    // A witness that has the old head takes the new one with the proof that it goes on from it.
-    let later = world.path("later.txt").display().to_string();
-    world.solyx(&["proofs", "export", "--since", &old, "-o", &later]).ends(0);
-    let second = world.path("second.pub").display().to_string();
-    solyx(&["verify", &later, "--since", &old, "--keys", &second]).ends(0).says(&["goes on from"]);
-    solyx(&["verify", &later, "--keys", world.path("first.pub").to_str().unwrap()]).fails(1, &["none of the keys"]);
-    let alone = head("alone.txt");
-    solyx(&["verify", &alone, "--since", &old, "--keys", &second]).fails(1, &["no proof from the older head"]);
-    world.solyx(&["audit", "--head", &old]).ends(0).says(&["is one of this log's"]);
-    world.solyx(&["audit", "--head", &later]).ends(0).says(&["is one of this log's"]);
-
-    // After a revocation a key begins anew, and who looks is told.
-    world.solyx(&["proofs", "revoke", "second", "--reason", "lost"]).ends(0);
-    world.key("third");
-    world.declare("third");
-    world.run();
-    world.sign("second").fails(2, &["second"]);
-    world.sign("third").ends(0);
-    world.solyx(&["audit"]).ends(0).says(&["began anew"]);
-}
-
-#[test]
-fn an_audit_finds_forged_heads_and_a_tail_that_a_witness_knows() {
-    let world = World::signed();
-    let signed = world.sign("first").ends(0).json();
-    let head = world.path("head.txt").display().to_string();
-    world.solyx(&["proofs", "export", "-o", &head]).ends(0);
-    let good = last_head(&world);
-
-    // A witness of another history, of more epochs, and one whose signature is somebody else's.
-    let text = std::fs::read_to_string(&head).unwrap();
-    let size = signed["tree_size"].to_string();
-    let longer = world.write("longer.txt", text.replacen(&size, "99999999", 1));
-    world.solyx(&["audit", "--head", &longer]).ends(1).says(&["it is of 99999999 epochs, and the log has"]);
-    let root = text.lines().nth(2).unwrap();
-    let another = world.write("another.txt", text.replacen(root, "CsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=", 1));
-    world.solyx(&["audit", "--head", &another]).ends(1).says(&["epochs have the root"]);
-    let signature = text.trim_end().rsplit(' ').next().unwrap();
-    let swapped = signature.replace(&signature[20..22], if &signature[20..22] == "AA" { "BB" } else { "AA" });
-    let unsigned = world.write("unsigned.txt", text.replace(signature, &swapped));
-    world.solyx(&["audit", "--head", &unsigned]).ends(1).says(&["no signature of a key that signs for this log"]);
-    world.solyx(&["audit", "--head", "nowhere.txt"]).ends(2);
-
-    // Heads in the log that nobody may have signed.
-    let forged = |change: &dyn Fn(&mut HeadSigned)| {
-        let mut head = good.clone();
-        change(&mut head);
-        head
-    };
-    let other_root = "5dc9da79a70659a9ad559cb701ded9a2ab9d823aad2f4960cfe370eff4604328";
-    let of_fewer = solyx_schemas::units::Count(good.tree_size.0 - 1);
-    let heads = [
-        (forged(&|head| head.root = other_root.into()), "epochs have the root"),
-        (forged(&|head| head.tree_size = of_fewer), "epochs have the root"),
-        (forged(&|head| head.key_id = "stranger".into()), "key stranger is not declared"),
-        (forged(&|head| head.signature = "00".repeat(64).as_str().into()), "the signature is not that of key first"),
-        (forged(&|head| head.cell_id = "elsewhere".into()), "it is of the cell elsewhere"),
-    ];
-    let found = heads.iter().map(|(head, says)| {
-        append(&world, head);
-        *says
-    });
-    let says: Vec<&str> = found.collect();
-    let report = world.solyx(&["audit", "--json"]).ends(1).json();
-    let findings = report["proofs"]["findings"].as_array().unwrap();
-    assert_eq!(findings.len(), says.len(), "{report}");
-    for (finding, says) in findings.iter().zip(says) {
-        assert!(finding["detail"].as_str().unwrap().contains(says), "{finding}");
-    }
-    assert!(report["first_difference"].is_null(), "the history itself is good: {report}");
-    world.sign("first").fails(1, &["nothing is signed on top of it"]);
-}
-
-#[test]
-fn without_a_signed_head_there_is_no_receipt_and_the_way_to_one_is_named() {
     let world = World::empty();
-    world.solyx(&["generate", "--seed", "3", "--jobs", "10", "--nodes", "4", "--days", "2"]).ends(0);
+    let lines: Vec<String> = business().iter().map(|event| to_json(event).to_string()).collect();
+    let file = world.write("business.jsonl", lines.join("\n"));
+    world.solyx(&["publish", &file, "--staged"]).ends(0);
     world.key("first");
-    let key = world.path("first");
-    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&key).unwrap().permissions());
-    assert_eq!(mode & 0o777, 0o600);
-    world.sign("first").fails(1, &["the log has no epoch", "run the engine"]);
-    world.run();
-    let decision = world.decisions("JobAdmitted")[0].clone();
-    world.solyx(&["prove", "decision", &decision]).fails(1, &["no signed head", "solyx proofs sign"]);
-    world.sign("first").fails(2, &["key first is not declared", "solyx proofs declare"]);
     world.declare("first");
-    world.sign("first").fails(2, &["key first is not declared"]);
     world.run();
     world.sign("first").ends(0);
-    world.solyx(&["prove", "decision", &decision]).ends(0).says(&["\"solyx_receipt\": 1"]);
-    world.solyx(&["prove", "decision", "nothing"]).fails(2, &["expected the id of a decision"]);
-    world.solyx(&["prove", "invoice-line", "0000000000000000"]).fails(1, &["there is none in the first"]);
-    // What comes after the head is not under it.
-    world.solyx(&["publish", &crate::world::ops("fleets/first-job.jsonl")]).ends(0);
-    world.run();
-    let newest = world.decisions("Job").into_iter().max_by_key(|id| epoch_of(id)).unwrap();
-    world.solyx(&["prove", "decision", &newest]).fails(1, &["the last signed head is of the first"]);
-    let said = world.solyx(&["proofs", "keygen", "--out", key.to_str().unwrap()]).fails(2, &["is there already"]);
-    let secret = std::fs::read_to_string(&key).unwrap();
-    let secret: Value = serde_json::from_str(&secret).unwrap();
-    assert!(!said.to_string().contains(secret["secret_key"].as_str().unwrap()));
-}
-
-fn epoch_of(id: &str) -> i64 {
-    id.rsplit('/').nth(2).unwrap().parse().unwrap()
-}
-
-fn last_head(world: &World) -> HeadSigned {
-    let mut last = None;
-    solyx_each(&*world.read(), Topic::Proofs, |event| {
-        if let Event::HeadSigned(head) = event {
-            last = Some(*head);
+    let key = world.path("first.pub").display().to_string();
+    let mut kinds: BTreeMap<String, u32> = BTreeMap::new();
+    for invoice in world.invoices().as_array().unwrap() {
+        let tenant = invoice["tenant"].as_str().unwrap();
+        let other = if tenant == "acme" { "beta" } else { "acme" };
+        for line in invoice["lines"].as_array().unwrap() {
+            let kind = format!("{tenant} {} {}", invoice["period"].as_str().unwrap(), line["kind"].as_str().unwrap());
+            let count = kinds.entry(kind).or_default();
+            *count += 1;
+            let file = world.prove("invoice-line", line["id"].as_str().unwrap());
+            let report = solyx(&["verify", &file, "--json", "--keys", &key]).ends(0).json();
+            assert_eq!((&report["line"], &report["currency"]), (line, &invoice["currency"]));
+            let text = std::fs::read_to_string(&file).unwrap();
+            for word in [other, if tenant == "acme" { "job-d" } else { "job-a" }] {
+                assert!(!text.contains(word), "{word} is in a receipt of {tenant}: {text}");
+            }
+            if *count == 1 {
+                refuses_every_change(&file);
+            }
         }
-    });
-    last.unwrap()
-}
-
-fn append(world: &World, head: &HeadSigned) {
-    let options = solyx_connectors::log::embedded::EmbeddedOptions::default();
-    let log = solyx_connectors::log::embedded::EmbeddedLog::open(&world.log().join("log"), options).unwrap();
-    let topic = TopicName::live(Topic::Proofs);
-    let record = Codec::global().record(&Event::from(head.clone()), topic, log.partitions(topic));
-    log.producer("forger").unwrap().append(vec![record]).unwrap();
+    }
+    let kinds: Vec<String> = kinds.into_iter().map(|(kind, count)| format!("{kind}: {count}")).collect();
+    assert_eq!(
+        kinds,
+        [
+            "acme 2023-09 covered_by_lease: 1",
+            "acme 2023-09 sold_lease: 1",
+            "acme 2023-09 usage: 5",
+            "acme 2023-10 correction: 2",
+            "acme 2023-10 sold_lease: 1",
+            "acme 2023-10 usage: 2",
+            "beta 2023-09 usage: 2",
+        ]
+    );
 }

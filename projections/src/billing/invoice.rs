@@ -209,7 +209,8 @@ fn usage_line(kind: LineKind, key: &LineKey, row: &LineRow, currency: Currency) 
     let (month, usage_month) = (key.month.to_string(), key.usage_month.to_string());
     let corrects = (key.month != key.usage_month).then(|| usage_month.clone());
     let (meter, price) = (key.meter.to_string(), price_text(&key.price));
-    let parts = ["usage", key.tenant.as_str(), &month, &usage_month, key.job.as_str(), &meter, key.pool.as_str(), &price];
+    let parts =
+        ["usage", key.tenant.as_str(), &month, &usage_month, key.job.as_str(), &meter, key.pool.as_str(), &price];
     LineView {
         id: line_id(&parts),
         corrects_period: corrects,

@@ -42,7 +42,8 @@ impl Billing {
     /// The line of this id and what it comes from.
     pub fn line_sources(&self, id: &str) -> Option<LineSources> {
         let amounts = self.amounts();
-        let ((tenant, month), of_invoice) = amounts.iter().find(|(_, amounts)| amounts.iter().any(|a| a.line_id() == id))?;
+        let ((tenant, month), of_invoice) =
+            amounts.iter().find(|(_, amounts)| amounts.iter().any(|a| a.line_id() == id))?;
         let place = of_invoice.iter().position(|amount| amount.line_id() == id)?;
         let amount = &of_invoice[place];
         let invoice = self.invoice_of(tenant, *month, of_invoice);

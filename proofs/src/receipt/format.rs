@@ -3,7 +3,6 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use solyx_schemas::codec::{Codec, Decoded, FRAME_LEN};
-use solyx_schemas::events::Event;
 use solyx_schemas::hash::Hash32;
 use solyx_schemas::ids::{CellId, RefId};
 use solyx_schemas::json::{from_json, to_json};
@@ -153,6 +152,7 @@ impl Content {
             }
         };
         let decoded = Codec::global().decode(&value).map_err(|e| e.to_string())?;
+        decoded.event.check().map_err(|e| e.to_string())?;
         Ok((decoded, value[FRAME_LEN..].to_vec()))
     }
 }
@@ -170,7 +170,9 @@ impl Receipt {
             Some(Some(version)) if version == u64::from(VERSION) => {}
             Some(found) => {
                 let found = found.map_or_else(|| "something else".to_owned(), |version| version.to_string());
-                return Err(format!("field solyx_receipt: found {found}, expected {VERSION}, the version that this build reads"));
+                return Err(format!(
+                    "field solyx_receipt: found {found}, expected {VERSION}, the version that this build reads"
+                ));
             }
             None => return Err("field solyx_receipt is missing: this is no receipt".to_owned()),
         }
@@ -187,9 +189,4 @@ impl Receipt {
         // Texts, numbers and hashes: nothing in it can fail to be written as JSON.
         serde_json::to_string_pretty(self).unwrap_or_default() + "\n"
     }
-}
-
-/// The output among events, which has a stamp.
-pub(super) fn is_output(event: &Event) -> bool {
-    event.stamped().is_some()
 }

@@ -10,6 +10,8 @@ mod prove;
 mod select;
 mod verify;
 
-pub use format::{Content, EpochProof, Proven, RECEIPT_BYTES_MAX, Receipt, RotationSigned, SignedHead, Subject, VERSION};
+pub use format::{
+    Content, EpochProof, Proven, RECEIPT_BYTES_MAX, Receipt, RotationSigned, SignedHead, Subject, VERSION,
+};
 pub use prove::{ProveError, prove_decision, prove_line};
 pub use verify::{Verified, VerifiedRecord, VerifyError, verify};

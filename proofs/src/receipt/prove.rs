@@ -104,9 +104,13 @@ pub fn prove_decision(log: &dyn Log, id: &str) -> Result<Receipt, ProveError> {
     let mut epochs = Vec::new();
     let mut reader = EpochReader::new(log);
     while let Some(raw) = reader.next_raw()? {
-        let inputs: Vec<usize> = raw.inputs.iter().enumerate().filter(|(_, input)| {
-            input.skipped.is_none() && is_request_of(&input.stored.record.value, job.as_ref())
-        }).map(|(place, _)| place).collect();
+        let inputs: Vec<usize> = raw
+            .inputs
+            .iter()
+            .enumerate()
+            .filter(|(_, input)| input.skipped.is_none() && is_request_of(&input.stored.record.value, job.as_ref()))
+            .map(|(place, _)| place)
+            .collect();
         let outputs = raw.outputs.iter().enumerate().filter(|(_, output)| output.event == decided);
         let outputs: Vec<usize> = outputs.map(|(place, _)| place).collect();
         if !inputs.is_empty() || !outputs.is_empty() {
@@ -230,7 +234,12 @@ fn why_not(signed: &[Signed], size: u64, report: &HeadsReport) -> ProveError {
 }
 
 /// An epoch with events at these places of its inputs and outputs.
-fn epoch_proof(raw: &RawEpoch, under: &UnderHead, inputs: &[usize], outputs: &[usize]) -> Result<EpochProof, ProveError> {
+fn epoch_proof(
+    raw: &RawEpoch,
+    under: &UnderHead,
+    inputs: &[usize],
+    outputs: &[usize],
+) -> Result<EpochProof, ProveError> {
     let odd = |detail: String| ProveError::History(HistoryError::Epoch { epoch: raw.record.epoch, detail });
     let shown = without_overcommitments(&raw.stored.record.value).map_err(odd)?;
     let path = under.tree.inclusion(raw.record.epoch as u64);

@@ -110,7 +110,8 @@ impl<'s> Selection<'s> {
             Event::ExchangeRateSet(e) => self.takes_rate(at.epoch, e),
             Event::PeriodClosed(e) => {
                 let month = Month::parse(e.period.as_str());
-                e.tenant == sources.tenant && month.is_some_and(|month| (sources.since..=sources.month).contains(&month))
+                e.tenant == sources.tenant
+                    && month.is_some_and(|month| (sources.since..=sources.month).contains(&month))
             }
             Event::LeaseSold(e) => sources.lease.as_ref() == Some(&e.lease),
             Event::SoldLeaseEnded(e) => sources.lease.as_ref() == Some(&e.lease),
@@ -148,7 +149,8 @@ impl<'s> Selection<'s> {
     fn takes_rate(&mut self, epoch: i64, e: &ExchangeRateSet) -> bool {
         let pair = (e.from_currency, e.to_currency);
         let LineSources { currency, rate_currency, month, closed_at_epoch, .. } = self.sources;
-        let of_line = currency != rate_currency && (pair == (*rate_currency, *currency) || pair == (*currency, *rate_currency));
+        let of_line =
+            currency != rate_currency && (pair == (*rate_currency, *currency) || pair == (*currency, *rate_currency));
         let known = closed_at_epoch.is_none_or(|closed| epoch <= closed) && e.effective_from_us <= month.end();
         let later = |(since, _): &(TimeUs, EventId)| *since <= e.effective_from_us;
         let takes = of_line && known && self.rates.get(&pair).is_none_or(later);

@@ -28,7 +28,8 @@ fn a_head_comes_back_from_its_note() {
 fn signatures_of_others_are_passed_over() {
     let key = SecretKey::generate(None).unwrap();
     let head = signed(&key, "cell-1", 9);
-    let cosigned = head.note() + "— witness.example/w1 jWbPPwAAAABkGFDLEZMHwSRaJNiIDoe9DYn/zXcrtPHeolMI5OWXEhZCB9dlrDJsX3b2oyin1nPZqhf5nNo0xUe+mbIUBkBIfZ+qnA==\n";
+    let cosigned = head.note()
+        + "— witness.example/w1 jWbPPwAAAABkGFDLEZMHwSRaJNiIDoe9DYn/zXcrtPHeolMI5OWXEhZCB9dlrDJsX3b2oyin1nPZqhf5nNo0xUe+mbIUBkBIfZ+qnA==\n";
     assert_eq!(SignedCheckpoint::parse(&cosigned), Ok(head));
 }
 
@@ -50,7 +51,13 @@ fn a_head_goes_on_from_an_older_one_of_the_same_history() {
 fn what_is_no_head_is_refused_by_line() {
     let key = SecretKey::generate(None).unwrap();
     let note = signed(&key, "cell-1", 9).note();
-    let lines = [("solyx/", "log/", 1), ("\n9\n", "\n09\n", 2), ("=\n\n", "\n\n", 3), ("\n\n", "\nmore\n\n", 4), ("— ", "- ", 5)];
+    let lines = [
+        ("solyx/", "log/", 1),
+        ("\n9\n", "\n09\n", 2),
+        ("=\n\n", "\n\n", 3),
+        ("\n\n", "\nmore\n\n", 4),
+        ("— ", "- ", 5),
+    ];
     for (from, to, line) in lines {
         let error = SignedCheckpoint::parse(&note.replacen(from, to, 1)).unwrap_err();
         assert_eq!(error.line, line, "{error}");

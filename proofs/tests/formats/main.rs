@@ -3,5 +3,6 @@
 #![allow(clippy::unwrap_used)] // helpers of tests
 
 mod checkpoints;
+mod epochs;
 mod keys;
 mod trees;

@@ -24,16 +24,10 @@ const D: &str = "bc1a0643b12e4d2d7c77918f44e0f4f79a838b6cf9ec5b5c283e1f4d88599e6
 const E: &str = "ca854ea128ed050b41b35ffc1b87b8eb2bde461e9e3b5596ece6b9d5975a0ae0";
 const F: &str = "0ebc5d3437fbe2db158b9f126a1d118e308181031d0a949f8dededebc558ef6a";
 /// Place of the leaf, size of the tree, path.
-const PATHS: [(u64, u64, &[&str]); 5] = [
-    (0, 1, &[]),
-    (0, 8, &[A, B, C]),
-    (5, 8, &[D, E, ROOTS[3]]),
-    (2, 3, &[ROOTS[1]]),
-    (1, 5, &[ROOTS[0], B, D]),
-];
+const PATHS: [(u64, u64, &[&str]); 5] =
+    [(0, 1, &[]), (0, 8, &[A, B, C]), (5, 8, &[D, E, ROOTS[3]]), (2, 3, &[ROOTS[1]]), (1, 5, &[ROOTS[0], B, D])];
 /// Sizes of both trees, proof.
-const PROOFS: [(u64, u64, &[&str]); 4] =
-    [(1, 1, &[]), (1, 8, &[A, B, C]), (6, 8, &[F, E, ROOTS[3]]), (2, 5, &[B, D])];
+const PROOFS: [(u64, u64, &[&str]); 4] = [(1, 1, &[]), (1, 8, &[A, B, C]), (6, 8, &[F, E, ROOTS[3]]), (2, 5, &[B, D])];
 
 fn hash(digits: &str) -> Hash32 {
     Hash32::parse(digits).unwrap()
@@ -78,6 +72,8 @@ fn a_tree_goes_on_only_from_its_own_beginning() {
     assert!(verify_consistency(empty, root(8), &[]));
     assert!(!verify_consistency((0, root(8).1), root(8), &[]));
     assert!(!verify_consistency(root(8), (8, root(7).1), &[]));
+    assert!(!verify_inclusion(b"", u64::MAX - 1, (u64::MAX, root(8).1), &[]));
+    assert!(!verify_consistency(root(8), (u64::MAX, root(8).1), &[]));
     assert_eq!(known(3).consistency(4), None);
     assert_eq!(known(3).inclusion(3), None);
 }

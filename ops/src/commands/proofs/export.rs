@@ -52,9 +52,9 @@ pub fn summary(report: &HeadsReport, epochs: u64) -> serde_json::Value {
             "until_size": signing.until_size, "anew": signing.anew,
         })
     });
-    let last = report.last.as_ref().map(|Head { checkpoint, key, .. }| {
-        json!({"tree_size": checkpoint.size, "root": checkpoint.root, "key_id": key.id})
-    });
+    let last = report.last.as_ref().map(
+        |Head { checkpoint, key, .. }| json!({"tree_size": checkpoint.size, "root": checkpoint.root, "key_id": key.id}),
+    );
     json!({
         "epochs": epochs, "keys": keys.collect::<Vec<_>>(), "heads": report.heads, "rotations": report.rotations.len(),
         "last": last, "distrusted": report.distrusted, "findings": report.findings,
@@ -65,7 +65,8 @@ pub fn summary(report: &HeadsReport, epochs: u64) -> serde_json::Value {
 pub fn text(report: &HeadsReport, epochs: u64) -> String {
     let mut lines = Vec::new();
     for signing in &report.signing {
-        let until = signing.until_size.map_or_else(|| "still".to_owned(), |size| format!("until {}", output::grouped(size)));
+        let until =
+            signing.until_size.map_or_else(|| "still".to_owned(), |size| format!("until {}", output::grouped(size)));
         let anew = if signing.anew { "; began anew, since the one before was revoked: nobody signed it" } else { "" };
         let from = output::grouped(signing.from_size);
         lines.push(format!("key {}  trees of {from} epochs and more, {until}{anew}", signing.key.id));
@@ -81,7 +82,10 @@ pub fn text(report: &HeadsReport, epochs: u64) -> String {
     });
     if !report.distrusted.is_empty() {
         let count = report.distrusted.len();
-        lines.push(format!("{count} heads were signed before their key was revoked, and are not trusted: {}", report.distrusted.join(", ")));
+        lines.push(format!(
+            "{count} records were signed before their key was revoked, and are not trusted: {}",
+            report.distrusted.join(", ")
+        ));
     }
     lines.extend(report.findings.iter().map(|finding| format!("finding: {}: {}", finding.place, finding.detail)));
     lines.join("\n")
@@ -93,18 +97,30 @@ pub fn export(command: &Export, json: bool) -> Outcome {
     let since = command.since.as_deref().map(witness_head).transpose()?;
     let (_, history, report) = judged(&*log, since.as_ref().map(|since| since.checkpoint.size))?;
     let Some(Head { checkpoint, key, signature }) = &report.last else {
-        return Err(Failure::finding("the log has no good signed head", "there is nothing to export", "solyx proofs sign signs one"));
+        return Err(Failure::finding(
+            "the log has no good signed head",
+            "there is nothing to export",
+            "solyx proofs sign signs one",
+        ));
     };
     let mut head = SignedCheckpoint::new(checkpoint.clone(), key, *signature);
     if let Some(since) = since {
         if let Some(detail) = report.differs_from_witness(&since, &history) {
-            return Err(Failure::finding("this log does not go on from that head", detail, "solyx audit --head FILE looks closer"));
+            return Err(Failure::finding(
+                "this log does not go on from that head",
+                detail,
+                "solyx audit --head FILE looks closer",
+            ));
         }
         let old = since.checkpoint.size;
         let proof = history.tree.first(checkpoint.size).consistency(old);
         let proof = proof.ok_or_else(|| {
             let detail = format!("it is of {old} epochs, and the last good one here of {}", checkpoint.size);
-            Failure::finding("that head is newer than the last one here", detail, "solyx proofs sign signs the tree as it is now")
+            Failure::finding(
+                "that head is newer than the last one here",
+                detail,
+                "solyx proofs sign signs the tree as it is now",
+            )
         })?;
         head.since = Some((old, proof));
     }
@@ -112,12 +128,16 @@ pub fn export(command: &Export, json: bool) -> Outcome {
         Some(path) => {
             write_new(path, &head.note(), false)?;
             if json {
-                output::json(&json!({"file": path, "tree_size": checkpoint.size, "root": checkpoint.root, "key_id": key.id}));
+                output::json(
+                    &json!({"file": path, "tree_size": checkpoint.size, "root": checkpoint.root, "key_id": key.id}),
+                );
             } else {
                 output::line(format!("head of {} epochs in {}", output::grouped(checkpoint.size), path.display()));
             }
         }
-        None if json => output::json(&json!({"note": head.note(), "tree_size": checkpoint.size, "root": checkpoint.root})),
+        None if json => {
+            output::json(&json!({"note": head.note(), "tree_size": checkpoint.size, "root": checkpoint.root}))
+        }
         None => output::line(head.note().trim_end()),
     }
     Ok(Exit::Good)

@@ -54,7 +54,7 @@ pub struct Revoke {
     /// Why.
     #[arg(long)]
     reason: String,
-    /// From this instant on (RFC 3339); by default from the end of history on.
+    /// From this instant on (RFC 3339); by default for trees that have this.
     #[arg(long, value_name = "TIME", value_parser = instant)]
     from: Option<TimeUs>,
     /// Directory of the world.
@@ -84,7 +84,9 @@ pub fn keygen(command: &Keygen, json: bool) -> Outcome {
     write_new(&public_file, &(public.file() + "\n"), false)?;
     if json {
         let (id, key) = (public.id.as_str(), public.digits());
-        output::json(&json!({"key_id": id, "algorithm": ALGORITHM, "public_key": key, "file": command.out, "public_file": public_file}));
+        output::json(
+            &json!({"key_id": id, "algorithm": ALGORITHM, "public_key": key, "file": command.out, "public_file": public_file}),
+        );
     } else {
         output::line(format!("key {}", public.id));
         output::line(format!("public key {} in {}", public.digits(), public_file.display()));
@@ -140,7 +142,8 @@ pub fn revoke(command: &Revoke, json: bool) -> Outcome {
         ));
     }
     let now = history.times.last().copied().unwrap_or_default();
-    let revoked_us = command.from.unwrap_or(now);
+    // What was signed of history as it is stays good.
+    let revoked_us = command.from.unwrap_or(TimeUs(now.0.saturating_add(1)));
     let event = SigningKeyRevoked {
         event_id: format!("revoked-{key_id}-{}", revoked_us.0).as_str().into(),
         source: "solyx-proofs".into(),
@@ -153,7 +156,9 @@ pub fn revoke(command: &Revoke, json: bool) -> Outcome {
     if json {
         output::json(&json!({"revoked": key_id.as_str(), "revoked_us": revoked_us}));
     } else {
-        output::line(format!("key {key_id} is revoked once an epoch has taken this; the next key that is declared then begins anew"));
+        output::line(format!(
+            "key {key_id} is revoked once an epoch has taken this; the next key that is declared then begins anew"
+        ));
     }
     Ok(Exit::Good)
 }

@@ -7,7 +7,9 @@ mod sign;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use solyx_proofs::{HeadsReport, History, HistoryError, PublicKey, SecretKey, Signed, SignedEvent, judge, signed_events};
+use solyx_proofs::{
+    HeadsReport, History, HistoryError, PublicKey, SecretKey, Signed, SignedEvent, judge, signed_events,
+};
 use solyx_schemas::ids::RefId;
 use solyx_schemas::log::Log;
 
@@ -105,7 +107,10 @@ pub(super) fn given_key(digits: &str) -> Result<PublicKey, String> {
 }
 
 /// What is signed in a log, and all that it takes to judge it. `sizes` are further trees whose roots are wanted.
-pub(super) fn judged(log: &dyn Log, sizes: impl IntoIterator<Item = u64>) -> Result<(Vec<Signed>, History, HeadsReport), Failure> {
+pub(super) fn judged(
+    log: &dyn Log,
+    sizes: impl IntoIterator<Item = u64>,
+) -> Result<(Vec<Signed>, History, HeadsReport), Failure> {
     let signed = signed_events(log)?;
     let of_signed = signed.iter().filter_map(|signed| signed.event.as_ref().ok().map(SignedEvent::size));
     let sizes = of_signed.chain(sizes).collect();
@@ -117,7 +122,9 @@ pub(super) fn judged(log: &dyn Log, sizes: impl IntoIterator<Item = u64>) -> Res
 pub(super) fn history_failure(error: HistoryError) -> Failure {
     match error {
         HistoryError::Read(error) => unreadable_history(&error),
-        error => Failure::finding("history is not what its hashes say", error, "`solyx audit` names the first difference"),
+        error => {
+            Failure::finding("history is not what its hashes say", error, "`solyx audit` names the first difference")
+        }
     }
 }
 
@@ -135,10 +142,16 @@ pub(super) fn write_new(path: &Path, text: &str, secret: bool) -> Result<(), Fai
         file.sync_all()
     });
     written.map_err(|e| match e.kind() {
-        std::io::ErrorKind::AlreadyExists => {
-            Failure::usage(format!("{} is there already", path.display()), e, "name another file, or move that one away")
-        }
-        _ => Failure::environment(format!("cannot write {}", path.display()), e, "check the path, the permissions and the disk"),
+        std::io::ErrorKind::AlreadyExists => Failure::usage(
+            format!("{} is there already", path.display()),
+            e,
+            "name another file, or move that one away",
+        ),
+        _ => Failure::environment(
+            format!("cannot write {}", path.display()),
+            e,
+            "check the path, the permissions and the disk",
+        ),
     })
 }
 

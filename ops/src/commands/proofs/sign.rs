@@ -101,7 +101,11 @@ pub fn rotate(command: &Rotate, json: bool) -> Outcome {
     if json {
         output::json(&json!({"key_id": key_id, "next_key_id": next.id, "tree_size": size, "root": root}));
     } else {
-        output::line(format!("key {key_id} has handed over to {} with the tree of {} epochs", next.id, output::grouped(size)));
+        output::line(format!(
+            "key {key_id} has handed over to {} with the tree of {} epochs",
+            next.id,
+            output::grouped(size)
+        ));
         output::line(format!("its secret half in {} is of no more use: destroy it", command.key.display()));
     }
     Ok(Exit::Good)
@@ -111,7 +115,11 @@ pub fn rotate(command: &Rotate, json: bool) -> Outcome {
 fn to_sign(key: &SecretKey, history: &History, report: &HeadsReport) -> Result<(Checkpoint, TimeUs), Failure> {
     let public = key.public();
     let Some(cell) = history.cell.clone() else {
-        return Err(Failure::finding("there is nothing to sign", "the log has no epoch", "run the engine first: solyx run"));
+        return Err(Failure::finding(
+            "there is nothing to sign",
+            "the log has no epoch",
+            "run the engine first: solyx run",
+        ));
     };
     if let Some(finding) = report.findings.first() {
         return Err(Failure::finding(
@@ -138,7 +146,13 @@ fn to_sign(key: &SecretKey, history: &History, report: &HeadsReport) -> Result<(
     Ok((Checkpoint { cell, size, root }, history.time_at(size).unwrap_or_default()))
 }
 
-fn may_follow(next: &PublicKey, size: u64, time: TimeUs, history: &History, report: &HeadsReport) -> Result<(), Failure> {
+fn may_follow(
+    next: &PublicKey,
+    size: u64,
+    time: TimeUs,
+    history: &History,
+    report: &HeadsReport,
+) -> Result<(), Failure> {
     let declared = history.keys.get(&next.id).ok_or_else(|| format!("key {} is not declared", next.id));
     let follows = declared.and_then(|known| {
         if known.key != *next {
