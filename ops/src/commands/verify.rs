@@ -7,6 +7,7 @@ use serde_json::json;
 use solyx_projections::billing::LineView;
 use solyx_proofs::receipt::{RECEIPT_BYTES_MAX, Receipt, Verified, VerifiedRecord, verify};
 use solyx_proofs::{PublicKey, SignedCheckpoint};
+use solyx_schemas::events::Event;
 use solyx_schemas::json::to_json;
 
 use super::audit::witness_head;
@@ -130,9 +131,28 @@ fn line_text(line: &LineView, verified: &Verified) -> String {
         .as_ref()
         .map_or_else(String::new, |exact| format!("{}/{}", exact.numerator, exact.denominator));
     let rate_currency = &line.rate_currency;
+    let prices = prices(line, verified).unwrap_or_default();
     format!(
-        "{job}: {quantity} {unit} at {rate}\n  exactly {exact} micros of {rate_currency}, {amount} micros of {currency} on the invoice"
+        "{job}: {quantity} {unit} at {rate}{prices}\n  exactly {exact} micros of {rate_currency}, {amount} micros of {currency} on the invoice"
     )
+}
+
+/// The prices of the line of the card that the rate names, as the receipt's event says them.
+fn prices(line: &LineView, verified: &Verified) -> Option<String> {
+    // A card's id may have slashes.
+    let mut parts = line.rate.as_deref()?.rsplitn(3, '/');
+    let (index, version, id) = (parts.next()?, parts.next()?, parts.next()?);
+    let cards = verified.records.iter().filter_map(|record| match &record.event {
+        Event::RateCardSet(card) if card.rate_card.as_str() == id => Some(card),
+        _ => None,
+    });
+    let card = cards.skip(version.parse().ok()?).next()?;
+    let unit = line.unit.as_deref().unwrap_or_default();
+    let tiers = card.lines.get(index.parse::<usize>().ok()?)?.tiers.iter().map(|tier| {
+        let price = format!("{} micros of {} per {unit}", tier.price_micros.0, card.currency);
+        tier.up_to.map_or_else(|| price.clone(), |up_to| format!("{price} up to {}", up_to.0))
+    });
+    Some(format!(": {}", tiers.collect::<Vec<_>>().join(", then ")))
 }
 
 /// The fields of an event that a person looks for first.

@@ -10,10 +10,11 @@ use solyx_schemas::events::Event;
 use solyx_schemas::events::policy::{SigningKeyDeclared, SigningKeyRevoked};
 use solyx_schemas::field::Field;
 use solyx_schemas::ids::RefId;
-use solyx_schemas::topics::TopicName;
+use solyx_schemas::log::Log;
+use solyx_schemas::topics::{Topic, TopicName};
 use solyx_schemas::units::{TimeUs, parse_time};
 
-use super::{judged, public_file, public_key, write_new};
+use super::{public_file, public_key, write_new};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::{output, world};
 
@@ -54,7 +55,7 @@ pub struct Revoke {
     /// Why.
     #[arg(long)]
     reason: String,
-    /// From this instant on (RFC 3339); by default for trees that have this.
+    /// From this instant on (RFC 3339); by default from now on. Trees that have this are not signed by it in any case.
     #[arg(long, value_name = "TIME", value_parser = instant)]
     from: Option<TimeUs>,
     /// Directory of the world.
@@ -99,21 +100,19 @@ pub fn keygen(command: &Keygen, json: bool) -> Outcome {
 pub fn declare(command: &Declare, json: bool) -> Outcome {
     let key = public_key(&command.key)?;
     let log = world::writer(&command.log, true)?;
-    let (_, history, _) = judged(&*log, [])?;
-    if let Some(known) = history.keys.get(&key.id).filter(|known| known.key != key) {
+    if let Some(known) = declared(&*log, &key.id)?.filter(|known| *known != key.digits()) {
         return Err(Failure::usage(
             format!("another key is called {}", key.id),
-            format!("epoch {} has taken the public key {}", known.epoch, known.key.digits()),
+            format!("it is declared with the public key {known}"),
             "make the key with another --id",
         ));
     }
     let from = command.from.unwrap_or(TimeUs::ZERO);
-    let occurred_us = history.times.last().copied().unwrap_or_default();
     let bounds = format!("{}-{}", from.0, command.until.map_or_else(String::new, |until| until.0.to_string()));
     let event = SigningKeyDeclared {
         event_id: format!("declared-{}-{bounds}", key.id).as_str().into(),
         source: "solyx-proofs".into(),
-        occurred_us,
+        occurred_us: clock(),
         key_id: key.id.clone(),
         algorithm: ALGORITHM.into(),
         public_key: key.digits().as_str().into(),
@@ -132,18 +131,16 @@ pub fn declare(command: &Declare, json: bool) -> Outcome {
 /// Revokes a key.
 pub fn revoke(command: &Revoke, json: bool) -> Outcome {
     let log = world::writer(&command.log, true)?;
-    let (_, history, _) = judged(&*log, [])?;
     let key_id = &command.key_id;
-    if history.keys.get(key_id).is_none() {
+    if declared(&*log, key_id)?.is_none() {
         return Err(Failure::usage(
             format!("no key is called {key_id}"),
-            "no epoch has taken a declaration of it",
+            "it is not declared on the policy topic",
             "solyx proofs show lists the keys",
         ));
     }
-    let now = history.times.last().copied().unwrap_or_default();
-    // What was signed of history as it is stays good.
-    let revoked_us = command.from.unwrap_or(TimeUs(now.0.saturating_add(1)));
+    let now = clock();
+    let revoked_us = command.from.unwrap_or(now);
     let event = SigningKeyRevoked {
         event_id: format!("revoked-{key_id}-{}", revoked_us.0).as_str().into(),
         source: "solyx-proofs".into(),
@@ -163,7 +160,21 @@ pub fn revoke(command: &Revoke, json: bool) -> Outcome {
     Ok(Exit::Good)
 }
 
-fn published(log: &dyn solyx_schemas::log::Log, event: Event) -> Result<(), Failure> {
+/// The public key that the policy topic declares first under an id. Only that topic is read: an operator may read no tenant's.
+fn declared(log: &dyn Log, id: &RefId) -> Result<Option<String>, Failure> {
+    let mut found = None;
+    world::events_of(log, TopicName::live(Topic::Policy), |event| match event {
+        Event::SigningKeyDeclared(e) if e.key_id == *id && found.is_none() => found = Some(e.public_key.to_string()),
+        _ => {}
+    })?;
+    Ok(found)
+}
+
+fn clock() -> TimeUs {
+    TimeUs(chrono::Utc::now().timestamp_micros())
+}
+
+fn published(log: &dyn Log, event: Event) -> Result<(), Failure> {
     event.check().map_err(|e| Failure::usage("that cannot be said", e, "see --help"))?;
     let topic = TopicName::live(event.topic());
     let record = Codec::global().record(&event, topic, log.partitions(topic));
