@@ -9,7 +9,7 @@ use solyx_schemas::ids::{CellId, RefId};
 
 use crate::checkpoint::{Checkpoint, SignedCheckpoint};
 use crate::history::{History, Signed, SignedEvent};
-use crate::keys::{DeclaredKey, PublicKey, rotation_text};
+use crate::keys::{ALGORITHM, DeclaredKey, PublicKey, rotation_text};
 
 /// Something of the proofs that is not as it has to be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -174,6 +174,9 @@ impl HeadsReport {
         }
         let time = history.time_at(size).unwrap_or_default();
         history.keys.get(&key.id).map_or(Ok(()), |known| known.may_sign(size, time))?;
+        if event.next_algorithm.as_str() != ALGORITHM {
+            return Err(format!("the next key is of the algorithm {}, expected {ALGORITHM}", event.next_algorithm));
+        }
         let next = PublicKey::parse(&event.next_key_id, event.next_public_key.as_str())?;
         if self.has(&next.id) || next.id == key.id {
             return Err(format!("key {} has signed before and cannot follow itself", next.id));

@@ -142,11 +142,11 @@ fn prices(line: &LineView, verified: &Verified) -> Option<String> {
     // A card's id may have slashes.
     let mut parts = line.rate.as_deref()?.rsplitn(3, '/');
     let (index, version, id) = (parts.next()?, parts.next()?, parts.next()?);
-    let cards = verified.records.iter().filter_map(|record| match &record.event {
+    let mut cards = verified.records.iter().filter_map(|record| match &record.event {
         Event::RateCardSet(card) if card.rate_card.as_str() == id => Some(card),
         _ => None,
     });
-    let card = cards.skip(version.parse().ok()?).next()?;
+    let card = cards.nth(version.parse().ok()?)?;
     let unit = line.unit.as_deref().unwrap_or_default();
     let tiers = card.lines.get(index.parse::<usize>().ok()?)?.tiers.iter().map(|tier| {
         let price = format!("{} micros of {} per {unit}", tier.price_micros.0, card.currency);

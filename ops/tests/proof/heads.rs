@@ -4,13 +4,16 @@ use serde_json::Value;
 use solyx_connectors::log::embedded::{EmbeddedLog, EmbeddedOptions};
 use solyx_schemas::codec::Codec;
 use solyx_schemas::events::Event;
-use solyx_schemas::events::plans::HeadSigned;
+use solyx_schemas::events::plans::{HeadSigned, SigningKeyRotated};
 use solyx_schemas::log::Log;
 use solyx_schemas::topics::{Topic, TopicName};
 use solyx_schemas::units::Count;
 
 use crate::signing::{each_event, refuses_every_change};
 use crate::world::{World, ops, solyx};
+
+/// The public key of test 1 of RFC 8032 section 7.1.
+const PUBLIC: &str = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
 
 #[test]
 fn a_key_hands_over_to_the_next_and_signs_nothing_more() {
@@ -101,11 +104,31 @@ fn an_audit_finds_forged_heads_and_a_tail_that_a_witness_knows() {
         (forged(&|head| head.signature = "00".repeat(64).as_str().into()), "the signature is not that of key first"),
         (forged(&|head| head.cell_id = "elsewhere".into()), "it is of the cell elsewhere"),
     ];
-    let found = heads.iter().map(|(head, says)| {
+    let mut says = Vec::new();
+    for (head, said) in heads {
         append(&world, head);
-        *says
-    });
-    let says: Vec<&str> = found.collect();
+        says.push(said);
+    }
+    // A key that nobody declared takes over, by the first key's signature of something else.
+    let HeadSigned { event_id, source, occurred_us, cell_id, tree_size, root, key_id, signature } = good;
+    let (next_key_id, next_algorithm, next_public_key) = ("stranger".into(), "ed25519".into(), PUBLIC.into());
+    append(
+        &world,
+        SigningKeyRotated {
+            event_id,
+            source,
+            occurred_us,
+            cell_id,
+            tree_size,
+            root,
+            key_id,
+            next_key_id,
+            next_algorithm,
+            next_public_key,
+            signature,
+        },
+    );
+    says.push("the next key stranger is not declared");
     let report = world.solyx(&["audit", "--json"]).ends(1).json();
     let findings = report["proofs"]["findings"].as_array().unwrap();
     assert_eq!(findings.len(), says.len(), "{report}");
@@ -181,10 +204,10 @@ fn last_head(world: &World) -> HeadSigned {
     last.unwrap()
 }
 
-fn append(world: &World, head: &HeadSigned) {
+fn append(world: &World, event: impl Into<Event>) {
     let options = EmbeddedOptions::default();
     let log = EmbeddedLog::open(&world.log().join("log"), options).unwrap();
     let topic = TopicName::live(Topic::Proofs);
-    let record = Codec::global().record(&Event::from(head.clone()), topic, log.partitions(topic));
+    let record = Codec::global().record(&event.into(), topic, log.partitions(topic));
     log.producer("forger").unwrap().append(vec![record]).unwrap();
 }

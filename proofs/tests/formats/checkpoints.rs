@@ -1,5 +1,6 @@
 //! Signed heads as text.
 
+use proptest::prelude::*;
 use solyx_proofs::{Checkpoint, HashTree, SecretKey, SignedCheckpoint};
 
 fn tree(size: u64) -> HashTree<[u8; 8]> {
@@ -63,4 +64,17 @@ fn what_is_no_head_is_refused_by_line() {
         assert_eq!(error.line, line, "{error}");
     }
     assert!(SignedCheckpoint::parse("").is_err());
+}
+
+proptest! {
+    #[test]
+    fn no_text_stops_the_reader(at in 0_usize..300, byte in 0_u8..128, cut in 0_usize..300) {
+        let mut note = signed(&SecretKey::generate(None).unwrap(), "cell-1", 9).note().into_bytes();
+        let place = at % note.len();
+        note[place] = byte;
+        note.truncate(cut.max(1));
+        if let Ok(text) = std::str::from_utf8(&note) {
+            let _ = SignedCheckpoint::parse(text);
+        }
+    }
 }
