@@ -50,6 +50,12 @@ pub enum Command {
     Compare(commands::compare::Compare),
     /// Derive everything again and compare.
     Audit(commands::audit::Audit),
+    /// Sign the tree of epochs, and hand heads to witnesses.
+    Proofs(commands::proofs::Proofs),
+    /// Write a receipt that is checked without the log.
+    Prove(commands::prove::Prove),
+    /// Check a receipt or a signed head, without any log.
+    Verify(commands::verify::Verify),
     /// Write, read back and verify archives.
     Archive(commands::archive::Archive),
     /// Run a published experiment through the kernel's own rules.

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # solyx on a cluster with TLS, passwords, certificates and rights: what each principal may, what it may not, and what it is told then.
 # It starts a broker of its own (ops/kafka up --secure) in a temporary directory and stops it. SOLYX_BIN names another binary.
-# First the binary itself as operator, engine, executor, gateway, analyst and another cell's engine; then, without solyx, who may
+# First the binary itself as operator, engine, executor, gateway, analyst, signer and another cell's engine; then, without solyx, who may
 # write and read which topic (ops/lib/kafka/check_rights.py). Exit code 1 when something is not as it should be.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/../lib/common.sh"
@@ -103,7 +103,7 @@ eventually() {
 step "a broker with TLS, passwords, certificates and rights" "ten seconds"
 "$ROOT/ops/kafka" up --secure --dir "$work/kafka"
 principals="$work/kafka/principals"
-for name in operator mtls-operator expired engine engine-other executor projection gateway analyst; do
+for name in operator mtls-operator expired engine engine-other executor projection gateway analyst signer; do
     world "$name"
 done
 printf 'not this one' > "$work/wrong.password"
@@ -124,12 +124,16 @@ may operator "20 events published" "publishes it again, known by a password" pub
 background "$work/engine.log" "$SOLYX" run --log "$work/engine" --instance engine-a
 background "$work/executor.log" "$SOLYX" execute --log "$work/executor"
 background "$work/projection.log" "$SOLYX" project --log "$work/projection"
+"$SOLYX" proofs keygen --id first --out "$work/signing.key" > /dev/null
+may operator "key first is declared" "declares a key" proofs declare --key "$work/signing.key.pub"
 may gateway "1 events published" "publishes a job" publish "$work/first.jsonl"
 eventually "engine, executor and projection: the job is placed, runs and ends" 1 "done"
 may operator "engine-a +leads" "sees who leads" leader show
 may projection "jobs from" "has kept views" view jobs --kept
 may analyst "JobPlaced" "reads decisions" tail decisions --last 100
 may analyst "everything came out as recorded" "audits" audit
+may signer "signed: " "signs the tree of epochs" proofs sign --key "$work/signing.key"
+may analyst "1 signed heads" "audits what was signed" audit
 may analyst "all topics are as they have to be" "compares the topics" topics diff
 
 step "who may not" "half a minute"
@@ -139,6 +143,8 @@ unseen="topics apply. creates them, .*or this user may not see them and needs De
 refused gateway "may not publish a fleet" "writing to solyx\.[a-z]+ failed" "$may_not" "$NOT_MINE" publish "$FLEET"
 refused operator "may not publish a job" "writing to solyx\.jobs failed" "$may_not" "$NOT_MINE" publish "$work/second.jsonl"
 refused analyst "may not publish" "fencing earlier writers of solyx\.analyst-solyx-publish failed" "Transactional Id authorization failed" "$NOT_MINE" publish "$work/second.jsonl"
+refused gateway "may not declare a key" "writing to solyx\.policy failed" "$may_not" "$NOT_MINE" proofs declare --key "$work/signing.key.pub"
+refused signer "may not declare a key" "fencing earlier writers of solyx\.signer-solyx-publish failed|writing to solyx\.policy failed" "$may_not" "$NOT_MINE" proofs declare --key "$work/signing.key.pub"
 refused gateway "may not hand over" "reading solyx\.leader failed" "$may_not" "$NOT_MINE" leader transfer
 for command in "tail decisions" "publish $work/second.jsonl" "run --instance engine-b" "view jobs" "audit"; do
     # shellcheck disable=SC2086 # words

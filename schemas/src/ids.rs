@@ -63,14 +63,14 @@ pub fn check_id(text: &str) -> Result<(), FieldError> {
 /// An example of an id for a field of this name, where a plain one of its type would not be valid.
 pub(crate) fn example_id(field: &str, plain: &'static str) -> &'static str {
     match field {
-        "evidence_digest" | "model_digest" | "root" | "public_key" => {
+        "evidence_digest" | "model_digest" | "root" | "public_key" | "next_public_key" => {
             "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
         }
         "signature" => {
             "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08\
              2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae"
         }
-        "algorithm" => "ed25519",
+        "algorithm" | "next_algorithm" => "ed25519",
         "period" => "2023-09",
         "country" | "residency" => "DE",
         "certificates" => "iso27001",

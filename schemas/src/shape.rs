@@ -219,7 +219,8 @@ impl Shape {
         }
     }
 
-    fn read(&self, input: &mut &[u8]) -> Result<Value, FieldError> {
+    /// The JSON of a value of this type, taken off the front of `input`.
+    pub fn read(&self, input: &mut &[u8]) -> Result<Value, FieldError> {
         Ok(match self {
             Self::Long { .. } => Value::from(wire::read_long(input)?),
             Self::Bool => Value::from(wire::read_bool(input)?),

@@ -101,7 +101,8 @@ def main():
         ("operator", "solyx.staged.jobs", True), ("operator", "solyx.decisions", False), ("engine", "solyx.decisions", True),
         ("engine", "solyx.staged.jobs", False), ("engine-other", "solyx.decisions", False), ("engine-other", "other.decisions", True),
         ("engine", "other.decisions", False), ("meter", "solyx.usage", True), ("meter", "solyx.jobs", False),
-        ("analyst", "solyx.jobs", False), ("projection", "solyx.decisions", False),
+        ("analyst", "solyx.jobs", False), ("projection", "solyx.decisions", False), ("signer", "solyx.proofs", True),
+        ("signer", "solyx.policy", False), ("engine", "solyx.proofs", False),
     ]:
         error = write(settings(directory, principal), topic)
         check(f"{principal} {'writes' if may else 'may not write'} {topic}", (error is None) if may else code(error) == refused, error)

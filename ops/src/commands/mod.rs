@@ -19,12 +19,15 @@ pub mod import;
 pub mod leader;
 pub mod mirror;
 pub mod project;
+pub mod proofs;
+pub mod prove;
 pub mod publish;
 pub mod run;
 pub mod schemas;
 mod shown;
 pub mod tail;
 pub mod topics;
+pub mod verify;
 pub mod view;
 pub mod whatif;
 
@@ -40,6 +43,9 @@ pub fn run(cli: &Cli) -> Outcome {
         Command::Explain(command) => explain::run(command, cli.json),
         Command::Compare(command) => compare::run(command, cli.json),
         Command::Audit(command) => audit::run(command, cli.json),
+        Command::Proofs(command) => proofs::run(command, cli.json),
+        Command::Prove(command) => prove::run(command, cli.json),
+        Command::Verify(command) => verify::run(command, cli.json),
         Command::Archive(command) => archive::run(command, cli.json),
         Command::Backtest(command) => backtest::run(command, cli.json),
         Command::Doctor(command) => doctor::run(command, cli.json),

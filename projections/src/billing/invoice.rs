@@ -29,6 +29,11 @@ pub(super) struct Amount<'a> {
 pub(super) type Amounts<'a> = BTreeMap<(&'a TenantId, Month), Vec<Amount<'a>>>;
 
 impl Amount<'_> {
+    /// Id of its line.
+    pub fn line_id(&self) -> &str {
+        &self.line.id
+    }
+
     /// Rounded once, half to even.
     pub fn rounded(&self) -> Result<i64, RatingError> {
         let rounded = self.exact?.round_half_even();
@@ -108,10 +113,7 @@ impl Billing {
 
     fn usage_amount<'a>(&self, priced: PricedLine<'a>) -> Amount<'a> {
         let PricedLine { key, row, currency, exact } = priced;
-        let rate = match &key.price {
-            LinePrice::Card { card, version, line } => Some(format!("{card}/{version}/{line}")),
-            _ => None,
-        };
+        let rate = matches!(key.price, LinePrice::Card { .. }).then(|| price_text(&key.price));
         let kind = if key.month == key.usage_month { LineKind::Usage } else { LineKind::Correction };
         let exact_micros = exact.ok().map(fraction_view);
         let line = LineView { rate, exact_micros, ..usage_line(kind, key, row, currency) };
@@ -165,8 +167,11 @@ fn lease_amount<'a>(
 ) -> Amount<'a> {
     let kind = if corrects.is_some() { LineKind::Correction } else { LineKind::SoldLease };
     let currency = lease.price.currency;
+    let corrects_period = corrects.map(|month| month.to_string());
+    let (of, corrected) = (month.to_string(), corrects_period.clone().unwrap_or_default());
     let line = LineView {
-        corrects_period: corrects.map(|month| month.to_string()),
+        id: line_id(&["lease", lease.tenant.as_str(), &of, &corrected, id.as_str()]),
+        corrects_period,
         lease: Some(id.to_string()),
         gpu_model: Some(lease.model.to_string()),
         exact_micros: exact.ok().map(fraction_view),
@@ -178,6 +183,7 @@ fn lease_amount<'a>(
 
 fn empty_line(kind: LineKind, currency: Currency) -> LineView {
     LineView {
+        id: String::new(),
         kind,
         corrects_period: None,
         job: None,
@@ -200,8 +206,13 @@ fn empty_line(kind: LineKind, currency: Currency) -> LineView {
 
 fn usage_line(kind: LineKind, key: &LineKey, row: &LineRow, currency: Currency) -> LineView {
     let quantity = row.quantity.total().ok();
-    let corrects = (key.month != key.usage_month).then(|| key.usage_month.to_string());
+    let (month, usage_month) = (key.month.to_string(), key.usage_month.to_string());
+    let corrects = (key.month != key.usage_month).then(|| usage_month.clone());
+    let (meter, price) = (key.meter.to_string(), price_text(&key.price));
+    let parts =
+        ["usage", key.tenant.as_str(), &month, &usage_month, key.job.as_str(), &meter, key.pool.as_str(), &price];
     LineView {
+        id: line_id(&parts),
         corrects_period: corrects,
         job: Some(key.job.to_string()),
         project: row.project.as_ref().map(ToString::to_string),
@@ -214,6 +225,25 @@ fn usage_line(kind: LineKind, key: &LineKey, row: &LineRow, currency: Currency) 
         events: shown_events(&row.events),
         ..empty_line(kind, currency)
     }
+}
+
+/// Card, version and line; or the lease.
+fn price_text(price: &LinePrice) -> String {
+    match price {
+        LinePrice::Card { card, version, line } => format!("{card}/{version}/{line}"),
+        LinePrice::Lease(lease) => format!("lease {lease}"),
+        LinePrice::Nothing => String::new(),
+    }
+}
+
+/// The id of a line: the first 16 hexadecimal digits of blake3 over what it is for, each part with its length before it.
+fn line_id(parts: &[&str]) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for part in parts {
+        hasher.update(&(part.len() as u64).to_le_bytes());
+        hasher.update(part.as_bytes());
+    }
+    hasher.finalize().to_hex()[..16].to_owned()
 }
 
 /// A fraction in decimal text.

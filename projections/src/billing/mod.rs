@@ -15,6 +15,7 @@ mod margin;
 mod rows;
 mod runs;
 mod sold_leases;
+mod sources;
 mod supply;
 mod usage;
 mod view;
@@ -30,6 +31,7 @@ use crate::rows::Rows;
 use rows::*;
 
 pub use rows::{EventAt, ExactSum};
+pub use sources::LineSources;
 pub use view::*;
 
 /// The billing fold.

@@ -82,6 +82,8 @@ pub enum LineKind {
 /// A line of an invoice.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct LineView {
+    /// Its id: 16 hexadecimal digits, made of what the line is for, so that it stays while usage comes in.
+    pub id: String,
     /// What it is.
     pub kind: LineKind,
     /// The closed month that it corrects.

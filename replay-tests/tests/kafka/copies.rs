@@ -1,12 +1,15 @@
 //! A history is the same on every log, by its hashes.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use solyx_connectors::log::archive::{self, ArchiveLog};
 use solyx_connectors::log::embedded::{Durability, EmbeddedLog, EmbeddedOptions};
 use solyx_connectors::log::kafka::{FrameIds, KafkaLog, KafkaOptions};
 use solyx_connectors::log::mirror::mirror;
+use solyx_proofs::{EpochHashes, History, HistoryError};
 use solyx_schemas::codec::{Codec, FRAME_LEN, frame_id};
+use solyx_schemas::hash::Hash32;
 use solyx_schemas::log::memory::MemoryLog;
 use solyx_schemas::log::{Log, LogError};
 use solyx_schemas::topics::Topic;
@@ -40,6 +43,15 @@ fn exchange(value: &mut [u8], other: impl Fn(u32) -> Option<u32>) -> Result<(), 
     Ok(())
 }
 
+/// Root of the tree of epochs, each of which has the roots that its record names.
+fn tree_of(log: &dyn Log) -> Hash32 {
+    let history = History::read(log, &BTreeSet::new(), |raw| {
+        let epoch = raw.record.epoch;
+        EpochHashes::of(&raw).map(drop).map_err(|detail| HistoryError::Epoch { epoch, detail })
+    });
+    history.unwrap().tree.root()
+}
+
 #[test]
 fn a_run_copied_to_kafka_to_an_archive_and_back_has_the_same_chain_head() {
     let (cluster, _turn) = cluster();
@@ -62,6 +74,7 @@ fn a_run_copied_to_kafka_to_an_archive_and_back_has_the_same_chain_head() {
         .unwrap();
     let head = run(&origin, None).unwrap().chain_head;
     assert_eq!(audited(&origin), head);
+    let root = tree_of(&origin);
 
     let cell = cluster.cell();
     let on_kafka = || -> Arc<KafkaLog> {
@@ -78,7 +91,7 @@ fn a_run_copied_to_kafka_to_an_archive_and_back_has_the_same_chain_head() {
     let copied = mirror(&origin, &*on_kafka(), "mirror", &|_, _| {}).unwrap();
     abort(&on_kafka());
     assert_eq!(mirror(&origin, &*on_kafka(), "mirror", &|_, _| {}).unwrap().present, copied.records);
-    assert_eq!(audited(&*on_kafka()), head);
+    assert_eq!((audited(&*on_kafka()), tree_of(&*on_kafka())), (head, root));
     let plain = cell.log();
     let first = plain.read(Topic::Policy.into(), 0, 0, solyx_schemas::log::SCAN_LIMIT).unwrap();
     assert!(frame_id(&first[0].record.value).is_some_and(|id| id < 400), "the wire has the other registry's ids");
@@ -86,11 +99,12 @@ fn a_run_copied_to_kafka_to_an_archive_and_back_has_the_same_chain_head() {
     let dir = tempfile::tempdir().unwrap();
     let (archive, again) = (dir.path().join("archive"), dir.path().join("again"));
     archive::export(&*on_kafka(), &archive, &|_, _| {}).unwrap();
-    assert_eq!(audited(&*ArchiveLog::open(&archive).unwrap()), head);
+    let archived = ArchiveLog::open(&archive).unwrap();
+    assert_eq!((audited(&*archived), tree_of(&*archived)), (head, root));
     let options = EmbeddedOptions { durability: Durability::EveryN(1_000), partitions: None };
     let embedded = EmbeddedLog::open(&again, options).unwrap();
     archive::import(&archive, &*embedded, &|_, _| {}).unwrap();
-    assert_eq!(audited(&*embedded), head);
+    assert_eq!((audited(&*embedded), tree_of(&*embedded)), (head, root));
     let back = cluster.cell();
     mirror(&*embedded, &*back.log(), "mirror", &|_, _| {}).unwrap();
     assert_eq!(audited(&*back.log()), head);

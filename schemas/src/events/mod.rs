@@ -259,6 +259,7 @@ events! {
         runs::RunLeaseRenewed,
         usage::UsageMetered, usage::UsageCorrected, usage::SupplierInvoiced,
         plans::WorkScripted, plans::AvailabilityScripted, plans::ExecutorScripted, plans::HeadSigned, plans::CursorAdvanced,
+        plans::SigningKeyRotated,
     }
     outputs {
         decisions::JobAdmitted, decisions::JobRejected, decisions::JobPlaced, decisions::JobHeld,

@@ -161,6 +161,25 @@ inputs! { "solyx.proofs", Proofs;
         /// Signature, hexadecimal.
         signature: Name,
     }
+    /// A key hands over to the next: it has signed the next one and signs no larger tree any more.
+    SigningKeyRotated key |e| e.cell_id.to_string(); {
+        /// The cell.
+        cell_id: CellId,
+        /// Epoch records in the last tree that the key signs; the next key's declaration is among their inputs.
+        tree_size: Count,
+        /// Root of that tree, hexadecimal.
+        root: Name,
+        /// Key that hands over.
+        key_id: RefId,
+        /// Key that signs from now on.
+        next_key_id: RefId,
+        /// Algorithm of the next key, as in `ed25519`.
+        next_algorithm: Name,
+        /// The next public key, hexadecimal.
+        next_public_key: Name,
+        /// Signature by the key that hands over, hexadecimal.
+        signature: Name,
+    }
 }
 
 records! { "solyx.cursors";

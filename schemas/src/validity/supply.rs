@@ -59,6 +59,11 @@ pub(super) fn check(event: &Event) -> Checked {
             hexadecimal("root", e.root.as_str(), Some(32))?;
             hexadecimal("signature", e.signature.as_str(), None)
         }
+        Event::SigningKeyRotated(e) => {
+            hexadecimal("root", e.root.as_str(), Some(32))?;
+            hexadecimal("next_public_key", e.next_public_key.as_str(), None)?;
+            hexadecimal("signature", e.signature.as_str(), None)
+        }
         Event::JobPlaced(e) => nodes(&e.nodes),
         Event::RouteSet(e) => between(0, WHOLE_MILLI, "weight_milli", e.weight_milli.0),
         Event::BudgetExhausted(e) if !e.period.as_str().contains('T') => month("period", e.period.as_str()),
