@@ -19,6 +19,7 @@ use solyx_schemas::topics::Topic;
 
 use crate::audit_places::Places;
 use crate::audit_plans::Plans;
+use crate::audit_sealed::{Sealed, SealedTexts};
 use crate::compare::{Difference, first_difference};
 use crate::derive::{Duplicates, recorded_epoch};
 use crate::error::RuntimeError;
@@ -63,6 +64,8 @@ pub struct AuditReport {
     pub plans: u64,
     /// Plans taken as recorded, because the state at their frontier was not seen.
     pub plans_as_recorded: u64,
+    /// Texts that were audited as sealed, by key: what they say depends on a key that no audit needs.
+    pub sealed: Vec<SealedTexts>,
     /// Where the log and what follows from it part.
     pub first_difference: Option<Difference>,
 }
@@ -84,6 +87,7 @@ pub fn audit(
     let duplicates = if kernel.is_some() { Duplicates::JudgedSince } else { Duplicates::Judged };
     let mut plans = Plans::of(source)?;
     let mut places = Places::at(&frontier);
+    let mut sealed = Sealed::default();
     let mut head_seen = options.head.is_none_or(|head| head == chain_head);
     let first_difference = loop {
         if options.until_epoch.is_some_and(|until| reader.next_epoch() > until) {
@@ -101,7 +105,7 @@ pub fn audit(
         if let Some(difference) = plans.differs(&raw) {
             break Some(difference);
         }
-        if let Some(difference) = one_epoch(kernel, &mut ids, duplicates, source, &raw)? {
+        if let Some(difference) = one_epoch(kernel, &mut ids, duplicates, source, &raw, &mut sealed)? {
             break Some(difference);
         }
         if let Some(difference) = places.differs(source, &raw)? {
@@ -140,6 +144,7 @@ pub fn audit(
         chain_head,
         plans,
         plans_as_recorded,
+        sealed: sealed.into_report(),
         first_difference,
     })
 }
@@ -160,12 +165,14 @@ fn one_epoch(
     duplicates: Duplicates,
     source: &dyn Log,
     raw: &RawEpoch,
+    sealed: &mut Sealed,
 ) -> Result<Option<Difference>, RuntimeError> {
     let lacking = raw.record.features.iter().find(|feature| !KNOWN_FEATURES.contains(&feature.as_str()));
     if let Some(feature) = lacking {
         return Err(RuntimeError::Feature { epoch: raw.record.epoch, feature: feature.to_string() });
     }
     let derived = recorded_epoch(kernel, ids, duplicates, source, raw)?;
+    sealed.note(raw, &derived.inputs);
     Ok(first_difference(raw, &derived.closed))
 }
 

@@ -172,9 +172,9 @@ pub fn up_to_date<F: Fold + Default>(directory: &Path, log: &dyn Log, rebuild: b
 }
 
 fn failure(error: StoreError) -> Failure {
-    Failure::environment(
-        "the view cannot be brought up to date",
-        error,
-        "solyx view … --rebuild folds the whole log again",
-    )
+    let hint = match error {
+        StoreError::Feature { .. } => "`solyx --version` says which build this is",
+        _ => "solyx view … --rebuild folds the whole log again",
+    };
+    Failure::environment("the view cannot be brought up to date", error, hint)
 }

@@ -5,8 +5,11 @@
 
 mod bad_events;
 mod bad_files;
+mod bisecting;
 mod contents;
 mod equal_views;
 mod kills;
+mod sealing;
+mod several;
 mod traces;
 mod world;
