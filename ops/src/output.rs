@@ -7,7 +7,6 @@ use std::sync::{LazyLock, OnceLock};
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use serde::Serialize;
-use serde_json::Value;
 use solyx_connectors::seal::Keyring;
 use solyx_schemas::sealed::PREFIX;
 
@@ -55,21 +54,16 @@ fn write(text: &str) {
 /// Writes a value as one line of JSON. Sealed texts stay what they are unless keys were named.
 pub fn json(value: &impl Serialize) {
     match serde_json::to_string(value) {
-        Ok(text) if KEYS.get().is_some() && text.contains(PREFIX) => match serde_json::from_str(&text) {
-            Ok(value) => write(&opened(value).to_string()),
-            Err(e) => eprintln!("error: cannot read JSON: {e}"),
-        },
-        Ok(text) => write(&text),
+        Ok(text) => json_text(&text),
         Err(e) => eprintln!("error: cannot write JSON: {e}"),
     }
 }
 
-fn opened(value: Value) -> Value {
-    match value {
-        Value::String(text) => Value::String(revealed(&text).into_owned()),
-        Value::Array(values) => values.into_iter().map(opened).collect(),
-        Value::Object(fields) => fields.into_iter().map(|(name, value)| (name, opened(value))).collect(),
-        other => other,
+/// The same of what is JSON already.
+pub fn json_text(text: &str) {
+    match KEYS.get() {
+        Some(keys) => write(&keys.reveal_json(text)),
+        None => write(text),
     }
 }
 

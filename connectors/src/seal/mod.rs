@@ -93,8 +93,20 @@ impl Keyring {
 
     /// A text with its tokens opened; what no key at hand opens is shown as erased.
     pub fn reveal<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        self.revealed(text, |plain| plain)
+    }
+
+    /// The same of a text that is JSON, which it stays.
+    pub fn reveal_json<'t>(&self, json: &'t str) -> Cow<'t, str> {
+        self.revealed(json, |plain| {
+            let quoted = serde_json::Value::from(plain).to_string();
+            quoted[1..quoted.len() - 1].to_owned()
+        })
+    }
+
+    fn revealed<'t>(&self, text: &'t str, written: impl Fn(String) -> String) -> Cow<'t, str> {
         let mut opened = Vec::new();
-        let between = sealed::replace(text, |token| opened.push(self.open(token)));
+        let between = sealed::replace(text, |token| opened.push(written(self.open(token))));
         let Some((first, rest)) = between.split_first().filter(|_| !opened.is_empty()) else {
             return Cow::Borrowed(text);
         };

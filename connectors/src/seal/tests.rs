@@ -37,6 +37,11 @@ fn who_has_the_key_reads_it_and_nobody_else() {
     assert_eq!(Keyring::default().reveal(&token), "[erased: key acme/1 is not at hand]");
     let other = Keyring::of([key("acme", "acme/1", 9)]);
     assert_eq!(other.reveal(&token), "[unreadable: key acme/1 does not open it]");
+    let mut quoting = request("acme", "\"so\\ \n it is\"");
+    ring.seal(&mut quoting).unwrap();
+    let json = ring.reveal_json(&solyx_schemas::json::to_json(&quoting).to_string()).into_owned();
+    let said: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(said["labels"][0]["value"], "\"so\\ \n it is\"");
     let mut turned = token.into_bytes();
     let last = turned.len() - 3;
     turned[last] = if turned[last] == b'A' { b'B' } else { b'A' };

@@ -91,7 +91,11 @@ pub fn run(command: &View, json: bool) -> Outcome {
             show(command, log, "jobs", |fold: &Jobs| written(&fold.view(), json, shown::jobs::text))?
         }
     };
-    output::line(view);
+    if json {
+        output::json_text(&view)
+    } else {
+        output::line(view)
+    }
     Ok(Exit::Good)
 }
 

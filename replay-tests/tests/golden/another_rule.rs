@@ -1,11 +1,14 @@
 //! A build whose rule is another one is found out. The rules' constants are in events, so that another constant stands in for
 //! another rule: the kernel is given a golden log's records as they are (their hashes are the same) with one constant read
-//! differently, and what it decides goes into a log with roots, digests and a chain that are whole. An audit by this build
+//! differently. Up to the first other decision its log is the golden one; that epoch has its own outputs, roots and record, in a chain
+//! that is whole. An audit by this build
 //! then has to name the first decision that differs. It shows that the golden logs come to where each of these rules decides;
 //! rules without a constant are the matter of `ops/mutants`.
 
 use solyx_connectors::log::archive::ArchiveLog;
 use solyx_kernel::{Kernel, OpenEpoch, Seen};
+use solyx_projections::billing::Billing;
+use solyx_projections::fold::Fold;
 use solyx_runtime::{AuditOptions, Difference, audit};
 use solyx_schemas::codec::Codec;
 use solyx_schemas::epochs::{EpochReader, RawEpoch};
@@ -16,7 +19,7 @@ use solyx_schemas::log::{Log, Record};
 use solyx_schemas::topics::{Topic, TopicName};
 use solyx_schemas::units::{Count, DurationUs, GpuMilli, Milli, WorkUs};
 
-use crate::all;
+use crate::{all, invoices_of};
 
 type Change = fn(&mut Event);
 
@@ -33,17 +36,21 @@ fn written_by_another(log: &dyn Log, change: Change) -> Option<MemoryLog> {
     while let Some(raw) = reader.next_raw().unwrap() {
         let kernel = kernel.get_or_insert_with(|| Kernel::new(raw.record.cell.clone()));
         let outputs = decided(kernel, log, &raw, change);
-        let differs = !same_decisions(&raw, &outputs);
+        let mut batch: Vec<Record> = raw.inputs.iter().map(|input| input.stored.record.clone()).collect();
+        if same_decisions(&raw, &outputs) {
+            // A rule is in no state: what decides the same has the same digest.
+            batch
+                .extend(raw.outputs.iter().map(|output| &output.stored).chain([&raw.stored]).map(|s| s.record.clone()));
+            producer.append(batch).unwrap();
+            continue;
+        }
         let record = |event: &Event| {
             let topic = TopicName::live(event.topic());
             Codec::global().record(event, topic, log.partitions(topic))
         };
-        let mut batch: Vec<Record> = raw.inputs.iter().map(|input| input.stored.record.clone()).collect();
         batch.extend(outputs.iter().map(record));
         producer.append(batch).unwrap();
-        if differs {
-            return Some(written);
-        }
+        return Some(written);
     }
     None
 }
@@ -64,7 +71,8 @@ fn decided(kernel: &mut Kernel, log: &dyn Log, raw: &RawEpoch, change: Change) -
         let record = &input.stored.record;
         epoch.take(input.position, &record.key, &record.value, decoded.as_ref(), || seen);
     }
-    let closed = epoch.close(&|topic: Topic| log.partitions(topic.into()));
+    let mut closed = epoch.close(&|topic: Topic| log.partitions(topic.into()));
+    closed.record.previous_chain_hash = raw.record.previous_chain_hash;
     closed.outputs.into_iter().chain([Event::from(closed.record)]).collect()
 }
 
@@ -123,9 +131,9 @@ fn a_rule_that_changed_without_a_feature_is_named_by_its_first_decision() {
         let found = found(change);
         for (world, difference) in &found {
             println!("{name}: {world}: {difference}");
-            let decision = difference.record.starts_with("decisions/")
-                || difference.record.starts_with("output ")
-                || difference.record.starts_with("quarantine/");
+            let places = ["decisions/", "quarantine/", "output "];
+            let decision =
+                difference.what == "judgement" || places.iter().any(|place| difference.record.starts_with(place));
             let digest =
                 ["input_root", "output_root", "state_digest", "chain hash"].contains(&difference.what.as_str());
             assert!(decision && !digest, "{name}: {world}: {difference}");
@@ -135,4 +143,35 @@ fn a_rule_that_changed_without_a_feature_is_named_by_its_first_decision() {
         }
     }
     assert!(unseen.is_empty(), "no golden log comes to where these decide: {unseen:?}");
+}
+
+#[test]
+fn a_fold_that_changed_without_a_feature_gives_other_invoices() {
+    let differ = |change: Change| {
+        all().into_iter().any(|(dir, expected)| {
+            let log = ArchiveLog::open(&dir).unwrap();
+            let mut billing = Billing::default();
+            for epoch in EpochReader::new(&*log) {
+                let mut epoch = epoch.unwrap();
+                let decoded = epoch.inputs.iter_mut().filter_map(|input| input.decoded.as_mut());
+                decoded.for_each(|decoded| change(&mut decoded.event));
+                billing.apply(&epoch).unwrap();
+            }
+            invoices_of(&billing) != expected.invoices
+        })
+    };
+    assert!(!differ(|_| {}));
+    let dearer: Change = |event| {
+        if let Event::RateCardSet(card) = event {
+            card.lines.iter_mut().flat_map(|line| &mut line.tiers).for_each(|tier| tier.price_micros.0 += 1);
+        }
+    };
+    assert!(differ(dearer), "a micro more for a unit is on no invoice");
+    let longer: Change = |event| {
+        if let Event::UsageMetered(usage) = event {
+            usage.to_us.0 += 1_000_000;
+            usage.quantity.0 += 1_000_000;
+        }
+    };
+    assert!(differ(longer), "a second more of use is on no invoice");
 }

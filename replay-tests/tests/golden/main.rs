@@ -5,6 +5,7 @@
 
 mod another_rule;
 mod make;
+mod scene;
 mod worlds;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,12 +35,32 @@ pub struct Expected {
     pub chain_head: String,
     /// Every feature that was in force in it at one time.
     pub features: BTreeSet<String>,
-    /// Hash of each view's entries at the end.
-    pub views: BTreeMap<String, String>,
+    /// Each view at the end.
+    pub views: BTreeMap<String, ViewHash>,
+    /// Total of each invoice in micro-units, by tenant, month and currency.
+    pub invoices: BTreeMap<String, Option<i64>>,
     /// Records that counted and outputs, by name.
     pub records: BTreeMap<String, u64>,
     /// Records that did not count, by reason.
     pub skipped: BTreeMap<String, u64>,
+}
+
+/// A view's entries.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ViewHash {
+    /// Their format.
+    pub format: u32,
+    /// Hash of them.
+    pub hash: String,
+}
+
+impl Expected {
+    /// The same, with the hashes left out of views whose entries have had another form then.
+    fn comparable_with(mut self, other: &Self) -> Self {
+        let format = |view: &str| other.views.get(view).map(|of| of.format);
+        self.views.retain(|name, of| format(name) == Some(of.format));
+        self
+    }
 }
 
 /// Where golden logs lie: a directory for each release, in it one for each world.
@@ -69,8 +90,9 @@ pub fn all() -> Vec<(PathBuf, Expected)> {
 pub fn derived(log: &dyn Log) -> Expected {
     let report = audit(log, &AuditOptions::default(), &mut |_| {}).unwrap();
     assert!(report.ok, "{}", report.first_difference.unwrap());
-    let mut views: [Box<dyn Fold>; 4] =
-        [Box::<Billing>::default(), Box::<Dcim>::default(), Box::<Failover>::default(), Box::<Jobs>::default()];
+    let mut billing = Billing::default();
+    let mut views: [&mut dyn Fold; 4] =
+        [&mut billing, &mut Dcim::default(), &mut Failover::default(), &mut Jobs::default()];
     let mut expected = Expected {
         epochs: report.epochs,
         events: report.events,
@@ -88,8 +110,17 @@ pub fn derived(log: &dyn Log) -> Expected {
             *expected.skipped.entry(skip.reason.to_string()).or_default() += 1;
         }
     }
-    expected.views = views.iter().map(|view| (view.name().to_owned(), hash_of(&**view))).collect();
+    let hashed =
+        |view: &&mut dyn Fold| (view.name().to_owned(), ViewHash { format: view.format(), hash: hash_of(&**view) });
+    expected.views = views.iter().map(hashed).collect();
+    expected.invoices = invoices_of(&billing);
     expected
+}
+
+/// Totals of all invoices of a view.
+pub fn invoices_of(billing: &Billing) -> BTreeMap<String, Option<i64>> {
+    let invoices = billing.view().invoices.into_iter();
+    invoices.map(|i| (format!("{} {} {}", i.tenant, i.period, i.currency), i.total_micros)).collect()
 }
 
 fn hash_of(view: &dyn Fold) -> String {
@@ -114,7 +145,13 @@ fn todays_build_derives_every_golden_log_and_its_views_as_their_release_did() {
         let report = audit(&*log, &knows, &mut |_| {}).unwrap();
         let hint = "a rule changed without a feature: CONTRIBUTING.md, \"Adding a rule, or changing one\"";
         assert!(report.ok, "{}: {}; {hint}", dir.display(), report.first_difference.unwrap());
-        assert_eq!(derived(&*log), expected, "{}: a fold changed without a feature, or the archive did", dir.display());
+        let derived = derived(&*log).comparable_with(&expected);
+        assert_eq!(
+            derived,
+            expected.comparable_with(&derived),
+            "{}: a fold changed without a feature, or the archive did",
+            dir.display()
+        );
     }
 }
 

@@ -15,26 +15,27 @@ use solyx_schemas::ids::{CellId, TenantId};
 use solyx_schemas::log::memory::MemoryLog;
 use solyx_schemas::log::{Log, Record, Scan};
 use solyx_schemas::topics::{Topic, TopicName};
-use solyx_schemas::units::TimeUs;
+use solyx_schemas::units::{DurationUs, HOUR_US, TimeUs};
 use solyx_sim::History;
 
-/// The most bytes of one of them.
-pub const BYTES_MAX: u64 = 250 << 10;
-/// Histories under faults that are kept, by seed.
-const HISTORIES: [(&str, u64); 2] = [("faults-4", 4), ("faults-11", 11)];
+/// The most bytes of one of them, its schemas among them; half of that when compressed.
+pub const BYTES_MAX: u64 = 450 << 10;
+/// Histories under faults: name, seed, turns. In the second one engines follow one another, term by term.
+const HISTORIES: [(&str, u64, u32); 2] = [("faults", 103, 40), ("terms", 166, 25)];
 /// Generated worlds: name, seed, jobs, order rule, packing rule.
 const GENERATED: [(&str, u64, u32, &str, &str); 3] = [
-    ("classic", 7, 60, "classic", "solyx"),
-    ("shares", 8, 60, "share-surcharge", "fgd"),
-    ("las", 9, 40, "las", "best-fit"),
+    ("classic", 7, 36, "classic", "solyx"),
+    ("shares", 8, 36, "share-surcharge", "fgd"),
+    ("las", 9, 24, "las", "best-fit"),
 ];
 const SEALED: &str = "sealed";
+const SCENE: &str = "scene";
 /// The tenant whose key is destroyed when half of its jobs have come.
 const FORGOTTEN: &str = "sealed/forgotten";
 
 /// All of them, by name.
 pub fn all() -> Vec<(&'static str, MemoryLog)> {
-    let names = GENERATED.map(|world| world.0).into_iter().chain(HISTORIES.map(|world| world.0)).chain([SEALED]);
+    let names = GENERATED.map(|world| world.0).into_iter().chain(HISTORIES.map(|world| world.0)).chain([SCENE, SEALED]);
     names.map(one).collect()
 }
 
@@ -43,11 +44,14 @@ pub fn one(name: &'static str) -> (&'static str, MemoryLog) {
     if let Some((_, seed, jobs, order, packing)) = GENERATED.into_iter().find(|world| world.0 == name) {
         return (name, live_topics(&lived(generated(seed, jobs, order, packing))));
     }
-    if let Some((_, seed)) = HISTORIES.into_iter().find(|world| world.0 == name) {
-        return (name, live_topics(&History::of(seed).logged().unwrap().1));
+    if let Some((_, seed, turns)) = HISTORIES.into_iter().find(|world| world.0 == name) {
+        return (name, live_topics(&History { turns, ..History::of(seed) }.logged().unwrap().1));
+    }
+    if name == SCENE {
+        return (name, crate::scene::told());
     }
     assert_eq!(name, SEALED);
-    (name, live_topics(&lived(with_sealed_texts(generated(10, 30, "classic", "best-fit")))))
+    (name, live_topics(&lived(with_sealed_texts(generated(10, 20, "classic", "best-fit")))))
 }
 
 fn generated(seed: u64, jobs: u32, order: &str, packing: &str) -> Vec<Event> {
@@ -56,6 +60,9 @@ fn generated(seed: u64, jobs: u32, order: &str, packing: &str) -> Vec<Event> {
         if let Event::SchedulingPolicySet(policy) = event {
             policy.order_rule = order.into();
             policy.packing_rule = packing.into();
+            // Leases of runs and ticks make most of the epochs, and each epoch has 128 bytes of hashes.
+            policy.run_lease_us = Some(DurationUs(8 * HOUR_US));
+            policy.tick_us = Some(DurationUs(HOUR_US / 2));
         }
     }
     events
@@ -64,12 +71,16 @@ fn generated(seed: u64, jobs: u32, order: &str, packing: &str) -> Vec<Event> {
 /// Labels and reasons sealed, with the feature on; some are no tokens, some are sealed with a key after it was destroyed.
 fn with_sealed_texts(events: Vec<Event>) -> Vec<Event> {
     let opening = events[0].identity().occurred_us;
-    let mut all = vec![Event::from(FeatureEnabled {
-        event_id: "golden-feature".into(),
-        occurred_us: opening,
-        feature: "sealed-fields".into(),
-        ..FeatureEnabled::example("")
-    })];
+    let feature = |id: &str, feature: &str| {
+        Event::from(FeatureEnabled {
+            event_id: id.into(),
+            occurred_us: opening,
+            feature: feature.into(),
+            ..FeatureEnabled::example("")
+        })
+    };
+    // One that no build has heard of does not count.
+    let mut all = vec![feature("golden-feature", "sealed-fields"), feature("golden-unknown", "no-such-feature")];
     let key = |id: &str, byte| TenantKey::new(TenantId::from("any"), id, [byte; KEY_LEN]).unwrap();
     let (kept, forgotten) = (key("sealed/kept", 1), key(FORGOTTEN, 2));
     let requests = events.iter().filter(|event| matches!(event, Event::JobRequested(_))).count();
@@ -111,7 +122,8 @@ fn destroyed(at: TimeUs) -> Event {
 
 /// A virtual run of the events until idle.
 fn lived(events: Vec<Event>) -> MemoryLog {
-    let log = MemoryLog::new();
+    // Each file of an archive has the schemas of its records in it: one partition keeps them small.
+    let log = MemoryLog::with_partitions(&Topic::ALL.into_iter().map(|topic| (topic, 1)).collect());
     log.set_clock_us(Some(0));
     let record = |event: &Event| -> Record {
         let topic = event.topic();
@@ -129,11 +141,12 @@ fn lived(events: Vec<Event>) -> MemoryLog {
     log
 }
 
-/// The same log without what is staged: no reader of history looks at it.
+/// The same log without what is staged or an executor's alone: no reader of history looks at it.
 fn live_topics(log: &dyn Log) -> MemoryLog {
     let copy = MemoryLog::new();
     copy.set_clock_us(Some(0));
-    for topic in Topic::ALL.map(TopicName::live) {
+    let read = Topic::ALL.into_iter().filter(|topic| !matches!(topic, Topic::Sim | Topic::Cursors));
+    for topic in read.map(TopicName::live) {
         copy.set_partitions(topic, log.partitions(topic));
         for partition in 0..log.partitions(topic) {
             let records: Vec<Record> =
