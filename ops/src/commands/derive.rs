@@ -13,7 +13,7 @@ use solyx_schemas::codec::Codec;
 use solyx_schemas::epochs::RawEpoch;
 use solyx_schemas::events::Event;
 use solyx_schemas::events::jobs::JobRequested;
-use solyx_schemas::ids::{FeatureId, JobId, PoolId};
+use solyx_schemas::ids::{FeatureId, JobId, PoolId, TenantId};
 use solyx_schemas::json::to_json;
 
 use super::answer;
@@ -127,8 +127,12 @@ fn known_of(before: &Kernel, next: &RawEpoch, id: &str) -> Value {
     let state = before.state();
     let job = JobId::from(id);
     let rehearsal = || Follower::of(before.clone()).rehearsal();
-    let explained = match requested(next, &job) {
-        Some(request) if state.jobs.get(&job).is_none() => rehearsal().job(&request).ok(),
+    let request = requested(next, &job);
+    let tenant = state.spec(&job).map(|spec| spec.tenant).or_else(|| Some(request.as_ref()?.tenant.clone()));
+    let lineage: Vec<&TenantId> = tenant.iter().flat_map(|tenant| state.lineage(tenant)).collect();
+    let quotas = state.quotas.iter().filter(|((tenant, ..), _)| lineage.contains(&tenant)).map(|(_, quota)| quota);
+    let explained = match &request {
+        Some(request) if state.jobs.get(&job).is_none() => rehearsal().job(request).ok(),
         _ => state.jobs.get(&job).and_then(|_| rehearsal().waiting(&job)),
     };
     let run = state.jobs.get(&job).and_then(|row| state.runs.get(row.run.as_ref()?));
@@ -137,6 +141,7 @@ fn known_of(before: &Kernel, next: &RawEpoch, id: &str) -> Value {
         "job": state.jobs.get(&job),
         "run": run,
         "asks": state.spec(&job),
+        "quotas": quotas.collect::<Vec<_>>(),
         "pool": state.pools.get(&PoolId::from(id)),
         "explained": explained.map(|answer| answer::json_of(&job, &answer)),
     }))

@@ -148,6 +148,8 @@ fn live_topics(log: &dyn Log) -> MemoryLog {
     let read = Topic::ALL.into_iter().filter(|topic| !matches!(topic, Topic::Sim | Topic::Cursors));
     for topic in read.map(TopicName::live) {
         copy.set_partitions(topic, log.partitions(topic));
+        // An archive of it can be brought into a log, which has a staged topic for each.
+        copy.set_partitions(TopicName::staged(topic.topic), log.partitions(topic));
         for partition in 0..log.partitions(topic) {
             let records: Vec<Record> =
                 Scan::new(log, topic, partition, 0).map(|stored| stored.unwrap().record).collect();

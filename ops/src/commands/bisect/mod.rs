@@ -20,6 +20,8 @@ use crate::{output, progress};
 
 /// Decisions of one side that are told to a person.
 const TOLD_MAX: usize = 20;
+/// Characters of a row of the state that are told to a person.
+const ROW_LEN_MAX: usize = 600;
 
 /// Find the first epoch that two builds, or two sets of features, decide differently.
 #[derive(Debug, Args)]
@@ -206,30 +208,45 @@ fn tell(builds: &[Build; 2], heads: &[Value; 2], parting: &Parting, difference: 
     }
     output::line(format!("before epoch {}:", difference.epoch));
     for state in states {
-        let id = state["id"].as_str().unwrap_or_default();
-        match state.get("both") {
-            Some(both) => tell_known(id, both),
-            None => {
-                tell_known(&format!("{id}, {}", builds[0].name), &state["good"]);
-                tell_known(&format!("{id}, {}", builds[1].name), &state["bad"]);
-            }
+        output::line(format!("  {}", state["id"].as_str().unwrap_or_default()));
+        let of = |name: &str| lines_of(state.get("both").unwrap_or(&state[name]));
+        let (good, bad) = (of("good"), of("bad"));
+        good.iter().filter(|line| bad.contains(line)).for_each(|line| output::line(format!("    {line}")));
+        for (build, own, other) in [(&builds[0], &good, &bad), (&builds[1], &bad, &good)] {
+            let only = own.iter().filter(|line| !other.contains(line));
+            only.for_each(|line| output::line(format!("    {}: {line}", build.name)));
         }
     }
 }
 
-/// What a state has of an id: its rows, and what the kernel says of a job that waits.
-fn tell_known(name: &str, known: &Value) {
-    output::line(format!("  {name}"));
-    for row in ["job", "run", "asks", "pool"] {
-        if let Some(value) = known.get(row) {
-            output::line(format!("    {row:<5} {value}"));
-        }
-    }
-    let Some(explained) = known.get("explained") else { return };
-    output::line(format!("    outcome {}", explained["outcome"].as_str().unwrap_or_default()));
+/// What a state has of an id, in lines: its rows, and what the kernel says of a job that waits.
+fn lines_of(known: &Value) -> Vec<String> {
+    let rows = ["job", "run", "asks", "quotas", "pool"].into_iter();
+    let mut lines: Vec<String> = rows.filter_map(|row| Some(format!("{row:<6} {}", cut(known.get(row)?)))).collect();
+    let Some(explained) = known.get("explained") else { return lines };
+    let at = explained["expected"]["at_us"].as_i64().map_or(String::new(), |at| format!(" {}", rfc3339(TimeUs(at))));
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    lines.push(format!(
+        "outcome {}, expected {}{at}",
+        text(&explained["outcome"]),
+        text(&explained["expected"]["what"])
+    ));
     for pool in explained["pools"].as_array().into_iter().flatten() {
         let limit = serde_json::from_value::<Limit>(pool["limit"].clone()).map(|limit| explain::limit(&limit));
-        let said = limit.unwrap_or_else(|_| format!("costs {}", pool["terms"]));
-        output::line(format!("    pool {}: {said}", pool["pool"].as_str().unwrap_or_default()));
+        let cost = || match serde_json::from_value(pool["terms"].clone()) {
+            Ok(terms) => format!("costs {}", explain::terms(&terms)),
+            Err(_) => format!("costs {}", pool["terms"]),
+        };
+        lines.push(format!("pool {}: {}", text(&pool["pool"]), limit.unwrap_or_else(|_| cost())));
+    }
+    lines
+}
+
+/// A row as JSON; a long one is whole with --json.
+fn cut(row: &Value) -> String {
+    let text = row.to_string();
+    match text.char_indices().nth(ROW_LEN_MAX) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text,
     }
 }
