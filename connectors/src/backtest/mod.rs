@@ -32,6 +32,9 @@ pub enum BacktestError {
         /// What it should hold.
         expected: &'static str,
     },
+    /// The log that a run is kept in.
+    #[error(transparent)]
+    Log(#[from] solyx_schemas::log::LogError),
     /// A trace without a job.
     #[error("the trace holds no job")]
     NoJobs,

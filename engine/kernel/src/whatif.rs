@@ -1,5 +1,5 @@
-//! What if a failure domain were lost now: which runs it hits, and what the kernel would do with their jobs. And what of one
-//! job, asked for now or waiting (`job.rs`).
+//! What if a failure domain were lost now: which runs it hits, and what the kernel would do with their jobs. What of one job,
+//! asked for now or waiting (`job.rs`). And what if something were said now (`told.rs`).
 //!
 //! A rehearsal is a copy of the state. The domain is taken out of it as the loss would take it out, and `decide` answers as
 //! it would in the next epoch: in the kernel's order, each job on what the ones before it have left, beside all that waits
@@ -7,7 +7,9 @@
 
 mod domain;
 mod fate;
+mod foresee;
 mod job;
+mod told;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,6 +26,7 @@ use solyx_schemas::units::*;
 
 pub use self::domain::{Contents, Domain, domains};
 pub use self::job::{Answer, Forecast, PlaceInLine, PoolAnswer};
+pub use self::told::{Consequence, Course, Otherwise, Rest, Stop, TOLD_MAX};
 
 use self::domain::contents;
 use self::fate::fates;
@@ -224,25 +227,9 @@ impl Rehearsal {
             lost_work: WorkUs(0),
             checkpoint_lost,
             datasets_lost: spec.datasets.iter().filter(gone).cloned().collect(),
-            stays: self.stays(run, numbers),
+            stays: stays(&self.state, numbers, run),
             fate: Fate::Ends { detail: "it is not dealt with".to_owned() },
         })
-    }
-
-    /// What the rest of a run costs where it is: nothing has to be fetched, and nothing restored.
-    fn stays(&self, run: &Run, numbers: &mut Index) -> Option<CostTerms> {
-        let pool = self.state.pools.get(&run.pool)?.declared.as_ref()?;
-        let mut spec = self.state.spec(&run.job)?;
-        let mut job = self.state.jobs.get(&run.job)?.clone();
-        let now = self.state.now();
-        spec.datasets.clear();
-        spec.restore_us = None;
-        spec.gang.replicas_min = Count(run.nodes.len() as i64);
-        job.past_mut().checkpoint_site = None;
-        job.kept_work_us = expected_work_done(run, now);
-        let (duration, _) = duration_of(&self.state, &spec, &job, run.speed_milli.0);
-        let ask = ask_at(&self.state, &spec, &job, numbers, &run.model);
-        price(&self.state, &self.index, &spec, &job, &ask, pool, (now, duration), 0).ok()
     }
 
     /// Lets the runs stop that were told to because the power tree is overloaded. Says whether there were any.
@@ -275,6 +262,22 @@ impl Rehearsal {
         }
         any
     }
+}
+
+/// What the rest of a run costs where it is: nothing has to be fetched, and nothing restored.
+fn stays(state: &State, index: &mut Index, run: &Run) -> Option<CostTerms> {
+    let pool = state.pools.get(&run.pool)?.declared.as_ref()?;
+    let mut spec = state.spec(&run.job)?;
+    let mut job = state.jobs.get(&run.job)?.clone();
+    let now = state.now();
+    spec.datasets.clear();
+    spec.restore_us = None;
+    spec.gang.replicas_min = Count(run.nodes.len() as i64);
+    job.past_mut().checkpoint_site = None;
+    job.kept_work_us = expected_work_done(run, now);
+    let (duration, _) = duration_of(state, &spec, &job, run.speed_milli.0);
+    let ask = ask_at(state, &spec, &job, index, &run.model);
+    price(state, index, &spec, &job, &ask, pool, (now, duration), 0).ok()
 }
 
 /// Folds what a loss would have somebody say. It follows from the state, which cannot contradict it.

@@ -5,23 +5,28 @@
 //! then, and, where another version wrote an epoch, its words (not its reasons) for why a record does not count.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use solyx_kernel::{KNOWN_FEATURES, Kernel};
 use solyx_schemas::codec::Codec;
-use solyx_schemas::epochs::{EpochReader, Frontier, RawEpoch, ReadError};
+use solyx_schemas::epochs::{EpochReader, Frontier, ReadError};
 use solyx_schemas::events::Event;
 use solyx_schemas::events::decisions::EpochCommitted;
 use solyx_schemas::hash::Hash32;
 use solyx_schemas::log::{Log, Scan};
 use solyx_schemas::topics::Topic;
 
+use crate::audit_ids::{Found, Judged, find_duplicates};
 use crate::audit_places::Places;
 use crate::audit_plans::Plans;
+use crate::audit_read::{AHEAD_MAX, Ending, Read, ReadEpoch, read_ahead};
 use crate::audit_sealed::{Sealed, SealedTexts};
 use crate::compare::{Difference, first_difference};
-use crate::derive::{Duplicates, recorded_epoch};
+use crate::derive::{Taken, made_again};
 use crate::error::RuntimeError;
 use crate::ids::IdIndex;
 use crate::progress::Progress;
@@ -54,8 +59,10 @@ pub struct AuditReport {
     pub epochs: u64,
     /// Records looked at: inputs judged again, outputs and epoch records derived again.
     pub events: u64,
-    /// So many of them per second.
+    /// So many of them per second, all in all.
     pub events_per_s: u64,
+    /// So many of them per second of each of the three threads that go on beside one another, waiting apart.
+    pub per_s: Rates,
     /// Chain hash of the last epoch that came out as recorded.
     pub chain_head: Hash32,
     /// The first epoch that was looked at; those before it are taken from a snapshot whose digest is in the chain.
@@ -70,83 +77,171 @@ pub struct AuditReport {
     pub first_difference: Option<Difference>,
 }
 
-/// Audits a log.
+/// Events per second of each part of an audit, waiting for the others apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Rates {
+    /// Reading and decoding.
+    pub read: u64,
+    /// Judging, decisions, digests and comparing.
+    pub applied: u64,
+    /// Finding duplicates.
+    pub duplicates: u64,
+}
+
+/// Audits a log. Three threads work on it: one reads and decodes ahead, this one applies and compares, and one finds duplicates behind it.
 pub fn audit(
     source: &dyn Log,
     options: &AuditOptions,
     progress: &mut dyn FnMut(&Progress),
 ) -> Result<AuditReport, RuntimeError> {
     let begun = Instant::now();
-    let mut told = begun;
-    let mut done = Progress::default();
-    let (mut kernel, frontier) = beginning(source, options)?
+    let (kernel, frontier) = beginning(source, options)?
         .map_or_else(|| (None, Frontier::default()), |(kernel, frontier)| (Some(kernel), frontier));
-    let mut chain_head = frontier.chain_head;
-    let mut ids = options.index_dir.as_deref().map_or_else(|| Ok(IdIndex::in_memory()), IdIndex::create)?;
-    let mut reader = EpochReader::at(source, &frontier);
-    let duplicates = if kernel.is_some() { Duplicates::JudgedSince } else { Duplicates::Judged };
-    let mut plans = Plans::of(source)?;
-    let mut places = Places::at(&frontier);
-    let mut sealed = Sealed::default();
-    let mut head_seen = options.head.is_none_or(|head| head == chain_head);
-    let first_difference = loop {
-        if options.until_epoch.is_some_and(|until| reader.next_epoch() > until) {
-            break None;
-        }
-        let raw = match reader.next_raw() {
-            Ok(Some(raw)) => raw,
-            Ok(None) => break what_follows_nothing(source, &reader, &places)?,
-            Err(ReadError::Log(error)) => return Err(error.into()),
-            Err(error) => {
-                break Some(Difference::new(reader.next_epoch(), "the log", "readability", error, "a whole epoch"));
-            }
-        };
-        let kernel = kernel.get_or_insert_with(|| Kernel::new(raw.record.cell.clone()));
-        if let Some(difference) = plans.differs(&raw) {
-            break Some(difference);
-        }
-        if let Some(difference) = one_epoch(kernel, &mut ids, duplicates, source, &raw, &mut sealed)? {
-            break Some(difference);
-        }
-        if let Some(difference) = places.differs(source, &raw)? {
-            break Some(difference);
-        }
-        plans.stand_at(kernel, raw.record.epoch);
-        if ids.is_full() {
-            ids.flush(&reader.frontier())?;
-        }
-        chain_head = raw.chain_hash;
-        head_seen |= options.head == Some(chain_head);
-        done.epochs += 1;
-        done.events += (raw.inputs.len() + raw.outputs.len()) as u64 + 1;
-        if told.elapsed() >= PROGRESS_PAUSE {
-            told = Instant::now();
-            done.now = kernel.now();
-            progress(&done);
-        }
+    let of_part = kernel.is_some();
+    let ids = options.index_dir.as_deref().map_or_else(|| Ok(IdIndex::in_memory()), IdIndex::create)?;
+    let mut applying = Applying {
+        source,
+        kernel,
+        plans: Plans::of(source)?,
+        places: Places::at(&frontier),
+        sealed: Sealed::default(),
+        chain_head: frontier.chain_head,
+        head: options.head,
+        head_seen: options.head.is_none_or(|head| head == frontier.chain_head),
+        done: Progress::default(),
+        busy: Duration::ZERO,
     };
+    let stop = AtomicBool::new(false);
+    let reader = EpochReader::at(source, &frontier);
+    let (mut applied, read, found) = std::thread::scope(|scope| {
+        let (ahead, epochs) = sync_channel(AHEAD_MAX);
+        let reading = scope.spawn(move || read_ahead(reader, options.until_epoch, &ahead));
+        let (behind, judged) = sync_channel(AHEAD_MAX);
+        let stop = &stop;
+        let finding = scope.spawn(move || find_duplicates(ids, of_part, judged, stop));
+        let applied = applying.all(epochs, behind, stop, progress);
+        (applied, joined(reading), joined(finding))
+    });
+    let Found { difference: duplicate, busy: finding } = found?;
+    let Read { reader, ending, busy: reading } = read;
+    if let Ok(None) = &applied {
+        applied = match ending {
+            Ending::Done if options.until_epoch.is_some_and(|until| reader.next_epoch() > until) => Ok(None),
+            Ending::Done => what_follows_nothing(source, &reader, &applying.places),
+            Ending::Failed(ReadError::Log(error)) => Err(error.into()),
+            Ending::Failed(error) => {
+                Ok(Some(Difference::new(reader.next_epoch(), "the log", "readability", error, "a whole epoch")))
+            }
+            Ending::Left => Ok(None),
+        };
+    }
+    let mut first_difference = applied?;
+    let mut chain_head = applying.chain_head;
+    if let Some((difference, before)) = duplicate
+        && first_difference.as_ref().is_none_or(|other| difference.epoch <= other.epoch)
+    {
+        (first_difference, chain_head) = (Some(difference), before);
+    }
     let first_difference = first_difference.or_else(|| {
-        let head = options.head.filter(|_| !head_seen)?;
+        let head = options.head.filter(|_| !applying.head_seen)?;
         Some(Difference::new(reader.next_epoch(), "the log", "head", format!("history ends with {chain_head}"), head))
     });
-    let micros = begun.elapsed().as_micros().max(1);
-    let events_per_s = (u128::from(done.events) * 1_000_000 / micros) as u64;
-    let ok = first_difference.is_none();
-    let Progress { epochs, events, .. } = done;
-    let Plans { derived: plans, as_recorded: plans_as_recorded, .. } = plans;
-    let from_epoch = frontier.next_epoch;
+    let Progress { epochs, events, .. } = applying.done;
+    let per_second = |time: Duration| (u128::from(events) * 1_000_000 / time.as_micros().max(1)) as u64;
+    let Plans { derived: plans, as_recorded: plans_as_recorded, .. } = applying.plans;
     Ok(AuditReport {
-        ok,
-        from_epoch,
+        ok: first_difference.is_none(),
+        from_epoch: frontier.next_epoch,
         epochs,
         events,
-        events_per_s,
+        events_per_s: per_second(begun.elapsed()),
+        per_s: Rates { read: per_second(reading), applied: per_second(applying.busy), duplicates: per_second(finding) },
         chain_head,
         plans,
         plans_as_recorded,
-        sealed: sealed.into_report(),
+        sealed: applying.sealed.into_report(),
         first_difference,
     })
+}
+
+/// What a thread came to; its panic goes on here.
+fn joined<T>(thread: ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// The kernel on its way through the log, and what is compared.
+struct Applying<'l> {
+    source: &'l dyn Log,
+    kernel: Option<Kernel>,
+    plans: Plans,
+    places: Places,
+    sealed: Sealed,
+    chain_head: Hash32,
+    head: Option<Hash32>,
+    head_seen: bool,
+    done: Progress,
+    busy: Duration,
+}
+
+impl Applying<'_> {
+    /// Applies epochs as they come and hands on each that came out as recorded, up to the first that did not.
+    fn all(
+        &mut self,
+        epochs: Receiver<ReadEpoch>,
+        behind: SyncSender<Judged>,
+        stop: &AtomicBool,
+        progress: &mut dyn FnMut(&Progress),
+    ) -> Result<Option<Difference>, RuntimeError> {
+        let mut told = Instant::now();
+        for read in epochs {
+            if stop.load(Ordering::Relaxed) {
+                break;
+            }
+            let before = self.chain_head;
+            let begun = Instant::now();
+            let (difference, taken) = self.one(&read)?;
+            self.busy += begun.elapsed();
+            let has_differed = difference.is_some();
+            // Whether its ids were judged right is asked of an epoch that came out otherwise, too: that may be the reason.
+            let handed_on = behind.send(Judged { read, taken, before });
+            if has_differed || handed_on.is_err() {
+                return Ok(difference);
+            }
+            if told.elapsed() >= PROGRESS_PAUSE {
+                told = Instant::now();
+                progress(&self.done);
+            }
+        }
+        Ok(None)
+    }
+
+    fn one(&mut self, read: &ReadEpoch) -> Result<(Option<Difference>, Vec<Taken>), RuntimeError> {
+        let ReadEpoch { raw, decoded } = read;
+        let record = &raw.record;
+        let lacking = record.features.iter().find(|feature| !KNOWN_FEATURES.contains(&feature.as_str()));
+        if let Some(feature) = lacking {
+            return Err(RuntimeError::Feature { epoch: record.epoch, feature: feature.to_string() });
+        }
+        let kernel = self.kernel.get_or_insert_with(|| Kernel::new(record.cell.clone()));
+        if let Some(difference) = self.plans.differs(raw) {
+            return Ok((Some(difference), Vec::new()));
+        }
+        let (closed, taken) = made_again(kernel, self.source, raw, decoded);
+        if let Some(difference) = first_difference(raw, &closed) {
+            return Ok((Some(difference), taken));
+        }
+        if let Some(difference) = self.places.differs(self.source, raw)? {
+            return Ok((Some(difference), taken));
+        }
+        self.plans.stand_at(kernel, record.epoch);
+        self.sealed.note(raw, decoded);
+        self.chain_head = raw.chain_hash;
+        self.head_seen |= self.head == Some(raw.chain_hash);
+        self.done.epochs += 1;
+        self.done.events += (raw.inputs.len() + raw.outputs.len()) as u64 + 1;
+        self.done.now = kernel.now();
+        Ok((None, taken))
+    }
 }
 
 /// Where an audit of a part begins, if it does not begin at the first epoch.
@@ -157,23 +252,6 @@ fn beginning(source: &dyn Log, options: &AuditOptions) -> Result<Option<(Kernel,
     let mut snapshots = Snapshots::new(Some(dir.clone()), i64::MAX);
     let (kernel, frontier) = snapshots.load_before(*epoch, source, &first.record.cell)?;
     Ok((frontier.next_epoch > 0).then_some((kernel, frontier)))
-}
-
-fn one_epoch(
-    kernel: &mut Kernel,
-    ids: &mut IdIndex,
-    duplicates: Duplicates,
-    source: &dyn Log,
-    raw: &RawEpoch,
-    sealed: &mut Sealed,
-) -> Result<Option<Difference>, RuntimeError> {
-    let lacking = raw.record.features.iter().find(|feature| !KNOWN_FEATURES.contains(&feature.as_str()));
-    if let Some(feature) = lacking {
-        return Err(RuntimeError::Feature { epoch: raw.record.epoch, feature: feature.to_string() });
-    }
-    let derived = recorded_epoch(kernel, ids, duplicates, source, raw)?;
-    sealed.note(raw, &derived.inputs);
-    Ok(first_difference(raw, &derived.closed))
 }
 
 /// After the last epoch nothing may stand that claims to go on: an epoch record or an output with a later number means that

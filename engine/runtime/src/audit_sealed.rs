@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use solyx_schemas::epochs::{InputRecord, Position, RawEpoch, RawOutput};
+use solyx_schemas::codec::{DecodeError, Decoded};
+use solyx_schemas::epochs::{Position, RawEpoch, RawOutput};
 use solyx_schemas::events::Event;
 use solyx_schemas::sealed;
 
@@ -31,10 +32,10 @@ pub struct SealedTexts {
 pub struct Sealed(BTreeMap<String, SealedTexts>);
 
 impl Sealed {
-    /// Takes note of an epoch.
-    pub fn note(&mut self, raw: &RawEpoch, inputs: &[InputRecord]) {
-        for input in inputs {
-            let Some(decoded) = &input.decoded else { continue };
+    /// Takes note of an epoch that came out as recorded.
+    pub fn note(&mut self, raw: &RawEpoch, decoded: &[Result<Decoded, DecodeError>]) {
+        for (input, decoded) in raw.inputs.iter().zip(decoded) {
+            let Ok(decoded) = decoded else { continue };
             if let Event::TenantKeyDestroyed(e) = &decoded.event
                 && input.skipped.is_none()
             {

@@ -4,7 +4,7 @@ use solyx_kernel::{Closed, EPOCH_SKIPPED_MAX, Kernel, OpenEpoch, Seen};
 use std::borrow::Cow;
 
 use solyx_schemas::codec::{Codec, DecodeError, Decoded, frame_id};
-use solyx_schemas::epochs::{EpochBatch, InputRecord, Position, RawEpoch};
+use solyx_schemas::epochs::{EpochBatch, InputRecord, Position, RawEpoch, RawInput};
 use solyx_schemas::events::Event;
 use solyx_schemas::events::decisions::SkipReason;
 use solyx_schemas::log::{Log, Record, StoredRecord};
@@ -46,53 +46,73 @@ pub fn next_epoch(
     while epoch.skipped_so_far() < EPOCH_SKIPPED_MAX {
         let Some((position, stored)) = intake.next(log, &mut quota)? else { break };
         let decoded = Codec::global().decode_record(&stored.record);
-        inputs.push(take(&mut epoch, ids, position, &stored, decoded, (Duplicates::Judged, Seen::New))?);
+        inputs.push(take(&mut epoch, ids, position, &stored, decoded)?);
     }
-    Ok(close(epoch, log, inputs))
+    Ok(with_reasons(epoch.close(&|topic: Topic| log.partitions(topic.into())), inputs))
 }
 
-/// How an epoch that was recorded is made again.
+/// What the kernel asked of an input record and what came of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Duplicates {
-    /// As recorded: a restart, whose index of ids may be ahead of the epoch.
-    AsRecorded,
-    /// Found again with an index of one's own: an audit.
-    Judged,
-    /// Found again among what was read since a snapshot, and as recorded where the other may lie before it.
-    JudgedSince,
+pub struct Taken {
+    /// What the record says was seen of its id, if the kernel asked: it does not of what it cannot read.
+    pub seen: Option<Seen>,
+    /// Whether it counts.
+    pub counts: bool,
 }
 
-/// Makes a recorded epoch again: ranges, `now`, term and "schema unknown then" as recorded.
-pub fn recorded_epoch(
+/// Makes a recorded epoch again: ranges, `now`, term, "schema unknown then" and which records were seen before as recorded. A restart
+/// leaves it at that, as its index of ids may be ahead of the epoch; an audit finds duplicates by itself.
+pub fn recorded_epoch(kernel: &mut Kernel, log: &dyn Log, raw: &RawEpoch) -> Derived {
+    let decoded = decoded_as_recorded(raw);
+    let (closed, taken) = made_again(kernel, log, raw, &decoded);
+    let mut inputs = Vec::with_capacity(decoded.len());
+    for ((input, decoded), taken) in raw.inputs.iter().zip(decoded).zip(taken) {
+        inputs.push(input_record(input.position, decoded, taken.counts));
+    }
+    with_reasons(closed, inputs)
+}
+
+/// The inputs of a recorded epoch, decoded as they were then.
+pub fn decoded_as_recorded(raw: &RawEpoch) -> Vec<Result<Decoded, DecodeError>> {
+    let codec = Codec::global();
+    let one = |input: &RawInput| match (input.skipped, frame_id(&input.stored.written_value())) {
+        (Some(SkipReason::UnknownSchema), Some(id)) => Err(DecodeError::UnknownSchema(id)),
+        (Some(SkipReason::Undecodable), _) => {
+            codec.decode_record(&input.stored.record).map_err(|error| match error {
+                // Its schema id means something where it was written, and nothing here.
+                DecodeError::UnknownSchema(_) => DecodeError::Recorded(words_of(raw, input.position)),
+                error => error,
+            })
+        }
+        _ => codec.decode_record(&input.stored.record),
+    };
+    raw.inputs.iter().map(one).collect()
+}
+
+/// A recorded epoch from its decoded inputs, and what came of each of them.
+pub fn made_again(
     kernel: &mut Kernel,
-    ids: &mut IdIndex,
-    duplicates: Duplicates,
     log: &dyn Log,
     raw: &RawEpoch,
-) -> Result<Derived, RuntimeError> {
+    decoded: &[Result<Decoded, DecodeError>],
+) -> (Closed, Vec<Taken>) {
     let mut epoch = OpenEpoch::open(kernel, raw.record.now_us.0, raw.record.term);
     epoch.written_by(&raw.record.engine_version, skipped_as_recorded(raw));
-    let mut inputs = Vec::with_capacity(raw.inputs.len());
-    for input in &raw.inputs {
-        let decoded = match (input.skipped, frame_id(&input.stored.written_value())) {
-            (Some(SkipReason::UnknownSchema), Some(id)) => Err(DecodeError::UnknownSchema(id)),
-            (Some(SkipReason::Undecodable), _) => {
-                Codec::global().decode_record(&input.stored.record).map_err(|error| match error {
-                    // Its schema id means something where it was written, and nothing here.
-                    DecodeError::UnknownSchema(_) => DecodeError::Recorded(words_of(raw, input.position)),
-                    error => error,
-                })
-            }
-            _ => Codec::global().decode_record(&input.stored.record),
-        };
+    let mut all = Vec::with_capacity(raw.inputs.len());
+    for (input, decoded) in raw.inputs.iter().zip(decoded) {
         let recorded = match input.skipped {
             Some(SkipReason::Duplicate) => Seen::Duplicate,
             Some(SkipReason::Conflict) => Seen::Conflict,
             _ => Seen::New,
         };
-        inputs.push(take(&mut epoch, ids, input.position, &input.stored, decoded, (duplicates, recorded))?);
+        let mut seen = None;
+        let counts = taken(&mut epoch, input.position, &input.stored, decoded.as_ref(), || {
+            seen = Some(recorded);
+            recorded
+        });
+        all.push(Taken { seen, counts });
     }
-    Ok(close(epoch, log, inputs))
+    (epoch.close(&|topic: Topic| log.partitions(topic.into())), all)
 }
 
 /// The records that do not count, with the reason and the words that the quarantine has.
@@ -114,31 +134,26 @@ fn words_of(raw: &RawEpoch, position: Position) -> String {
     skipped_as_recorded(raw).find(|(of, ..)| *of == position).map(|(_, _, words)| words).unwrap_or_default()
 }
 
+/// Takes a record whose id is judged with the index.
 fn take(
     epoch: &mut OpenEpoch<'_>,
     ids: &mut IdIndex,
     position: Position,
     stored: &StoredRecord,
     decoded: Result<Decoded, DecodeError>,
-    (duplicates, recorded): (Duplicates, Seen),
 ) -> Result<InputRecord, RuntimeError> {
     let mut claim = None;
     let mut failed = None;
-    let record = &stored.record;
-    let value = if decoded.is_ok() { Cow::Borrowed(&record.value[..]) } else { stored.written_value() };
-    let counts = epoch.take(position, &record.key, &value, decoded.as_ref(), || {
-        if duplicates == Duplicates::AsRecorded {
-            return recorded;
-        }
+    let counts = taken(epoch, position, stored, decoded.as_ref(), || {
         // `seen` is asked only for what decodes.
         let Ok(decoded) = &decoded else { return Seen::New };
-        let claimed = Claim::of(decoded, &record.value);
+        let claimed = Claim::of(decoded, &stored.record.value);
         let seen = ids.seen(&claimed).unwrap_or_else(|error| {
             failed = Some(error);
             Seen::New
         });
         claim = Some(claimed);
-        if seen == Seen::New && duplicates == Duplicates::JudgedSince { recorded } else { seen }
+        seen
     });
     if let Some(error) = failed {
         return Err(error);
@@ -146,13 +161,27 @@ fn take(
     if counts && let Some(claim) = claim {
         ids.take(&claim);
     }
-    // The reason is in the epoch record, which is not there before the epoch closes.
-    let skipped = (!counts).then_some(SkipReason::Unknown);
-    Ok(InputRecord { position, decoded: decoded.ok(), skipped })
+    Ok(input_record(position, decoded, counts))
 }
 
-fn close(epoch: OpenEpoch<'_>, log: &dyn Log, mut inputs: Vec<InputRecord>) -> Derived {
-    let closed = epoch.close(&|topic: Topic| log.partitions(topic.into()));
+fn taken(
+    epoch: &mut OpenEpoch<'_>,
+    position: Position,
+    stored: &StoredRecord,
+    decoded: Result<&Decoded, &DecodeError>,
+    seen: impl FnOnce() -> Seen,
+) -> bool {
+    let record = &stored.record;
+    let value = if decoded.is_ok() { Cow::Borrowed(&record.value[..]) } else { stored.written_value() };
+    epoch.take(position, &record.key, &value, decoded, seen)
+}
+
+/// The reason why one does not count is in the epoch record, which is not there before the epoch closes.
+fn input_record(position: Position, decoded: Result<Decoded, DecodeError>, counts: bool) -> InputRecord {
+    InputRecord { position, decoded: decoded.ok(), skipped: (!counts).then_some(SkipReason::Unknown) }
+}
+
+fn with_reasons(closed: Closed, mut inputs: Vec<InputRecord>) -> Derived {
     let not_counting = inputs.iter_mut().filter(|input| input.skipped.is_some());
     for (input, skip) in not_counting.zip(&closed.record.skipped) {
         input.skipped = Some(skip.reason);

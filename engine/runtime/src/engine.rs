@@ -211,7 +211,7 @@ impl<'l> Engine<'l> {
     }
 
     /// Leaves everything durable, with a snapshot when the deadline leaves time for it.
-    pub(crate) fn finish(&mut self, deadline: Option<Instant>) -> Result<(), RuntimeError> {
+    pub fn finish(&mut self, deadline: Option<Instant>) -> Result<(), RuntimeError> {
         self.producer.sync()?;
         let frontier = self.frontier();
         self.ids.flush(&frontier)?;

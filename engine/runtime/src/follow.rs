@@ -9,7 +9,7 @@ use solyx_schemas::ids::CellId;
 use solyx_schemas::log::{Log, Producer};
 
 use crate::compare::first_difference;
-use crate::derive::{Duplicates, recorded_epoch};
+use crate::derive::recorded_epoch;
 use crate::engine::{Engine, EngineOptions};
 use crate::error::RuntimeError;
 use crate::ids::{Claim, IdIndex};
@@ -127,7 +127,7 @@ impl<'l> Follower<'l> {
             false => Vec::new(),
         };
         let derived = raw.record.epoch >= self.kernel.next_epoch();
-        let batch = caught_up(&mut self.kernel, &mut self.ids, self.log, raw)?;
+        let batch = caught_up(&mut self.kernel, self.log, raw)?;
         if derived {
             self.snapshots.count(batch.inputs.len() + batch.outputs.len());
         }
@@ -155,11 +155,11 @@ fn check_belongs(raw: &RawEpoch, cell: &CellId) -> Result<(), RuntimeError> {
 }
 
 /// The epoch decoded; if the kernel has not come so far, derived again and compared.
-fn caught_up(kernel: &mut Kernel, ids: &mut IdIndex, log: &dyn Log, raw: RawEpoch) -> Result<EpochBatch, RuntimeError> {
+fn caught_up(kernel: &mut Kernel, log: &dyn Log, raw: RawEpoch) -> Result<EpochBatch, RuntimeError> {
     if raw.record.epoch < kernel.next_epoch() {
         return Ok(raw.decode()?);
     }
-    let derived = recorded_epoch(kernel, ids, Duplicates::AsRecorded, log, &raw)?;
+    let derived = recorded_epoch(kernel, log, &raw);
     match first_difference(&raw, &derived.closed) {
         Some(difference) => Err(RuntimeError::Diverged(Box::new(difference))),
         None => Ok(derived.into_batch()),

@@ -19,8 +19,10 @@ pub mod recall;
 pub mod redecide;
 pub mod virtual_time;
 
+mod audit_ids;
 mod audit_places;
 mod audit_plans;
+mod audit_read;
 mod audit_sealed;
 mod cursors;
 mod derive;
@@ -30,10 +32,11 @@ mod planner;
 mod snapshots;
 mod staged;
 
-pub use crate::audit::{AuditOptions, AuditReport, audit};
+pub use crate::audit::{AuditOptions, AuditReport, Rates, audit};
 pub use crate::audit_sealed::SealedTexts;
 pub use crate::backoff::Backoff;
 pub use crate::compare::Difference;
+pub use crate::derive::records_of;
 pub use crate::election::{Election, Standing};
 pub use crate::engine::{Engine, EngineOptions};
 pub use crate::error::RuntimeError;

@@ -17,9 +17,8 @@ use solyx_schemas::json::to_json;
 use solyx_schemas::log::Log;
 use solyx_schemas::units::TimeUs;
 
-use crate::derive::{Duplicates, recorded_epoch};
+use crate::derive::recorded_epoch;
 use crate::error::RuntimeError;
-use crate::ids::IdIndex;
 use crate::snapshots::Snapshots;
 
 /// How a log is decided again.
@@ -97,7 +96,6 @@ pub struct Redecisions<'l> {
     log: &'l dyn Log,
     reader: EpochReader<'l>,
     kernel: Option<Kernel>,
-    ids: IdIndex,
     features: Option<Vec<FeatureId>>,
     ahead: Option<RawEpoch>,
     from_epoch: i64,
@@ -120,7 +118,7 @@ impl<'l> Redecisions<'l> {
             }
         }
         let features = options.features.clone();
-        Ok(Self { log, reader, kernel, ids: IdIndex::in_memory(), features, ahead, from_epoch })
+        Ok(Self { log, reader, kernel, features, ahead, from_epoch })
     }
 
     /// The first epoch that is decided again.
@@ -150,7 +148,7 @@ impl<'l> Redecisions<'l> {
         {
             return Err(RuntimeError::Feature { epoch: raw.record.epoch, feature: feature.to_string() });
         }
-        let derived = recorded_epoch(kernel, &mut self.ids, Duplicates::AsRecorded, self.log, &raw)?;
+        let derived = recorded_epoch(kernel, self.log, &raw);
         self.ahead = self.reader.next_raw()?;
         Ok(Some(Redecided::of(derived.closed)))
     }

@@ -42,17 +42,7 @@ pub fn tell(job: &JobId, answer: &Answer) {
 
 /// The same for a script.
 pub fn json_of(job: &JobId, answer: &Answer) -> Value {
-    let (outcome, detail) = match &answer.fate {
-        Fate::Placed { pool, nodes, start, terms } => {
-            ("placed", json!({"pool": pool, "nodes": nodes, "start_us": start, "terms": terms}))
-        }
-        Fate::Leases { pool, instances, start, terms } => {
-            ("leases", json!({"pool": pool, "instances": instances, "start_us": start, "terms": terms}))
-        }
-        Fate::Deferred { pool, start, terms } => ("deferred", json!({"pool": pool, "start_us": start, "terms": terms})),
-        Fate::Waits { limit, .. } => ("waits", json!({"limit": limit, "moves": moves(limit)})),
-        Fate::Ends { detail } => ("ends", json!({"detail": detail})),
-    };
+    let (outcome, detail) = fate_json(&answer.fate);
     let line = answer.line.as_ref().map(|line| {
         json!({
             "class_value": line.class_value, "ahead": line.ahead, "ahead_of_tenant": line.ahead_of_tenant, "order_rule": line.rule,
@@ -79,6 +69,21 @@ pub fn json_of(job: &JobId, answer: &Answer) -> Value {
         "line": line, "earliest_start_us": answer.earliest, "earliest_holds": EARLIEST,
         "expected": {"what": expected, "at_us": at, "holds": EXPECTED}, "pools": pools,
     })
+}
+
+/// The name of what becomes of a job, and its particulars.
+pub fn fate_json(fate: &Fate) -> (&'static str, Value) {
+    match fate {
+        Fate::Placed { pool, nodes, start, terms } => {
+            ("placed", json!({"pool": pool, "nodes": nodes, "start_us": start, "terms": terms}))
+        }
+        Fate::Leases { pool, instances, start, terms } => {
+            ("leases", json!({"pool": pool, "instances": instances, "start_us": start, "terms": terms}))
+        }
+        Fate::Deferred { pool, start, terms } => ("deferred", json!({"pool": pool, "start_us": start, "terms": terms})),
+        Fate::Waits { limit, .. } => ("waits", json!({"limit": limit, "moves": moves(limit)})),
+        Fate::Ends { detail } => ("ends", json!({"detail": detail})),
+    }
 }
 
 fn fate(fate: &Fate) -> String {

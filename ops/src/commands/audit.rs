@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use clap::Args;
 use serde_json::{Value, json};
-use solyx_runtime::{AuditOptions, AuditReport, Progress, SealedTexts};
+use solyx_runtime::{AuditOptions, AuditReport, Progress, Rates, SealedTexts};
 use solyx_schemas::hash::Hash32;
 
 use super::audit_many::{Sources, at_once, name, threads};
@@ -127,6 +127,13 @@ fn tell(command: &Audit, report: &AuditReport) {
         output::grouped(report.epochs),
         output::grouped(report.events),
         output::grouped(report.events_per_s)
+    ));
+    let Rates { read, applied, duplicates } = report.per_s;
+    output::line(format!(
+        "beside one another, events/s: read {}, applied {}, duplicates found {}",
+        output::grouped(read),
+        output::grouped(applied),
+        output::grouped(duplicates)
     ));
     if report.from_epoch > 0 {
         output::line(format!(

@@ -11,6 +11,7 @@ pub mod backtest;
 pub mod bisect;
 pub mod compare;
 pub mod completions;
+mod consequence;
 pub mod derive;
 pub mod doctor;
 pub mod events;

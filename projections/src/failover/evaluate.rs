@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use solyx_kernel::cost::total;
+use solyx_kernel::follow::Follower;
 use solyx_kernel::rows::Phase;
 use solyx_kernel::state::State;
 use solyx_kernel::whatif::{Cause, Contents, Domain, Fate, Hit, Rehearsal, WhatIf};
@@ -48,36 +49,8 @@ impl Failover {
     }
 
     fn domain(&self, state: &State, rehearsal: &Rehearsal, domain: &Domain, back: Option<TimeUs>) -> DomainView {
-        let contents = rehearsal.contents(domain);
-        let WhatIf { hits, overloads } = rehearsal.loss(domain);
-        let overload = |(site, over): (SiteId, solyx_kernel::power::Overload)| OverloadView {
-            site,
-            element: over.element,
-            also_lost: over.lost_root,
-            load_w: over.load_w,
-            limit_w: over.limit_w,
-            over_w: over.load_w - over.limit_w,
-        };
-        let mut view = DomainView {
-            domain: domain.to_string(),
-            kind: kind_of(domain),
-            nodes: contents.nodes.len(),
-            jobs_hit: hits.len(),
-            overloads: overloads.into_iter().map(overload).collect(),
-            reserves: reserves(state, domain, &hits),
-            information: self.information(state, domain, &contents),
-            ..DomainView::default()
-        };
-        for hit in &hits {
-            let mut job = hit_view(state, hit, back);
-            if job.protected {
-                job.order = Some(view.moves.len() + 1);
-                view.moves.push(job.job.clone());
-            }
-            view.jobs.push(job);
-        }
-        sum_up(&mut view, &hits);
-        view
+        let information = self.information(state, domain, &rehearsal.contents(domain));
+        DomainView { information, ..lost(state, rehearsal, domain, back) }
     }
 
     fn information(&self, state: &State, domain: &Domain, contents: &Contents) -> InformationView {
@@ -98,6 +71,57 @@ impl Failover {
         let stale = ages.into_iter().flatten().any(|age| age > STALE_AFTER) || (!something && !empty);
         InformationView { node_age_us, capacity_age_us, price_age_us, stale }
     }
+}
+
+/// The view of one failure domain, `site:frankfurt` as an example, from a state alone: how old the news of it is, is not known.
+/// Nothing if no domain has that name.
+pub fn domain_lost(follower: &Follower, name: &str) -> Option<FailoverView> {
+    let (state, rehearsal) = (follower.state(), follower.rehearsal());
+    let domain = rehearsal.domains().into_iter().find(|known| known.to_string() == name)?;
+    let meta = state.meta();
+    Some(FailoverView {
+        epoch: meta.next_epoch - 1,
+        now_us: state.now(),
+        stale_after_us: STALE_AFTER,
+        currency: meta.currency,
+        runs_live: state.runs.len(),
+        jobs_waiting: state.jobs.iter().filter(|(_, job)| job.phase == Phase::Waiting).count(),
+        domains: vec![lost(state, &rehearsal, &domain, None)],
+        ..FailoverView::default()
+    })
+}
+
+/// A domain's loss, thought through.
+fn lost(state: &State, rehearsal: &Rehearsal, domain: &Domain, back: Option<TimeUs>) -> DomainView {
+    let contents = rehearsal.contents(domain);
+    let WhatIf { hits, overloads } = rehearsal.loss(domain);
+    let overload = |(site, over): (SiteId, solyx_kernel::power::Overload)| OverloadView {
+        site,
+        element: over.element,
+        also_lost: over.lost_root,
+        load_w: over.load_w,
+        limit_w: over.limit_w,
+        over_w: over.load_w - over.limit_w,
+    };
+    let mut view = DomainView {
+        domain: domain.to_string(),
+        kind: kind_of(domain),
+        nodes: contents.nodes.len(),
+        jobs_hit: hits.len(),
+        overloads: overloads.into_iter().map(overload).collect(),
+        reserves: reserves(state, domain, &hits),
+        ..DomainView::default()
+    };
+    for hit in &hits {
+        let mut job = hit_view(state, hit, back);
+        if job.protected {
+            job.order = Some(view.moves.len() + 1);
+            view.moves.push(job.job.clone());
+        }
+        view.jobs.push(job);
+    }
+    sum_up(&mut view, &hits);
+    view
 }
 
 fn drill_view((id, drill): (&RefId, &super::state::Drill)) -> DrillView {

@@ -20,6 +20,7 @@ use crate::fold::{Change, Entry, Fold, FoldError};
 use crate::rows::Rows;
 use state::{Drill, Meta, PoolNews};
 
+pub use evaluate::domain_lost;
 pub use view::*;
 
 /// Name of the view.

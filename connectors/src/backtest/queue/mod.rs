@@ -7,12 +7,14 @@
 //! the report only.
 
 mod fleet;
+mod kept;
 mod misses;
 mod world;
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
+use solyx_schemas::log::Log;
 
 pub use self::fleet::Fleet;
 use self::world::World;
@@ -120,7 +122,7 @@ pub fn nodes_for(jobs: &[TraceJob], load: f64, gpus_per_node: i64) -> i64 {
 }
 
 /// The load of a trace on so many GPUs, to three digits.
-fn load_of(jobs: &[TraceJob], gpus: i64) -> f64 {
+pub fn load_of(jobs: &[TraceJob], gpus: i64) -> f64 {
     (busy_gpus(jobs) / gpus.max(1) as f64 * 1_000.0).round() / 1_000.0
 }
 
@@ -137,11 +139,12 @@ fn held(job: &TraceJob, per_node: i64) -> i64 {
     if job.gpus <= per_node { job.gpus } else { (job.gpus + per_node - 1) / per_node * per_node }
 }
 
-/// Runs a trace.
+/// Runs a trace; into an empty log of one partition a topic, where one is given.
 pub fn run(
     jobs: &[TraceJob],
     fleet: &Fleet,
     setting: &Setting,
+    log: Option<&dyn Log>,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<QueueReport, BacktestError> {
     let per_node = fleet.gpus_per_node;
@@ -154,8 +157,8 @@ pub fn run(
     for job in jobs {
         *shares.entry(&job.tenant).or_default() += if setting.equal_shares { 0 } else { job.gpus * job.work_s };
     }
-    let mut world = World::new(setting, fleet, &shares);
-    world.run(jobs, progress);
+    let mut world = World::new(setting, fleet, &shares, log)?;
+    world.run(jobs, progress)?;
     Ok(world.report(jobs))
 }
 
@@ -168,9 +171,9 @@ mod tests {
     fn a_trace_without_jobs_and_a_job_beyond_the_fleet_are_errors() {
         let setting = setting("solyx", Estimates::Exact);
         let one = Fleet::equal(1, 8);
-        assert!(matches!(run(&[], &one, &setting, &mut |_, _| {}), Err(BacktestError::NoJobs)));
+        assert!(matches!(run(&[], &one, &setting, None, &mut |_, _| {}), Err(BacktestError::NoJobs)));
         let large = TraceJob { number: 1, submitted_s: 0, work_s: 60, gpus: 64, tenant: "a".to_owned() };
-        let found = run(&[large], &one, &setting, &mut |_, _| {});
+        let found = run(&[large], &one, &setting, None, &mut |_, _| {});
         assert!(matches!(found, Err(BacktestError::TooLarge { number: 1, gpus: 64, fleet: 8 })), "{found:?}");
     }
 
@@ -213,7 +216,7 @@ mod tests {
         let jobs = trace();
         for (policy, ..) in POLICIES {
             for durations in [Estimates::Exact, Estimates::Noisy(1_000), Estimates::None] {
-                let report = run(&jobs, &fleet(&jobs), &setting(policy, durations), &mut |_, _| {}).unwrap();
+                let report = run(&jobs, &fleet(&jobs), &setting(policy, durations), None, &mut |_, _| {}).unwrap();
                 assert_eq!(report.jobs, jobs.len(), "{policy} {durations:?}");
                 assert!(report.wait_s.mean > 0.0, "a load of 1.1 makes jobs wait");
             }
@@ -223,12 +226,12 @@ mod tests {
     #[test]
     fn a_run_is_the_same_again_and_a_promised_share_is_given_back_in_time() {
         let jobs = trace();
-        let first = run(&jobs, &fleet(&jobs), &setting("solyx", Estimates::None), &mut |_, _| {}).unwrap();
-        let again = run(&jobs, &fleet(&jobs), &setting("solyx", Estimates::None), &mut |_, _| {}).unwrap();
+        let first = run(&jobs, &fleet(&jobs), &setting("solyx", Estimates::None), None, &mut |_, _| {}).unwrap();
+        let again = run(&jobs, &fleet(&jobs), &setting("solyx", Estimates::None), None, &mut |_, _| {}).unwrap();
         assert_eq!(first.chain_head, again.chain_head);
         assert!(first.preemptions > 0);
         assert_eq!(first.misses_over_20_min, 0, "the longest miss is {} s", first.longest_miss_s);
-        let drf = run(&jobs, &fleet(&jobs), &setting("drf", Estimates::None), &mut |_, _| {}).unwrap();
+        let drf = run(&jobs, &fleet(&jobs), &setting("drf", Estimates::None), None, &mut |_, _| {}).unwrap();
         assert!(drf.longest_miss_s > first.longest_miss_s);
     }
 
@@ -238,7 +241,7 @@ mod tests {
         let fleet = Fleet::of_events(crate::fleet::parse("metapods.toml", text, None).unwrap()).unwrap();
         assert!(fleet.nodes > 0 && fleet.gpus >= fleet.nodes * fleet.gpus_per_node);
         let jobs = trace();
-        let report = run(&jobs, &fleet, &setting("solyx", Estimates::Exact), &mut |_, _| {}).unwrap();
+        let report = run(&jobs, &fleet, &setting("solyx", Estimates::Exact), None, &mut |_, _| {}).unwrap();
         assert_eq!((report.jobs, report.nodes), (jobs.len(), fleet.nodes));
         assert!(report.load > 0.0);
         let leased =

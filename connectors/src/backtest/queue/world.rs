@@ -12,12 +12,15 @@ use solyx_schemas::events::jobs::{Gang, JobKind, JobRequested};
 use solyx_schemas::events::policy::{CellDeclared, PriorityClassSet, SchedulingPolicySet, TenantDeclared};
 use solyx_schemas::events::runs::{RunCheckpointed, RunFinished, RunStarted, RunStopped, StopReason};
 use solyx_schemas::ids::*;
+use solyx_schemas::log::Log;
 use solyx_schemas::topics::{Topic, TopicName};
 use solyx_schemas::units::*;
 
 use super::fleet::Fleet;
+use super::kept::Kept;
 use super::misses::Misses;
 use super::{POLICIES, QueueReport, SOURCE, Setting, Spread};
+use crate::backtest::BacktestError;
 use crate::backtest::philly::TraceJob;
 use crate::import::estimates::Estimates;
 
@@ -77,6 +80,7 @@ struct Record {
 pub struct World<'a> {
     setting: &'a Setting,
     kernel: Kernel,
+    kept: Option<Kept<'a>>,
     ordinals: [u64; Topic::ALL.len()],
     fleet: &'a Fleet,
     now_s: i64,
@@ -99,10 +103,16 @@ pub struct World<'a> {
 
 impl<'a> World<'a> {
     /// A fleet with nothing on it.
-    pub fn new(setting: &'a Setting, fleet: &'a Fleet, shares: &BTreeMap<&str, i64>) -> Self {
+    pub fn new(
+        setting: &'a Setting,
+        fleet: &'a Fleet,
+        shares: &BTreeMap<&str, i64>,
+        log: Option<&'a dyn Log>,
+    ) -> Result<Self, BacktestError> {
         let mut world = Self {
             setting,
             kernel: Kernel::new(CellId::from("backtest")),
+            kept: log.map(Kept::begin).transpose()?,
             ordinals: [0; Topic::ALL.len()],
             fleet,
             now_s: 0,
@@ -145,12 +155,12 @@ impl<'a> World<'a> {
             };
             events.push(tenant.into());
         }
-        world.epoch(events);
-        world
+        world.epoch(events)?;
+        Ok(world)
     }
 
     /// Runs all jobs to their ends.
-    pub fn run(&mut self, jobs: &[TraceJob], progress: &mut dyn FnMut(usize, usize)) {
+    pub fn run(&mut self, jobs: &[TraceJob], progress: &mut dyn FnMut(usize, usize)) -> Result<(), BacktestError> {
         self.records = vec![Record::default(); jobs.len()];
         self.places = jobs.iter().enumerate().map(|(place, job)| (job.number, place)).collect();
         let mut next = 0;
@@ -169,11 +179,12 @@ impl<'a> World<'a> {
             }
             // What is told to stop stops in the same instant, and what it makes room for starts in it.
             while !events.is_empty() || self.kernel.next_wakeup().is_some_and(|at| at.0 <= self.now_s * SECOND_US) {
-                let outputs = self.epoch(std::mem::take(&mut events));
+                let outputs = self.epoch(std::mem::take(&mut events))?;
                 events = self.obey(jobs, &outputs);
             }
             progress(self.done, jobs.len());
         }
+        self.kept.as_mut().map_or(Ok(()), Kept::end).map_err(BacktestError::from)
     }
 
     /// Ends and checkpoints that have come.
@@ -341,7 +352,7 @@ impl<'a> World<'a> {
     }
 
     /// One epoch of these events.
-    fn epoch(&mut self, mut events: Vec<Event>) -> Vec<Event> {
+    fn epoch(&mut self, mut events: Vec<Event>) -> Result<Vec<Event>, BacktestError> {
         events.sort_by_key(Event::topic);
         let codec = Codec::global();
         let records: Vec<_> = events
@@ -362,11 +373,15 @@ impl<'a> World<'a> {
         }
         let closed = epoch.close(&|_| 1);
         self.busy += begun.elapsed();
+        if let Some(kept) = &mut self.kept {
+            kept.inputs(records.into_iter().map(|(_, _, record)| record).collect())?;
+            kept.epoch(&closed)?;
+        }
         // What is said here is what an executor would say; the kernel takes all of it.
         assert!(closed.record.skipped.is_empty(), "{:?}", closed.outputs.last());
         self.outputs += closed.outputs.len() as u64;
         self.epochs += 1;
-        closed.outputs
+        Ok(closed.outputs)
     }
 
     /// What it came to.

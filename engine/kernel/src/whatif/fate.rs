@@ -61,7 +61,7 @@ pub(super) fn of_job(state: &State, index: &mut Index, id: &JobId, outputs: &[Ev
 }
 
 /// The job that a decision settles, and how.
-fn said<'e>(state: &State, index: &mut Index, output: &'e Event) -> Option<(&'e JobId, Fate)> {
+pub(super) fn said<'e>(state: &State, index: &mut Index, output: &'e Event) -> Option<(&'e JobId, Fate)> {
     Some(match output {
         Event::JobPlaced(e) => {
             let (pool, nodes, terms) = (e.pool.clone(), e.nodes.clone(), e.terms.clone());

@@ -5,14 +5,14 @@ use solyx_schemas::epochs::Position;
 use solyx_schemas::events::Event;
 use solyx_schemas::events::decisions::{CostTerms, JobPlaced, Limit};
 use solyx_schemas::events::jobs::JobRequested;
-use solyx_schemas::events::runs::{RunFinished, RunStarted, RunStopped, StopReason};
 use solyx_schemas::ids::*;
 use solyx_schemas::units::*;
 
-use super::{Fate, Rehearsal, fate, tell};
-use crate::apply::{apply, expected_work_done};
+use super::foresee::Foreseen;
+use super::{Fate, Rehearsal, fate};
+use crate::apply::apply;
 use crate::decide::{decide, earliest_start, share_of};
-use crate::index::{Index, Timer};
+use crate::index::Index;
 use crate::order_rule::OrderRule;
 use crate::place::places;
 use crate::queue::{Place, Told};
@@ -20,9 +20,7 @@ use crate::rows::Phase;
 use crate::state::State;
 
 /// Instants that a forecast looks at before it gives up.
-const FORECAST_STEPS_MAX: usize = 2_000;
-/// By when a run that has outlived its expected end is taken to end, from then on.
-const OVERDUE_US: i64 = 60 * SECOND_US;
+pub(super) const FORECAST_STEPS_MAX: usize = 2_000;
 
 /// What the kernel says of one job.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -163,35 +161,31 @@ impl Rehearsal {
     }
 
     /// Goes from end to end of runs, as they are expected, until the job starts.
-    fn forecast(&self, mut state: State, mut index: Index, id: &JobId, mut outputs: Vec<Event>) -> Forecast {
-        let runs: Vec<RunId> = state.runs.iter().map(|(run, _)| run.clone()).collect();
-        runs.iter().for_each(|run| holds_on(&mut state, &mut index, run));
+    fn forecast(&self, state: State, index: Index, id: &JobId, outputs: Vec<Event>) -> Forecast {
+        let mut foreseen = Foreseen { cell: &self.cell, state, index, outputs }.as_expected();
         for _ in 0..FORECAST_STEPS_MAX {
-            let Some(job) = state.jobs.get(id) else { return Forecast::Never };
-            if let Some(run) = job.run.as_ref().and_then(|run| state.runs.get(run)) {
-                return Forecast::Starts(run.placed_us);
+            if let Some(settled) = settled(&foreseen.state, id) {
+                return settled;
             }
-            if let Some(pool) =
-                job.past().order.as_ref().and_then(|order| state.orders.get(order)).map(|order| &order.pool)
-            {
-                let delay = state.pools.get(pool).and_then(|pool| Some(pool.declared.as_ref()?.start_delay_us));
-                return Forecast::Starts(state.now().after(delay.unwrap_or_default()));
+            if !foreseen.step(TimeUs(TIME_MAX_US)) {
+                return Forecast::Never;
             }
-            if job.is_over() {
-                return Forecast::Ends(state.now());
-            }
-            let placed: Vec<RunId> = outputs.iter().filter_map(placed_run).collect();
-            for run in &placed {
-                start(&mut state, &mut index, run);
-            }
-            let Some(next) = next_instant(&state, &index) else { return Forecast::Never };
-            state.meta_mut().now_us = next;
-            index.due(&state);
-            end_runs(&mut state, &mut index);
-            outputs = decide(&mut state, &mut index, &self.cell, 0).outputs;
         }
-        Forecast::NotBefore(state.now())
+        Forecast::NotBefore(foreseen.state.now())
     }
+}
+
+/// What has come of a job, if it no longer waits.
+fn settled(state: &State, id: &JobId) -> Option<Forecast> {
+    let Some(job) = state.jobs.get(id) else { return Some(Forecast::Never) };
+    if let Some(run) = job.run.as_ref().and_then(|run| state.runs.get(run)) {
+        return Some(Forecast::Starts(run.placed_us));
+    }
+    if let Some(pool) = job.past().order.as_ref().and_then(|order| state.orders.get(order)).map(|order| &order.pool) {
+        let delay = state.pools.get(pool).and_then(|pool| Some(pool.declared.as_ref()?.start_delay_us));
+        return Some(Forecast::Starts(state.now().after(delay.unwrap_or_default())));
+    }
+    job.is_over().then(|| Forecast::Ends(state.now()))
 }
 
 /// What each pool says of a job before anybody starts in the next epoch.
@@ -200,74 +194,4 @@ fn pools(state: &State, index: &mut Index, id: &JobId) -> Vec<PoolAnswer> {
     let taken = found.candidates.into_iter().map(|c| PoolAnswer { pool: c.pool.pool, place: Ok((c.start, c.terms)) });
     let refused = found.refusals.into_iter().map(|(pool, limit)| PoolAnswer { pool, place: Err(limit) });
     taken.chain(refused).collect()
-}
-
-fn placed_run(event: &Event) -> Option<RunId> {
-    match event {
-        Event::JobPlaced(placed) => Some(placed.run.clone()),
-        _ => None,
-    }
-}
-
-/// A run is not thought lost, however long nobody renews its lease.
-fn holds_on(state: &mut State, index: &mut Index, id: &RunId) {
-    index.clear_timer(&Timer::Run(id.clone()));
-    if let Some(run) = state.runs.edit(id) {
-        run.lease_until_us = TimeUs(TIME_MAX_US);
-    }
-}
-
-fn start(state: &mut State, index: &mut Index, id: &RunId) {
-    holds_on(state, index, id);
-    let Some(run) = state.runs.get(id) else { return };
-    let started = RunStarted {
-        job: run.job.clone(),
-        run: id.clone(),
-        nodes: run.nodes.clone(),
-        started_us: state.now(),
-        ..RunStarted::default()
-    };
-    tell(state, index, started.into());
-}
-
-/// When the next run ends or the next thing happens that somebody waits for.
-fn next_instant(state: &State, index: &Index) -> Option<TimeUs> {
-    let now = state.now();
-    let end = |id: &RunId, expected: TimeUs| {
-        let stop = state.runs.get(id).and_then(|run| run.stop.as_ref());
-        stop.map_or(expected, |stop| stop.by_us.min(expected))
-    };
-    // Those told to stop end before the others of their place in the order of ends.
-    let stopping = state.runs.iter().filter_map(|(_, run)| run.stop.as_ref()).map(|stop| stop.by_us).min();
-    let ending = index.ends.first().map(|(expected, id)| end(id, *expected));
-    let next = [stopping, ending, index.next_counting_timer()].into_iter().flatten().min()?;
-    Some(if next > now { next } else { now.after(DurationUs(OVERDUE_US)) })
-}
-
-/// Ends the runs whose time has come.
-fn end_runs(state: &mut State, index: &mut Index) {
-    let now = state.now();
-    let stopped = state.runs.iter().filter(|(_, run)| run.stop.as_ref().is_some_and(|stop| stop.by_us <= now));
-    let stopped: Vec<RunId> = stopped.map(|(id, _)| id.clone()).collect();
-    let finished: Vec<RunId> = index.ends.iter().take_while(|(end, _)| *end <= now).map(|(_, id)| id.clone()).collect();
-    for id in stopped {
-        let Some(run) = state.runs.get(&id) else { continue };
-        let kept_work_us = run.durable_work_us;
-        let job = run.job.clone();
-        let event = RunStopped {
-            job,
-            run: id,
-            reason: StopReason::Preempted,
-            kept_work_us,
-            stopped_us: now,
-            ..RunStopped::default()
-        };
-        tell(state, index, event.into());
-    }
-    for id in finished {
-        let Some(run) = state.runs.get(&id) else { continue };
-        let work_us = expected_work_done(run, now);
-        let event = RunFinished { job: run.job.clone(), run: id, work_us, finished_us: now, ..RunFinished::default() };
-        tell(state, index, event.into());
-    }
 }

@@ -19,3 +19,4 @@ mod share_surcharge;
 mod topology;
 mod whatif;
 mod whatif_job;
+mod whatif_told;

@@ -1,17 +1,21 @@
 //! `solyx backtest queue`: every policy, load and knowledge that is named, side by side.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Args;
 use solyx_connectors::backtest::philly::{self, TraceJob};
-use solyx_connectors::backtest::queue::{Fleet, POLICIES, QueueReport, Setting, nodes_for, run as run_queue};
+use solyx_connectors::backtest::queue::{Fleet, POLICIES, QueueReport, Setting, load_of, nodes_for, run as run_queue};
 use solyx_connectors::fleet;
 use solyx_connectors::import::estimates::Estimates;
+use solyx_schemas::log::Log;
+use solyx_schemas::topics::Topic;
 
 use super::picture;
 use crate::failure::{Exit, Failure, Outcome};
 use crate::output;
 use crate::progress::bar;
+use crate::world;
 
 /// What the others are measured against, if it is among them.
 const YARDSTICK: &str = "easy";
@@ -47,6 +51,9 @@ pub struct Queue {
     /// Days of the first step of the surcharge, which doubles with each.
     #[arg(long, value_parser = clap::value_parser!(i64).range(0..=365))]
     step_days: Option<i64>,
+    /// Keep the history of each run in a world of its own below this directory, `POLICY-LOAD-DURATIONS`, for `solyx audit --log`.
+    #[arg(long, value_name = "DIR")]
+    keep: Option<PathBuf>,
     /// Where to draw mean, p99 and longest wait of each policy beside those of EASY, as SVG.
     #[arg(long)]
     picture: Option<PathBuf>,
@@ -151,9 +158,24 @@ fn one(
     };
     let bar = bar(jobs.len() as u64, "", json)
         .with_message(format!("{policy} on {} nodes, durations {durations}", fleet.nodes));
-    let report = run_queue(jobs, fleet, &setting, &mut |done, _| bar.set_position(done as u64));
+    let kept = queue.keep.as_ref().map(|below| world_of(below, &setting, jobs, fleet)).transpose()?;
+    let report = run_queue(jobs, fleet, &setting, kept.as_deref(), &mut |done, _| bar.set_position(done as u64));
     bar.finish_and_clear();
     report.map_err(|e| Failure::usage("the backtest did not run", e, HINT))
+}
+
+/// The empty log that a run is kept in.
+fn world_of(below: &Path, setting: &Setting, jobs: &[TraceJob], fleet: &Fleet) -> Result<Arc<dyn Log>, Failure> {
+    let dir = below.join(format!("{}-{}-{}", setting.policy, load_of(jobs, fleet.gpus), setting.durations));
+    if dir.exists() {
+        return Err(Failure::usage(
+            "the backtest did not run",
+            format!("found {}, expected no such directory: a run is kept in a world of its own", dir.display()),
+            "name another directory with --keep",
+        ));
+    }
+    let one_each = Topic::ALL.iter().map(|topic| (*topic, 1)).collect();
+    world::writer_with(&dir, false, Some(one_each))
 }
 
 fn print(group: &Group) {

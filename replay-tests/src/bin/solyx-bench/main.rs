@@ -8,12 +8,14 @@ mod history;
 mod kafka;
 mod machine;
 mod measure;
+mod ordinary;
 mod packing;
 mod queued;
 mod replay;
 mod report;
 mod scheduling;
 mod views;
+mod whatif;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -57,6 +59,12 @@ struct Options {
     /// Measure node choice and whole scheduling rounds instead. `ops/bench scheduling` does.
     #[arg(long)]
     scheduling: bool,
+    /// Measure audits of an ordinary mix, meters and sensors mostly, instead. `ops/bench audit` does.
+    #[arg(long, conflicts_with_all = ["scheduling", "whatif"])]
+    audit: bool,
+    /// Measure questions to the living state instead, at 10,000 nodes and 100,000 waiting jobs. `ops/bench whatif` does.
+    #[arg(long, conflicts_with = "scheduling")]
+    whatif: bool,
     /// Where the plot of growth goes, as SVG.
     #[arg(long, value_name = "FILE", requires = "scheduling")]
     plot: Option<PathBuf>,
@@ -107,6 +115,17 @@ fn run(options: &Options) -> anyhow::Result<()> {
         let Options { seed, runs, .. } = *options;
         let asked = scheduling::Asked { traces: options.traces.as_deref(), plot: options.plot.as_deref(), seed, runs };
         let report = Report::new(None, scheduling::measure(&asked, &say)?, begun.elapsed());
+        println!("{}", if options.json { report.json()? } else { report.text() });
+        return Ok(());
+    }
+    if options.whatif || options.audit {
+        let measures = if options.audit {
+            say("an ordinary mix of a million records, and its audits");
+            ordinary::measure(100, options.runs)?
+        } else {
+            whatif::measure(10_000, 100_000, options.runs, &say)?
+        };
+        let report = Report::new(None, measures, begun.elapsed());
         println!("{}", if options.json { report.json()? } else { report.text() });
         return Ok(());
     }

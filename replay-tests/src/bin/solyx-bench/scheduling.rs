@@ -6,7 +6,7 @@
 //! groups them by class: each workload is run with sizes of their own too.
 
 mod choice;
-mod events;
+pub mod events;
 mod plot;
 mod rounds;
 mod world;

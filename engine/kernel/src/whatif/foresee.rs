@@ -1,0 +1,118 @@
+//! A state that goes on as expected: what runs ends when it is expected to, what is told to stop stops in time, what is placed
+//! starts at once, nothing fails and nobody asks for more.
+
+use solyx_schemas::events::Event;
+use solyx_schemas::events::runs::{RunFinished, RunStarted, RunStopped, StopReason};
+use solyx_schemas::ids::*;
+use solyx_schemas::units::*;
+
+use super::tell;
+use crate::apply::expected_work_done;
+use crate::decide::decide;
+use crate::index::{Index, Timer};
+use crate::state::State;
+
+/// By when a run that has outlived its expected end is taken to end, from then on.
+const OVERDUE_US: i64 = 60 * SECOND_US;
+
+/// A state on its way.
+pub(super) struct Foreseen<'c> {
+    /// Whose state it is.
+    pub(super) cell: &'c CellId,
+    /// Where it stands.
+    pub(super) state: State,
+    /// Its index.
+    pub(super) index: Index,
+    /// What was decided at this instant.
+    pub(super) outputs: Vec<Event>,
+}
+
+impl<'c> Foreseen<'c> {
+    /// Takes no run for lost, however long nobody renews its lease: to be called before the first step.
+    pub(super) fn as_expected(mut self) -> Self {
+        let runs: Vec<RunId> = self.state.runs.iter().map(|(run, _)| run.clone()).collect();
+        runs.iter().for_each(|run| holds_on(&mut self.state, &mut self.index, run));
+        self
+    }
+
+    /// Starts what was placed and goes to the next instant at which something ends or is waited for, if that is not after
+    /// `until`. Says whether there is one.
+    pub(super) fn step(&mut self, until: TimeUs) -> bool {
+        let (state, index) = (&mut self.state, &mut self.index);
+        for output in &self.outputs {
+            if let Event::JobPlaced(placed) = output {
+                start(state, index, &placed.run);
+            }
+        }
+        self.outputs.clear();
+        let Some(next) = next_instant(state, index).filter(|next| *next <= until) else { return false };
+        state.meta_mut().now_us = next;
+        index.due(state);
+        end_runs(state, index);
+        self.outputs = decide(state, index, self.cell, 0).outputs;
+        true
+    }
+}
+
+/// A run is not thought lost.
+fn holds_on(state: &mut State, index: &mut Index, id: &RunId) {
+    index.clear_timer(&Timer::Run(id.clone()));
+    if let Some(run) = state.runs.edit(id) {
+        run.lease_until_us = TimeUs(TIME_MAX_US);
+    }
+}
+
+fn start(state: &mut State, index: &mut Index, id: &RunId) {
+    holds_on(state, index, id);
+    let Some(run) = state.runs.get(id) else { return };
+    let started = RunStarted {
+        job: run.job.clone(),
+        run: id.clone(),
+        nodes: run.nodes.clone(),
+        started_us: state.now(),
+        ..RunStarted::default()
+    };
+    tell(state, index, started.into());
+}
+
+/// When the next run ends or the next thing happens that somebody waits for.
+fn next_instant(state: &State, index: &Index) -> Option<TimeUs> {
+    let now = state.now();
+    let end = |id: &RunId, expected: TimeUs| {
+        let stop = state.runs.get(id).and_then(|run| run.stop.as_ref());
+        stop.map_or(expected, |stop| stop.by_us.min(expected))
+    };
+    // Those told to stop end before the others of their place in the order of ends.
+    let stopping = state.runs.iter().filter_map(|(_, run)| run.stop.as_ref()).map(|stop| stop.by_us).min();
+    let ending = index.ends.first().map(|(expected, id)| end(id, *expected));
+    let next = [stopping, ending, index.next_counting_timer()].into_iter().flatten().min()?;
+    Some(if next > now { next } else { now.after(DurationUs(OVERDUE_US)) })
+}
+
+/// Ends the runs whose time has come.
+fn end_runs(state: &mut State, index: &mut Index) {
+    let now = state.now();
+    let stopped = state.runs.iter().filter(|(_, run)| run.stop.as_ref().is_some_and(|stop| stop.by_us <= now));
+    let stopped: Vec<RunId> = stopped.map(|(id, _)| id.clone()).collect();
+    let finished: Vec<RunId> = index.ends.iter().take_while(|(end, _)| *end <= now).map(|(_, id)| id.clone()).collect();
+    for id in stopped {
+        let Some(run) = state.runs.get(&id) else { continue };
+        let kept_work_us = run.durable_work_us;
+        let job = run.job.clone();
+        let event = RunStopped {
+            job,
+            run: id,
+            reason: StopReason::Preempted,
+            kept_work_us,
+            stopped_us: now,
+            ..RunStopped::default()
+        };
+        tell(state, index, event.into());
+    }
+    for id in finished {
+        let Some(run) = state.runs.get(&id) else { continue };
+        let work_us = expected_work_done(run, now);
+        let event = RunFinished { job: run.job.clone(), run: id, work_us, finished_us: now, ..RunFinished::default() };
+        tell(state, index, event.into());
+    }
+}

@@ -1,0 +1,150 @@
+//! What a question to the living state takes: the state had from a snapshot and a log as `solyx whatif` has it, and then a job, a
+//! price, a sold lease and a lost site, each asked alone.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use solyx_kernel::whatif::Rehearsal;
+use solyx_runtime::{Engine, EngineOptions, recall};
+use solyx_schemas::codec::Codec;
+use solyx_schemas::events::Event;
+use solyx_schemas::events::common::Sum;
+use solyx_schemas::events::policy::LeaseSold;
+use solyx_schemas::events::world::{EnergyPriced, PriceKind};
+use solyx_schemas::ids::*;
+use solyx_schemas::log::Log;
+use solyx_schemas::log::memory::MemoryLog;
+use solyx_schemas::topics::TopicName;
+use solyx_schemas::units::*;
+
+use super::measure::Measure;
+use super::scheduling::events::{self, Amounts};
+
+/// Inputs of one append.
+const BATCH: usize = 16_384;
+const CLOCK_US: i64 = 1_693_785_600_000_000;
+/// What an answer may take, ms.
+const AIM_MS: f64 = 1_000.0;
+const JOB: Amounts = Amounts { gpus: 1, cpu_milli: 1_000, memory_mib: 4_096 };
+
+/// Measures questions to so many nodes of 8 GPUs, all of them taken, and so many waiting jobs of one GPU.
+pub fn measure(nodes: usize, waiting: usize, runs: u32, say: &dyn Fn(&str)) -> anyhow::Result<Vec<Measure>> {
+    let dir = tempfile::tempdir().context("a directory for the snapshot")?;
+    let log = MemoryLog::new();
+    let options = EngineOptions::new(CellId::from("bench"), Some(dir.path().to_owned()));
+    say(&format!("{nodes} nodes that are full, {waiting} jobs wait"));
+    let running = fill(&log, &options, nodes, waiting)?;
+    let (mut had, mut copied) = (Vec::new(), Vec::new());
+    let mut asked: [Vec<f64>; 4] = Default::default();
+    for _ in 0..runs {
+        let begun = Instant::now();
+        let follower = recall(&log, &options.cell, Some(&dir.path().join("snapshots")))?;
+        had.push(ms(begun.elapsed()));
+        let begun = Instant::now();
+        let rehearsal = follower.rehearsal();
+        copied.push(ms(begun.elapsed()));
+        for (question, times) in asked.iter_mut().enumerate() {
+            let begun = Instant::now();
+            ask(&rehearsal, question)?;
+            times.push(ms(begun.elapsed()));
+        }
+    }
+    let on = format!("{nodes} nodes, {running} runs, {waiting} jobs wait");
+    let mut measures = vec![
+        Measure::alone("whatif_state", "ms", format!("the state from a snapshot; {on}"), &had),
+        Measure::alone("whatif_copy", "ms", format!("a copy of it to ask; {on}"), &copied),
+    ];
+    for ((name, what), times) in QUESTIONS.iter().zip(&asked) {
+        measures.push(Measure::alone(&format!("whatif_{name}"), "ms", format!("{what}; {on}"), times).aiming(AIM_MS));
+        let whole: Vec<f64> =
+            had.iter().zip(&copied).zip(times).map(|((had, copied), time)| had + copied + time).collect();
+        let what = format!("{what}, with the state from a snapshot; {on}");
+        measures.push(Measure::alone(&format!("whatif_{name}_whole"), "ms", what, &whole).aiming(AIM_MS));
+    }
+    Ok(measures)
+}
+
+const QUESTIONS: [(&str, &str); 4] = [
+    ("job", "a job of one GPU that is asked for now"),
+    ("price", "another price of energy, what is decided otherwise"),
+    ("lease", "a lease of 64 GPUs that begins now, what is decided otherwise"),
+    ("loss", "the site lost with everything on it, where each job goes"),
+];
+
+fn ask(rehearsal: &Rehearsal, question: usize) -> anyhow::Result<()> {
+    let now = TimeUs(CLOCK_US);
+    let usd = Currency::parse("USD").context("a currency")?;
+    let told = |event: Event| {
+        rehearsal.told(&[event], TimeUs(0)).map(drop).map_err(|(_, detail)| anyhow::anyhow!("refused: {detail}"))
+    };
+    match question {
+        0 => {
+            let Event::JobRequested(request) = events::job(9_999_999, 10, JOB) else { anyhow::bail!("no request") };
+            rehearsal.job(&request).map(drop).map_err(|detail| anyhow::anyhow!("refused: {detail}"))
+        }
+        1 => told(
+            EnergyPriced {
+                event_id: EventId::from("price"),
+                source: SourceId::from("bench"),
+                zone: ZoneId::from("DE-LU"),
+                from_us: now,
+                to_us: now.after(DurationUs(HOUR_US)),
+                price_micros_per_mwh: RateMicros(90_000_000),
+                currency: usd,
+                kind: PriceKind::DayAhead,
+                revision: Count(1),
+                occurred_us: now,
+                published_us: now,
+                ..EnergyPriced::default()
+            }
+            .into(),
+        ),
+        2 => told(
+            LeaseSold {
+                event_id: EventId::from("lease"),
+                source: SourceId::from("bench"),
+                lease: RefId::from("lease"),
+                tenant: TenantId::from("tenant-0000"),
+                gpus: Count(64),
+                gpu_model: GpuModelId::from("H100"),
+                from_us: now,
+                to_us: now.after(DurationUs(24 * HOUR_US)),
+                price: Sum { micros: MoneyMicros(1_000_000), currency: usd },
+                ..LeaseSold::default()
+            }
+            .into(),
+        ),
+        _ => {
+            let site = rehearsal.domains().into_iter().next().context("a site")?;
+            rehearsal.loss(&site);
+            Ok(())
+        }
+    }
+}
+
+/// Fills the fleet and the queue through an engine, and leaves its snapshot behind. Says how many run.
+fn fill(log: &MemoryLog, options: &EngineOptions, nodes: usize, waiting: usize) -> anyhow::Result<usize> {
+    let has = Amounts { gpus: 8, cpu_milli: 32_000, memory_mib: 262_144 };
+    let mut inputs = events::cell(10);
+    inputs.extend((0..nodes).map(|number| events::node(number, has)));
+    inputs.extend((0..nodes * 8 + waiting).map(|number| events::job(number, 10, JOB)));
+    let codec = Codec::global();
+    let mut producer = log.producer("bench")?;
+    let mut engine = Engine::lead(log, options, None)?;
+    for batch in inputs.chunks(BATCH) {
+        let record = |event: &Event| {
+            let topic = TopicName::live(event.topic());
+            codec.record(event, topic, log.partitions(topic))
+        };
+        producer.append(batch.iter().map(record).collect())?;
+        while engine.turn(CLOCK_US)?.is_some() {}
+    }
+    engine.finish(None)?;
+    let kernel = engine.kernel();
+    anyhow::ensure!(kernel.waiting_jobs() == waiting, "{} jobs wait, expected {waiting}", kernel.waiting_jobs());
+    Ok(kernel.live_runs())
+}
+
+fn ms(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
