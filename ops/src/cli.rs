@@ -1,5 +1,7 @@
 //! The command line.
 
+use std::path::PathBuf;
+
 use clap::{Parser, Subcommand};
 
 use crate::commands;
@@ -24,6 +26,9 @@ pub struct Cli {
     /// Write JSON with stable field names instead of text.
     #[arg(long, global = true)]
     pub json: bool,
+    /// Open sealed texts with the keys (*.key) in this directory; what none of them opens is shown as erased.
+    #[arg(long, global = true, value_name = "DIR")]
+    pub keys: Option<PathBuf>,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -56,12 +61,18 @@ pub enum Command {
     Prove(commands::prove::Prove),
     /// Check a receipt or a signed head, without any log.
     Verify(commands::verify::Verify),
+    /// Find the first epoch that two builds, or two sets of features, decide differently.
+    Bisect(commands::bisect::Bisect),
+    /// Say what this build decides on a log's recorded inputs, for comparing builds.
+    Derive(commands::derive::Derive),
     /// Write, read back and verify archives.
     Archive(commands::archive::Archive),
     /// Run a published experiment through the kernel's own rules.
     Backtest(commands::backtest::Backtest),
     /// Look after a world: what waits, what is stale, disk, versions.
     Doctor(commands::doctor::Doctor),
+    /// Make keys with which tenants' texts are sealed.
+    Keys(commands::keys::Keys),
     /// Carry out decisions in real time, in a simulated world.
     Execute(commands::execute::Execute),
     /// Copy a log to another kind of log.

@@ -31,7 +31,7 @@ fn main() -> std::process::ExitCode {
         )
         .without_time()
         .init();
-    let exit = match commands::run(&cli) {
+    let exit = match output::reveal_with(cli.keys.as_deref()).and_then(|()| commands::run(&cli)) {
         Ok(exit) => exit,
         Err(failure) => {
             failure.report(cli.json);

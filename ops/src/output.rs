@@ -1,25 +1,69 @@
 //! What people and scripts read: tables that align, JSON with stable names, numbers with thousands apart.
 
+use std::borrow::Cow;
 use std::io::{ErrorKind, Write};
+use std::path::Path;
+use std::sync::{LazyLock, OnceLock};
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use serde::Serialize;
+use solyx_connectors::seal::Keyring;
+use solyx_schemas::sealed::PREFIX;
 
-/// Writes a line to stdout. A reader who has seen enough (`| head`) ends the program quietly.
+use crate::failure::Failure;
+
+/// The keys with which sealed texts are opened, where some were named.
+static KEYS: OnceLock<Keyring> = OnceLock::new();
+
+/// Has everything that is written from now on show sealed texts opened with the keys in a directory.
+pub fn reveal_with(keys: Option<&Path>) -> Result<(), Failure> {
+    if let Some(dir) = keys {
+        let ring = Keyring::load_dir(dir).map_err(|e| {
+            Failure::usage(
+                "a key cannot be used",
+                e,
+                "`solyx keys new` makes one; its file is for its owner alone: chmod 600",
+            )
+        })?;
+        KEYS.get_or_init(|| ring);
+    }
+    Ok(())
+}
+
+/// A text as it is shown to a person.
+pub fn revealed(text: &str) -> Cow<'_, str> {
+    static NONE: LazyLock<Keyring> = LazyLock::new(Keyring::default);
+    if text.contains(PREFIX) { KEYS.get().unwrap_or(&NONE).reveal(text) } else { Cow::Borrowed(text) }
+}
+
+/// Writes a line to stdout, for a person: sealed texts are opened, or shown as erased where no key is at hand.
 pub fn line(text: impl AsRef<str>) {
+    write(&revealed(text.as_ref()));
+}
+
+/// A reader who has seen enough (`| head`) ends the program quietly.
+fn write(text: &str) {
     let mut out = std::io::stdout().lock();
-    if let Err(e) = writeln!(out, "{}", text.as_ref())
+    if let Err(e) = writeln!(out, "{text}")
         && e.kind() == ErrorKind::BrokenPipe
     {
         std::process::exit(0);
     }
 }
 
-/// Writes a value as one line of JSON.
+/// Writes a value as one line of JSON. Sealed texts stay what they are unless keys were named.
 pub fn json(value: &impl Serialize) {
     match serde_json::to_string(value) {
-        Ok(text) => line(text),
+        Ok(text) => json_text(&text),
         Err(e) => eprintln!("error: cannot write JSON: {e}"),
+    }
+}
+
+/// The same of what is JSON already.
+pub fn json_text(text: &str) {
+    match KEYS.get() {
+        Some(keys) => write(&keys.reveal_json(text)),
+        None => write(text),
     }
 }
 

@@ -11,6 +11,7 @@ use std::path::Path;
 
 use rocksdb::{DB, Direction, IteratorMode, Options, WriteBatch, WriteOptions, checkpoint::Checkpoint};
 use serde::{Deserialize, Serialize};
+use solyx_kernel::unknown_feature;
 use solyx_schemas::epochs::{EpochReader, Frontier};
 use solyx_schemas::hash::Hash32;
 use solyx_schemas::log::Log;
@@ -81,6 +82,16 @@ pub enum StoreError {
         found: i64,
         /// What differs.
         detail: &'static str,
+    },
+    /// A feature is in force that this build lacks: it may change what is folded.
+    #[error(
+        "epoch {epoch} has the feature {feature} in force, which this build lacks; use the build that wrote it or a newer one"
+    )]
+    Feature {
+        /// Epoch.
+        epoch: i64,
+        /// The feature.
+        feature: String,
     },
     /// The fold failed.
     #[error(transparent)]
@@ -160,6 +171,9 @@ fn step<F: Fold>(fold: &mut F, position: &mut ViewPosition, source: &mut dyn Epo
     }
     if epoch.record.previous_chain_hash != position.chain_head {
         return Err(gap("its previous chain hash is another"));
+    }
+    if let Some(feature) = unknown_feature(&epoch.record.features) {
+        return Err(StoreError::Feature { epoch: epoch.record.epoch, feature: feature.to_string() });
     }
     fold.apply(&epoch)?;
     position.next_epoch += 1;

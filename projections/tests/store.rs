@@ -177,3 +177,13 @@ fn an_epoch_of_another_history_is_refused() {
     let error = store.catch_up(&mut Epochs(history.source(0))).unwrap_err();
     assert!(error.to_string().contains("its previous chain hash is another"), "{error}");
 }
+
+#[test]
+fn a_feature_that_this_build_lacks_stops_the_view_and_is_named() {
+    let mut history = history(5);
+    history.epochs[3].record.features.push("from-the-future".into());
+    let mut view: View<Counts<true>> = View::empty();
+    let error = view.fold_up_to(&mut Epochs(history.source(0)), None).unwrap_err().to_string();
+    let expected = "epoch 3 has the feature from-the-future in force, which this build lacks; use the build that wrote it or a newer one";
+    assert_eq!((error.as_str(), view.position.next_epoch), (expected, 3));
+}

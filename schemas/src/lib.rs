@@ -15,6 +15,7 @@ pub mod json;
 pub mod lint;
 pub mod log;
 pub mod released;
+pub mod sealed;
 pub mod shape;
 pub mod topics;
 pub mod units;

@@ -6,3 +6,17 @@ pub mod embedded;
 mod heads;
 pub mod kafka;
 pub mod mirror;
+
+use std::path::Path;
+
+use solyx_schemas::log::{LogError, LogErrorKind};
+
+/// The error of what is whole but of a format that this build does not read.
+fn another_format(what: &str, dir: &Path, found: &str, reads: u32) -> LogError {
+    LogError::new(
+        LogErrorKind::Stop,
+        format!("the {what} is of another format"),
+        format!("{}: {found}, this build reads version {reads}", dir.display()),
+        "use the build that wrote it, or a later one",
+    )
+}

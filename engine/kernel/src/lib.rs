@@ -48,7 +48,7 @@ pub use crate::epoch::{
     Closed, ENGINE_VERSION, EPOCH_RECORDS_MAX, EPOCH_SKIPPED_MAX, OpenEpoch, Rejection, Seen, output_hash,
 };
 use crate::index::Index;
-pub use crate::judge::KNOWN_FEATURES;
+pub use crate::judge::{KNOWN_FEATURES, unknown_feature};
 pub use crate::snapshot::{RestoreError, Snapshot, SnapshotHead};
 use crate::state::State;
 pub use crate::table::Entry;
@@ -63,6 +63,7 @@ pub struct Kernel {
     chain_head: Hash32,
     arrivals_open: bool,
     overcommitments: Vec<Overcommitment>,
+    features_given: bool,
 }
 
 impl Kernel {
@@ -78,7 +79,19 @@ impl Kernel {
             chain_head: Hash32::default(),
             arrivals_open: false,
             overcommitments: Vec::new(),
+            features_given: false,
         }
+    }
+
+    /// A kernel before the first epoch in which these features are in force from the first epoch on, whatever a log switches on.
+    /// For comparing sets of features: an engine takes them from its log.
+    pub fn with_features(cell: CellId, mut features: Vec<FeatureId>) -> Self {
+        features.sort();
+        features.dedup();
+        let mut kernel = Self::new(cell);
+        kernel.state.meta_mut().features = features;
+        kernel.features_given = true;
+        kernel
     }
 
     /// The cell.
@@ -148,9 +161,11 @@ impl Kernel {
         let meta = self.state.meta_mut();
         meta.now_us = meta.now_us.max(clock);
         let pending = std::mem::take(&mut meta.features_pending);
-        meta.features.extend(pending);
-        meta.features.sort();
-        meta.features.dedup();
+        if !self.features_given {
+            meta.features.extend(pending);
+            meta.features.sort();
+            meta.features.dedup();
+        }
         self.arrivals_open = true;
         self.index.due(&self.state);
     }

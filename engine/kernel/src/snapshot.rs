@@ -130,6 +130,7 @@ impl Kernel {
             chain_head: head.chain_head,
             arrivals_open: false,
             overcommitments: Vec::new(),
+            features_given: false,
         })
     }
 }

@@ -189,6 +189,8 @@ state! {
     42 served: TenantId => Served;
     /// What consolidation may still lose; one row, once it has lost anything.
     45 tokens: u8 => Tokens;
+    /// Keys of sealed texts that are gone, with their tenants.
+    46 destroyed_keys: RefId => TenantId;
 }
 
 /// A currency as a key.

@@ -24,6 +24,7 @@ use crate::audit_ids::{Found, Judged, find_duplicates};
 use crate::audit_places::Places;
 use crate::audit_plans::Plans;
 use crate::audit_read::{AHEAD_MAX, Ending, Read, ReadEpoch, read_ahead};
+use crate::audit_sealed::{Sealed, SealedTexts};
 use crate::compare::{Difference, first_difference};
 use crate::derive::{Taken, made_again};
 use crate::error::RuntimeError;
@@ -70,6 +71,8 @@ pub struct AuditReport {
     pub plans: u64,
     /// Plans taken as recorded, because the state at their frontier was not seen.
     pub plans_as_recorded: u64,
+    /// Texts that were audited as sealed, by key: what they say depends on a key that no audit needs.
+    pub sealed: Vec<SealedTexts>,
     /// Where the log and what follows from it part.
     pub first_difference: Option<Difference>,
 }
@@ -101,6 +104,7 @@ pub fn audit(
         kernel,
         plans: Plans::of(source)?,
         places: Places::at(&frontier),
+        sealed: Sealed::default(),
         chain_head: frontier.chain_head,
         head: options.head,
         head_seen: options.head.is_none_or(|head| head == frontier.chain_head),
@@ -155,6 +159,7 @@ pub fn audit(
         chain_head,
         plans,
         plans_as_recorded,
+        sealed: applying.sealed.into_report(),
         first_difference,
     })
 }
@@ -170,6 +175,7 @@ struct Applying<'l> {
     kernel: Option<Kernel>,
     plans: Plans,
     places: Places,
+    sealed: Sealed,
     chain_head: Hash32,
     head: Option<Hash32>,
     head_seen: bool,
@@ -228,6 +234,7 @@ impl Applying<'_> {
             return Ok((Some(difference), taken));
         }
         self.plans.stand_at(kernel, record.epoch);
+        self.sealed.note(raw, decoded);
         self.chain_head = raw.chain_hash;
         self.head_seen |= self.head == Some(raw.chain_hash);
         self.done.epochs += 1;

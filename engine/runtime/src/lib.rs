@@ -16,12 +16,14 @@ pub mod live;
 pub mod lockstep;
 pub mod progress;
 pub mod recall;
+pub mod redecide;
 pub mod virtual_time;
 
 mod audit_ids;
 mod audit_places;
 mod audit_plans;
 mod audit_read;
+mod audit_sealed;
 mod cursors;
 mod derive;
 mod filter;
@@ -31,6 +33,7 @@ mod snapshots;
 mod staged;
 
 pub use crate::audit::{AuditOptions, AuditReport, Rates, audit};
+pub use crate::audit_sealed::SealedTexts;
 pub use crate::backoff::Backoff;
 pub use crate::compare::Difference;
 pub use crate::derive::records_of;
@@ -42,4 +45,5 @@ pub use crate::live::{RunOptions, run, run_elected};
 pub use crate::lockstep::Lockstep;
 pub use crate::progress::{Ending, Progress, RunEnd};
 pub use crate::recall::{RecallError, recall};
+pub use crate::redecide::{RedecideOptions, Redecided, Redecisions};
 pub use crate::virtual_time::{VirtualOptions, run_virtual};

@@ -1,15 +1,13 @@
 //! `solyx audit`: derives every decision and digest again and names the first difference.
 
-use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use clap::Args;
-use serde_json::json;
-use solyx_proofs::{HeadsReport, SignedCheckpoint};
-use solyx_runtime::{AuditOptions, Progress, Rates};
-use solyx_schemas::hash::Hash32;
-use solyx_schemas::log::Log;
+use serde_json::{Value, json};
+use solyx_runtime::{AuditOptions, AuditReport, Progress, Rates, SealedTexts};
 
-use super::proofs;
+use super::audit_many::{Sources, at_once, name, threads};
+use super::audit_signed::{KnownHead, Signed, known_head, signed, witness_head};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::world::Source;
 use crate::{output, progress};
@@ -17,11 +15,13 @@ use crate::{output, progress};
 /// Derive everything again from a log or an archive and compare.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  solyx audit --log world --json\n  solyx audit --archive world-archive --until-epoch 1000\n  solyx audit --log world --from 100000\n  solyx audit --log world --head 0578373a…\n  solyx audit --log world --head head.txt"
+    after_help = "Examples:\n  solyx audit --log world --json\n  solyx audit --archive world-archive --until-epoch 1000\n  solyx audit --log world --from 100000\n  solyx audit --log world --head 0578373a…\n  solyx audit --log world --head head.txt\n  solyx audit --log cell-a --log cell-b --archive cell-c --json\n\n\
+                  Several logs are audited at once, one report each: with --json as {\"ok\", \"reports\": [{\"log\", \"report\" or \"error\"}]}. \
+                  The exit code is the highest of theirs."
 )]
 pub struct Audit {
     #[command(flatten)]
-    source: Source,
+    sources: Sources,
     /// The last epoch to look at.
     #[arg(long, value_name = "EPOCH")]
     until_epoch: Option<i64>,
@@ -32,85 +32,97 @@ pub struct Audit {
     /// this finds a tail that was cut off whole.
     #[arg(long, value_name = "HASH|FILE", value_parser = known_head)]
     head: Option<KnownHead>,
+    /// Audits at once, of several logs; by default one for each core.
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..))]
+    threads: Option<u16>,
 }
 
-/// A head that somebody kept.
-#[derive(Clone, Debug)]
-enum KnownHead {
-    Chain(Hash32),
-    File(PathBuf),
+/// What was found in one log.
+struct Audited {
+    report: AuditReport,
+    signed: Option<Signed>,
 }
 
-fn known_head(text: &str) -> Result<KnownHead, String> {
-    match Hash32::parse(text) {
-        Some(hash) => Ok(KnownHead::Chain(hash)),
-        None if Path::new(text).exists() => Ok(KnownHead::File(text.into())),
-        None => Err("expected 64 hexadecimal digits, as an audit prints its chain head, or a file with a signed head"
-            .to_owned()),
-    }
-}
-
-/// The signed head that a witness kept in a file.
-pub(super) fn witness_head(path: &Path) -> Result<SignedCheckpoint, Failure> {
-    let text = proofs::read_text(path, solyx_proofs::NOTE_LEN_MAX as u64)?;
-    SignedCheckpoint::parse(&text).map_err(|e| {
-        Failure::usage(format!("{} is no signed head", path.display()), e, "`solyx proofs export` writes one")
-    })
-}
-
-/// What an audit finds of signed heads.
-struct Signed {
-    report: HeadsReport,
-    epochs: u64,
-    /// Size of a witness's head and what is wrong with it.
-    witness: Option<(u64, Option<String>)>,
-}
-
-impl Signed {
+impl Audited {
     fn is_good(&self) -> bool {
-        let witness = self.witness.as_ref().is_none_or(|(_, detail)| detail.is_none());
-        self.report.findings.is_empty() && witness
+        self.report.ok && self.signed.as_ref().is_none_or(Signed::is_good)
     }
 
-    fn json(&self) -> serde_json::Value {
-        let mut summary = proofs::summary(&self.report, self.epochs);
-        if let Some((size, detail)) = &self.witness {
-            summary["witness"] = json!({"tree_size": size, "ok": detail.is_none(), "detail": detail});
+    fn exit(&self) -> Exit {
+        if self.is_good() { Exit::Good } else { Exit::Finding }
+    }
+
+    fn json(&self) -> Value {
+        let mut said = json!(self.report);
+        said["ok"] = self.is_good().into();
+        if let Some(signed) = &self.signed {
+            said["proofs"] = signed.json();
         }
-        summary
+        said
     }
-
-    fn text(&self) -> String {
-        let mut text = proofs::text(&self.report, self.epochs);
-        if let Some((size, detail)) = &self.witness {
-            let size = output::grouped(*size);
-            text += &match detail {
-                None => format!("\nthe witness's head of {size} epochs is one of this log's"),
-                Some(detail) => format!("\nfinding: the witness's head of {size} epochs: {detail}"),
-            };
-        }
-        text
-    }
-}
-
-/// Looks at all that was signed, and at a witness's head; nothing where there is neither.
-fn signed(log: &dyn Log, witness: Option<&SignedCheckpoint>) -> Result<Option<Signed>, Failure> {
-    if witness.is_none() && solyx_proofs::signed_events(log)?.is_empty() {
-        return Ok(None);
-    }
-    let (_, history, report) = proofs::judged(log, witness.map(|witness| witness.checkpoint.size))?;
-    let witness = witness.map(|witness| (witness.checkpoint.size, report.differs_from_witness(witness, &history)));
-    Ok(Some(Signed { report, epochs: history.tree.size(), witness }))
 }
 
 /// Runs it.
 pub fn run(command: &Audit, json: bool) -> Outcome {
+    let sources = command.sources.each();
+    let bar = progress::spinner("epochs audited:", json);
+    let audited = AtomicU64::new(0);
+    if let [source] = &sources[..] {
+        let report =
+            one(command, source, &|epochs| bar.set_position(audited.fetch_add(epochs, Ordering::Relaxed) + epochs));
+        bar.finish_and_clear();
+        let audited = report?;
+        if json {
+            output::json(&audited.json());
+        } else {
+            tell(command, &audited);
+        }
+        return Ok(audited.exit());
+    }
+    if command.head.is_some() {
+        let detail = format!("found --head with {} logs", sources.len());
+        return Err(Failure::usage("a head is of one log", detail, "audit that log alone"));
+    }
+    let threads = command.threads.map_or_else(threads, usize::from);
+    let reports = at_once(&sources, threads, |source| {
+        one(command, source, &|epochs| bar.set_position(audited.fetch_add(epochs, Ordering::Relaxed) + epochs))
+    });
+    bar.finish_and_clear();
+    let exit = reports.iter().map(|said| said.as_ref().map_or_else(|failure| failure.exit, Audited::exit));
+    let exit = exit.max_by_key(|exit| *exit as u8).unwrap_or(Exit::Good);
+    if json {
+        let reports: Vec<Value> = sources.iter().zip(&reports).map(json_of).collect();
+        output::json(&json!({"ok": exit == Exit::Good, "reports": reports}));
+        return Ok(exit);
+    }
+    for (source, said) in sources.iter().zip(&reports) {
+        output::line(format!("{}:", name(source)));
+        match said {
+            Ok(audited) => tell(command, audited),
+            Err(failure) => output::line(format!("{}: {}; {}", failure.what, failure.detail, failure.hint)),
+        }
+    }
+    let good = reports.iter().flatten().filter(|audited| audited.is_good()).count();
+    output::line(format!("{good} of {} logs came out as recorded", sources.len()));
+    Ok(exit)
+}
+
+fn json_of((source, said): (&Source, &Result<Audited, Failure>)) -> Value {
+    match said {
+        Ok(audited) => json!({"log": name(source), "report": audited.json()}),
+        Err(Failure { exit, what, detail, hint, .. }) => {
+            json!({"log": name(source), "error": {"what": what, "detail": detail, "hint": hint, "exit": *exit as u8}})
+        }
+    }
+}
+
+/// Audits one log; `advance` hears how many epochs more are done.
+fn one(command: &Audit, source: &Source, advance: &dyn Fn(u64)) -> Result<Audited, Failure> {
     let witness = match &command.head {
         Some(KnownHead::File(path)) => Some(witness_head(path)?),
         _ => None,
     };
-    let log = command.source.open()?;
-    let bar = progress::spinner("epochs audited:", json);
+    let log = source.open()?;
     // The index of ids of a long history does not fit into memory.
     let scratch = tempfile::Builder::new().prefix("solyx-audit-").tempdir().map_err(|e| {
         Failure::environment("no directory for the audit's index of ids", e, "set TMPDIR to one that can be written")
@@ -118,66 +130,72 @@ pub fn run(command: &Audit, json: bool) -> Outcome {
     let options = AuditOptions {
         index_dir: Some(scratch.path().join("index")),
         until_epoch: command.until_epoch,
-        from: command.from.and_then(|epoch| Some((command.source.log.as_ref()?.join("snapshots"), epoch))),
+        from: command.from.and_then(|epoch| Some((source.log.as_ref()?.join("snapshots"), epoch))),
         head: match command.head {
             Some(KnownHead::Chain(hash)) => Some(hash),
             _ => None,
         },
     };
-    let report = solyx_runtime::audit(&*log, &options, &mut |p: &Progress| bar.set_position(p.epochs));
-    bar.finish_and_clear();
-    let report = report.map_err(super::run::failure)?;
+    let mut told = 0;
+    let mut progress = |p: &Progress| {
+        advance(p.epochs - told);
+        told = p.epochs;
+    };
+    let report = solyx_runtime::audit(&*log, &options, &mut progress).map_err(super::run::failure)?;
     let signed = match signed(&*log, witness.as_ref()) {
         // Where history breaks off is said already.
         Err(_) if !report.ok => None,
         signed => signed?,
     };
-    let ok = report.ok && signed.as_ref().is_none_or(Signed::is_good);
-    if json {
-        let mut said = serde_json::to_value(&report)
-            .map_err(|e| Failure::environment("the report cannot be written", e, "report this"))?;
-        said["ok"] = ok.into();
-        if let Some(signed) = &signed {
-            said["proofs"] = signed.json();
-        }
-        output::json(&said);
-    } else {
-        let verdict = if report.ok { "everything came out as recorded" } else { "something differs" };
+    Ok(Audited { report, signed })
+}
+
+/// A report for a person.
+fn tell(command: &Audit, Audited { report, signed }: &Audited) {
+    let verdict = if report.ok { "everything came out as recorded" } else { "something differs" };
+    output::line(format!(
+        "{verdict}: {} epochs, {} events, {} events/s",
+        output::grouped(report.epochs),
+        output::grouped(report.events),
+        output::grouped(report.events_per_s)
+    ));
+    let Rates { read, applied, duplicates } = report.per_s;
+    output::line(format!(
+        "beside one another, events/s: read {}, applied {}, duplicates found {}",
+        output::grouped(read),
+        output::grouped(applied),
+        output::grouped(duplicates)
+    ));
+    if report.from_epoch > 0 {
         output::line(format!(
-            "{verdict}: {} epochs, {} events, {} events/s",
-            output::grouped(report.epochs),
-            output::grouped(report.events),
-            output::grouped(report.events_per_s)
+            "epochs before {} are taken from a snapshot whose digest is in the chain, and what was a duplicate of their records as recorded",
+            output::grouped(report.from_epoch as u64)
         ));
-        let Rates { read, applied, duplicates } = report.per_s;
-        output::line(format!(
-            "beside one another, events/s: read {}, applied {}, duplicates found {}",
-            output::grouped(read),
-            output::grouped(applied),
-            output::grouped(duplicates)
-        ));
-        if report.from_epoch > 0 {
-            output::line(format!(
-                "epochs before {} are taken from a snapshot whose digest is in the chain, and what was a duplicate of their records as recorded",
-                output::grouped(report.from_epoch as u64)
-            ));
-        } else if command.from.is_some() {
-            output::line("no good snapshot stands before that epoch: all of it was looked at");
-        }
-        output::line(format!("chain head {}", report.chain_head));
-        output::line(
-            "taken as recorded, for no log can prove them: ranges, times, terms, engine versions, and schemas and features unknown then",
-        );
-        if report.plans + report.plans_as_recorded > 0 {
-            let (made, recorded) = (output::grouped(report.plans), output::grouped(report.plans_as_recorded));
-            output::line(format!("plans of packing prices: {made} made again, {recorded} taken as recorded"));
-        }
-        if let Some(difference) = &report.first_difference {
-            output::line(format!("first difference: {difference}"));
-        }
-        if let Some(signed) = &signed {
-            output::line(signed.text());
-        }
+    } else if command.from.is_some() {
+        output::line("no good snapshot stands before that epoch: all of it was looked at");
     }
-    Ok(if ok { Exit::Good } else { Exit::Finding })
+    output::line(format!("chain head {}", report.chain_head));
+    output::line(
+        "taken as recorded, for no log can prove them: ranges, times, terms, engine versions, and schemas and features unknown then",
+    );
+    if report.plans + report.plans_as_recorded > 0 {
+        let (made, recorded) = (output::grouped(report.plans), output::grouped(report.plans_as_recorded));
+        output::line(format!("plans of packing prices: {made} made again, {recorded} taken as recorded"));
+    }
+    for sealed in &report.sealed {
+        let SealedTexts { key_id, texts, quoted, destroyed_in_epoch, .. } = sealed;
+        let gone = destroyed_in_epoch.map_or(String::new(), |epoch| {
+            format!("; the key was destroyed in epoch {epoch}, what they said is erased")
+        });
+        let (texts, quoted) = (output::grouped(*texts), output::grouped(*quoted));
+        output::line(format!(
+            "sealed with key {key_id}, and audited as sealed: {texts} texts, quoted by {quoted} decisions{gone}"
+        ));
+    }
+    if let Some(difference) = &report.first_difference {
+        output::line(format!("first difference: {difference}"));
+    }
+    if let Some(signed) = signed {
+        output::line(signed.text());
+    }
 }

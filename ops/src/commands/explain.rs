@@ -115,7 +115,7 @@ fn concerns(event: &Event, job: &JobId) -> bool {
     }
 }
 
-fn said(event: &Event) -> String {
+pub(super) fn said(event: &Event) -> String {
     match event {
         Event::JobRequested(e) => format!(
             "requested by {}: {} of {}, class {}",

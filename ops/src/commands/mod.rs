@@ -6,16 +6,21 @@ use crate::failure::Outcome;
 mod answer;
 pub mod archive;
 pub mod audit;
+mod audit_many;
+mod audit_signed;
 pub mod backtest;
+pub mod bisect;
 pub mod compare;
 pub mod completions;
 mod consequence;
+pub mod derive;
 pub mod doctor;
 pub mod events;
 pub mod execute;
 pub mod explain;
 pub mod generate;
 pub mod import;
+pub mod keys;
 pub mod leader;
 pub mod mirror;
 pub mod project;
@@ -46,9 +51,12 @@ pub fn run(cli: &Cli) -> Outcome {
         Command::Proofs(command) => proofs::run(command, cli.json),
         Command::Prove(command) => prove::run(command, cli.json),
         Command::Verify(command) => verify::run(command, cli.json),
+        Command::Bisect(command) => bisect::run(command, cli.json),
+        Command::Derive(command) => derive::run(command),
         Command::Archive(command) => archive::run(command, cli.json),
         Command::Backtest(command) => backtest::run(command, cli.json),
         Command::Doctor(command) => doctor::run(command, cli.json),
+        Command::Keys(command) => keys::run(command, cli.json),
         Command::Execute(command) => execute::run(command, cli.json),
         Command::Mirror(command) => mirror::run(command, cli.json),
         Command::Tail(command) => tail::run(command, cli.json),

@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::json;
 use solyx_connectors::fleet;
+use solyx_connectors::seal::Keyring;
 use solyx_schemas::codec::Codec;
 use solyx_schemas::events::Event;
+use solyx_schemas::field::FieldError;
 use solyx_schemas::json::read_lines;
 use solyx_schemas::log::{Log, Producer};
 use solyx_schemas::topics::{Topic, TopicName};
@@ -19,7 +21,8 @@ use crate::{output, world};
 /// Publish a fleet file, or a file of events as JSON lines.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  solyx publish ops/fleets/hybrid.toml --log world\n  \
-                        solyx events example TenantDeclared | solyx publish - --log world")]
+                        solyx events example TenantDeclared | solyx publish - --log world\n  \
+                        solyx publish jobs.jsonl --encrypt keys/acme-2026.key --log world")]
 pub struct Publish {
     /// FLEET.toml, or FILE.jsonl with one event a line; `-` is stdin.
     #[arg(required = true)]
@@ -30,6 +33,9 @@ pub struct Publish {
     /// Hold the events back until a virtual run reaches their time, instead of saying them now.
     #[arg(long)]
     staged: bool,
+    /// Seal labels, reasons and details with this key of their tenant (`solyx keys new`); for more tenants, more keys.
+    #[arg(long, value_name = "KEYFILE")]
+    encrypt: Vec<PathBuf>,
 }
 
 /// Records of one append.
@@ -41,9 +47,19 @@ struct Publisher<'l> {
     staged: bool,
     batch: Vec<solyx_schemas::log::Record>,
     published: u64,
+    keys: Option<Keyring>,
+    sealed: u64,
 }
 
 impl Publisher<'_> {
+    /// Seals what may be sealed, where keys were given. What no key is for is not published open.
+    fn seal(&mut self, event: &mut Event) -> Result<(), FieldError> {
+        if let Some(keys) = &self.keys {
+            self.sealed += keys.seal(event)? as u64;
+        }
+        Ok(())
+    }
+
     fn put(&mut self, event: &Event) -> Result<(), Failure> {
         let topic = event.topic();
         let topic = if self.staged && topic != Topic::Sim { TopicName::staged(topic) } else { TopicName::live(topic) };
@@ -64,9 +80,20 @@ impl Publisher<'_> {
 /// Runs it.
 pub fn run(command: &Publish, json: bool) -> Outcome {
     let mut fleets = command.files.iter().map(|path| fleet_of(path)).collect::<Result<Vec<_>, Failure>>()?;
+    let keys = match &command.encrypt[..] {
+        [] => None,
+        files => Some(Keyring::load(files).map_err(|e| {
+            Failure::usage(
+                "a key cannot be used",
+                e,
+                "`solyx keys new` makes one; its file is for its owner alone: chmod 600",
+            )
+        })?),
+    };
     let log = world::writer_with(&command.log, false, declared_partitions(&fleets))?;
     let producer = log.producer("solyx-publish")?;
-    let mut publisher = Publisher { log: &*log, producer, staged: command.staged, batch: Vec::new(), published: 0 };
+    let staged = command.staged;
+    let mut publisher = Publisher { log: &*log, producer, staged, batch: Vec::new(), published: 0, keys, sealed: 0 };
     let mut bad = 0u64;
     for (path, fleet) in command.files.iter().zip(&mut fleets) {
         match fleet.take() {
@@ -77,8 +104,11 @@ pub fn run(command: &Publish, json: bool) -> Outcome {
     publisher.flush()?;
     publisher.producer.sync()?;
     if json {
-        output::json(&json!({"published": publisher.published, "bad": bad}));
+        output::json(&json!({"published": publisher.published, "bad": bad, "sealed_texts": publisher.sealed}));
     } else {
+        if publisher.keys.is_some() {
+            output::line(format!("{} texts sealed", output::grouped(publisher.sealed)));
+        }
         output::line(format!(
             "{} events published, {} bad lines",
             output::grouped(publisher.published),
@@ -118,11 +148,14 @@ fn lines(path: &Path, publisher: &mut Publisher<'_>, json: bool) -> Result<u64, 
     let mut bad = 0;
     let mut failed = None;
     read_lines(open_lines(path)?, |line| match line.event {
-        Ok(event) if failed.is_none() => {
+        Ok(mut event) if failed.is_none() => {
             // The engine alone writes outputs.
             if matches!(event.topic(), Topic::Decisions | Topic::Quarantine) {
                 bad += 1;
                 eprintln!("{file}:{}: {} is for the engine to write, expected an input", line.number, event.name());
+            } else if let Err(e) = publisher.seal(&mut event) {
+                bad += 1;
+                tell(&file, line.number, &e, json);
             } else {
                 failed = publisher.put(&event).err();
             }
@@ -130,16 +163,17 @@ fn lines(path: &Path, publisher: &mut Publisher<'_>, json: bool) -> Result<u64, 
         Ok(_) => {}
         Err(errors) => {
             bad += 1;
-            for e in errors {
-                if json {
-                    let e = json!({"file": file, "line": line.number, "field": e.path, "found": e.found, "expected": e.expected});
-                    eprintln!("{e}");
-                } else {
-                    eprintln!("{file}:{}: {e}", line.number);
-                }
-            }
+            errors.iter().for_each(|e| tell(&file, line.number, e, json));
         }
     })
     .map_err(|e| unreadable(path, e))?;
     failed.map_or(Ok(bad), Err)
+}
+
+fn tell(file: &str, line: u64, e: &FieldError, json: bool) {
+    if json {
+        eprintln!("{}", json!({"file": file, "line": line, "field": e.path, "found": e.found, "expected": e.expected}));
+    } else {
+        eprintln!("{file}:{line}: {e}");
+    }
 }

@@ -115,7 +115,11 @@ fn show(stored: &StoredRecord, json: bool) {
 /// With texts that nobody reads to their end cut off, as the bytes of what was quarantined; `--json` has them whole.
 fn shortened(event: Value) -> Value {
     match event {
-        Value::String(text) if text.len() > TEXT_MAX => {
+        Value::String(text) => {
+            let text = output::revealed(&text);
+            if text.len() <= TEXT_MAX {
+                return Value::String(text.into_owned());
+            }
             let cut: String = text.chars().take(TEXT_MAX).collect();
             Value::String(format!("{cut}… ({} bytes)", output::grouped(text.len() as i64)))
         }

@@ -10,7 +10,7 @@ use solyx_proofs::{PublicKey, SignedCheckpoint};
 use solyx_schemas::events::Event;
 use solyx_schemas::json::to_json;
 
-use super::audit::witness_head;
+use super::audit_signed::witness_head;
 use super::proofs::{given_key, public_keys, read_text};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::output;

@@ -91,7 +91,11 @@ pub fn run(command: &View, json: bool) -> Outcome {
             show(command, log, "jobs", |fold: &Jobs| written(&fold.view(), json, shown::jobs::text))?
         }
     };
-    output::line(view);
+    if json {
+        output::json_text(&view)
+    } else {
+        output::line(view)
+    }
     Ok(Exit::Good)
 }
 
@@ -172,9 +176,9 @@ pub fn up_to_date<F: Fold + Default>(directory: &Path, log: &dyn Log, rebuild: b
 }
 
 fn failure(error: StoreError) -> Failure {
-    Failure::environment(
-        "the view cannot be brought up to date",
-        error,
-        "solyx view … --rebuild folds the whole log again",
-    )
+    let hint = match error {
+        StoreError::Feature { .. } => "`solyx --version` says which build this is",
+        _ => "solyx view … --rebuild folds the whole log again",
+    };
+    Failure::environment("the view cannot be brought up to date", error, hint)
 }

@@ -146,3 +146,22 @@ fn a_full_disk_ends_the_run_with_what_to_do_and_room_lets_it_go_on_to_the_same_h
     let after = contents(&*EmbeddedLog::open_read_only(&Path::new(&log).join("log")).unwrap());
     assert!(after == undisturbed, "a record is lost, doubled or another");
 }
+
+#[test]
+fn an_archive_of_a_later_format_is_refused_by_its_version_and_not_called_damaged() {
+    let world = World::hybrid(0);
+    let archive = world.path("archive");
+    let name = archive.display().to_string();
+    world.solyx(&["archive", "export", "--archive", &name]).ends(0);
+    let manifest = archive.join("manifest.json");
+    let text = std::fs::read_to_string(&manifest).unwrap().replacen("\"version\": 1", "\"version\": 2", 1);
+    std::fs::write(&manifest, &text).unwrap();
+    solyx(&["audit", "--archive", &name]).fails(3, &["the archive is damaged", "manifest.json"]);
+    let hashed = shell(&format!("cd {name} && sha256sum manifest.json > manifest.json.sha256"));
+    hashed.ends(0);
+    for command in [&["audit", "--archive", &name][..], &["view", "jobs", "--archive", &name]] {
+        let said =
+            ["the archive is of another format", "solyx-archive version 2, this build reads version 1", "a later one"];
+        solyx(command).fails(3, &said);
+    }
+}

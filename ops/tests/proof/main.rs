@@ -5,11 +5,14 @@
 
 mod bad_events;
 mod bad_files;
+mod bisecting;
 mod contents;
 mod equal_views;
 mod heads;
 mod kills;
 mod receipts;
+mod sealing;
+mod several;
 mod signing;
 mod traces;
 mod world;

@@ -187,6 +187,7 @@ fn again(event: &Event, value: serde_json::Value) -> Event {
         ReserveSet,
         PowerLimitSet,
         ExchangeRateSet,
+        TenantKeyDestroyed,
         SiteDeclared,
         PowerElementDeclared,
         PowerElementStateChanged,

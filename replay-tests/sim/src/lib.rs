@@ -61,22 +61,32 @@ impl History {
 
     /// Lives through it. An error, or a panic of one of the books, is a finding.
     pub fn simulate(&self) -> anyhow::Result<Summary> {
+        self.logged().map(|(summary, _)| summary)
+    }
+
+    /// The same with the log that it left behind.
+    pub fn logged(&self) -> anyhow::Result<(Summary, MemoryLog)> {
         let mut luck = Luck(self.seed);
-        let mut weather = Weather::of(self.seed, &self.without);
         let mood = *luck.of(&[Mood::Wild, Mood::Wild, Mood::Crowded, Mood::Shaken, Mood::Calm]);
         let log = if luck.chance(70) { MemoryLog::with_terms() } else { MemoryLog::new() };
         for topic in Topic::INPUTS {
             log.set_partitions(TopicName::live(topic), 1 + luck.below(3) as u32);
         }
+        let summary = self.live(&log, luck, mood)?;
+        Ok((summary, log))
+    }
+
+    fn live(&self, log: &MemoryLog, mut luck: Luck, mood: Mood) -> anyhow::Result<Summary> {
+        let mut weather = Weather::of(self.seed, &self.without);
         let disk = if self.seed.is_multiple_of(ON_DISK) { Some(tempfile::tempdir()?) } else { None };
-        let mut cell = Cell::of(&log, disk.as_ref().map(|disk| disk.path().to_path_buf()));
-        let mut witness = Witness::of(&log, as_told(mood))?;
+        let mut cell = Cell::of(log, disk.as_ref().map(|disk| disk.path().to_path_buf()));
+        let mut witness = Witness::of(log, as_told(mood))?;
         let mut inputs = Inputs::default();
         let (mut executor, mut events) = beginning(&mut luck, mood);
         let mut now = START;
         for _ in 0..self.turns {
             log.set_clock_us(Some(now));
-            inputs.write(&log, &mut weather, std::mem::take(&mut events), now)?;
+            inputs.write(log, &mut weather, std::mem::take(&mut events), now)?;
             cell.turn(&mut weather, now)?;
             let decided = witness.look()?;
             executor.sees(&mut luck, now, &decided);

@@ -11,6 +11,8 @@ use solyx_schemas::hash::Hash32;
 use solyx_schemas::log::{LogError, LogErrorKind};
 use solyx_schemas::topics::TopicName;
 
+use crate::log::another_format;
+
 /// Name of the manifest.
 pub const MANIFEST: &str = "manifest.json";
 /// Name of the file with the manifest's hash.
@@ -134,11 +136,23 @@ impl Manifest {
         Ok((manifest, hash))
     }
 
-    /// The same, for those who can only go on with a good one.
+    /// The same, for those who can only go on with a good one. One that is whole and of another version is not called damaged.
     pub(super) fn open(dir: &Path) -> Result<Self, LogError> {
+        if let Some(version) = version_of_whole(dir).filter(|version| *version != u64::from(VERSION)) {
+            return Err(another_format("archive", dir, &format!("{FORMAT} version {version}"), VERSION));
+        }
         let loaded = Self::load(dir);
         loaded.map(|(manifest, _)| manifest).map_err(|(file, what)| damaged(dir, file, what))
     }
+}
+
+/// The version that a manifest says whose hash is the one beside it, whatever else is in it.
+fn version_of_whole(dir: &Path) -> Option<u64> {
+    let bytes = std::fs::read(dir.join(MANIFEST)).ok()?;
+    let said = std::fs::read(dir.join(MANIFEST_HASH)).ok()?;
+    let manifest: serde_json::Value = serde_json::from_slice(&bytes).ok()?;
+    let whole = said == hash_line(&Hash32(Sha256::digest(&bytes).into())).as_bytes();
+    manifest["version"].as_u64().filter(|_| whole && manifest["format"] == FORMAT)
 }
 
 /// What `manifest.json.sha256` says.

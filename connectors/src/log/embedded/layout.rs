@@ -5,10 +5,13 @@
 //! RocksDB's order is the order of reading.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
-use solyx_schemas::log::{Record, StoredRecord};
+use solyx_schemas::log::{LogError, Record, StoredRecord};
 use solyx_schemas::topics::TopicName;
 
+use super::errors::damaged;
+use crate::log::another_format;
 use crate::log::heads::{Slots, topic_names};
 
 /// Key of the table of topics.
@@ -55,12 +58,17 @@ impl Table {
         self.topics.len() > before
     }
 
-    pub(super) fn parse(bytes: &[u8]) -> Result<Self, String> {
-        let table: Self = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
-        if table.version == VERSION {
-            return Ok(table);
+    /// The table of a log in `dir`. Its version is looked at first: what else is in it depends on that.
+    pub(super) fn parse(bytes: &[u8], dir: &Path) -> Result<Self, LogError> {
+        #[derive(serde::Deserialize)]
+        struct Version {
+            version: u32,
         }
-        Err(format!("layout version {}, this build reads {VERSION}", table.version))
+        let Version { version } = serde_json::from_slice(bytes).map_err(|e| damaged(dir, e))?;
+        if version != VERSION {
+            return Err(another_format("log", dir, &format!("layout version {version}"), VERSION));
+        }
+        serde_json::from_slice(bytes).map_err(|e| damaged(dir, e))
     }
 
     pub(super) fn to_bytes(&self) -> Vec<u8> {
@@ -179,6 +187,15 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use solyx_schemas::topics::Topic;
+
+    #[test]
+    fn a_later_layout_is_refused_by_its_version_whatever_else_is_in_it() {
+        let error = Table::parse(br#"{"version": 2, "streams": []}"#, Path::new("world/log")).unwrap_err();
+        assert_eq!(error.what, "the log is of another format");
+        assert_eq!(error.detail, "world/log: layout version 2, this build reads version 1");
+        assert_eq!(error.hint, "use the build that wrote it, or a later one");
+        assert_eq!(Table::parse(b"{}", Path::new("world/log")).unwrap_err().what, "the log is damaged");
+    }
 
     proptest! {
         #[test]

@@ -71,7 +71,7 @@ impl Store {
         let db = DB::open(&options, dir).map_err(|e| log_error(dir, "opening", &e))?;
         let (table, changed) = match db.get(TABLE_KEY).map_err(|e| log_error(dir, "opening", &e))? {
             Some(bytes) => {
-                let mut table = Table::parse(&bytes).map_err(|e| damaged(dir, e))?;
+                let mut table = Table::parse(&bytes, dir)?;
                 let changed = table.add_missing(asked);
                 (table, changed)
             }
@@ -103,7 +103,7 @@ impl Store {
         db.try_catch_up_with_primary().map_err(|e| log_error(dir, "opening to read", &e))?;
         let bytes = db.get(TABLE_KEY).map_err(|e| log_error(dir, "opening to read", &e))?;
         let bytes = bytes.ok_or_else(|| damaged(dir, "its table of topics is missing"))?;
-        let table = Table::parse(&bytes).map_err(|e| damaged(dir, e))?;
+        let table = Table::parse(&bytes, dir)?;
         let slots = table.slots();
         Ok(Self { db, table, slots, dir: dir.to_owned() })
     }

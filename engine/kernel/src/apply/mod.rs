@@ -40,6 +40,7 @@ pub fn apply(state: &mut State, index: &mut Index, position: Position, event: &E
         Event::ReserveSet(e) => policy::reserve_set(state, index, e),
         Event::PowerLimitSet(e) => policy::power_limit_set(state, index, e),
         Event::ExchangeRateSet(e) => policy::exchange_rate_set(state, index, e),
+        Event::TenantKeyDestroyed(e) => policy::tenant_key_destroyed(state, e),
         Event::SiteDeclared(e) => facility::site_declared(state, index, e),
         Event::PowerElementDeclared(e) => facility::power_element_declared(state, index, e),
         Event::PowerElementStateChanged(e) => facility::power_element_state_changed(state, index, e),

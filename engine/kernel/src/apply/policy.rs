@@ -5,6 +5,7 @@ use solyx_schemas::events::policy::*;
 use crate::budget::period_at;
 use crate::epoch::Rejection;
 use crate::index::{Index, Timer};
+use crate::judge::{SEALED_FIELDS, in_force};
 use crate::order_rule::OrderRule;
 use crate::rows::Budget;
 use crate::state::State;
@@ -191,5 +192,12 @@ pub fn exchange_rate_set(state: &mut State, index: &mut Index, e: &ExchangeRateS
     state.exchange.insert((e.from_currency, e.to_currency, e.effective_from_us), e.clone());
     index.exchange.insert(e);
     index.changed = true;
+    Ok(())
+}
+
+pub fn tenant_key_destroyed(state: &mut State, e: &TenantKeyDestroyed) -> Folded {
+    if in_force(state, SEALED_FIELDS) {
+        state.destroyed_keys.insert(e.key_id.clone(), e.tenant.clone());
+    }
     Ok(())
 }

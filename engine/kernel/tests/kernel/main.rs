@@ -13,6 +13,7 @@ mod power;
 mod preemption;
 mod queues;
 mod scheduling;
+mod sealed_fields;
 mod set_aside;
 mod share_surcharge;
 mod topology;

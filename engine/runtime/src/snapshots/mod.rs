@@ -79,7 +79,7 @@ impl Snapshots {
                     return Ok((kernel, frontier));
                 }
                 Err(reason) => {
-                    tracing::warn!(file = %file.display(), reason, "a snapshot is left aside");
+                    tracing::warn!(file = %file.display(), reason, "a snapshot is left aside; the log is read from further back, and a new one is made");
                 }
             }
         }
@@ -179,7 +179,11 @@ fn files(dir: &Path, extension: &str) -> io::Result<Vec<PathBuf>> {
 
 fn read(file: &Path, log: &dyn Log, cell: &CellId) -> Result<(Kernel, Frontier), String> {
     let bytes = fs::read(file).map_err(|error| error.to_string())?;
-    let rest = bytes.strip_prefix(MAGIC).ok_or("it is not a snapshot of this format")?;
+    let rest = bytes.strip_prefix(MAGIC).ok_or_else(|| {
+        let found = String::from_utf8_lossy(&bytes[..MAGIC.len().min(bytes.len())]).into_owned();
+        let expected = String::from_utf8_lossy(MAGIC);
+        format!("it is of format {found:?}, this build reads {expected:?}")
+    })?;
     let (hash, body) = rest.split_at_checked(32).ok_or("it is cut off")?;
     if blake3::hash(body).as_bytes() != hash {
         return Err("its bytes are damaged".to_owned());

@@ -1,7 +1,7 @@
 //! Limits of an epoch, ids for ever, and what is taken as recorded.
 
 use solyx_kernel::{EPOCH_RECORDS_MAX, EPOCH_SKIPPED_MAX, Kernel, OpenEpoch, Seen};
-use solyx_runtime::{AuditOptions, audit};
+use solyx_runtime::{AuditOptions, Engine, RedecideOptions, Redecisions, audit, recall};
 use solyx_schemas::codec::Codec;
 use solyx_schemas::epochs::{EpochBatch, EpochReader, Position};
 use solyx_schemas::events::Event;
@@ -15,7 +15,7 @@ use solyx_schemas::log::{Log, Record};
 use solyx_schemas::topics::Topic;
 use solyx_schemas::units::TimeUs;
 
-use crate::world::{START_US, cell, job, publish, record, run_all};
+use crate::world::{START_US, cell, job, options, publish, record, run_all, world};
 
 fn epochs(log: &MemoryLog) -> Vec<EpochBatch> {
     EpochReader::new(log).map(Result::unwrap).collect()
@@ -121,4 +121,36 @@ fn what_another_version_did_not_know_is_taken_as_recorded_and_what_this_one_know
     let forged = feature_unknown_then(solyx_kernel::ENGINE_VERSION);
     let difference = audit(&forged, &AuditOptions::default(), &mut |_| {}).unwrap().first_difference.unwrap();
     assert_eq!((difference.record.as_str(), difference.what.as_str()), ("policy/0/0", "judgement"));
+}
+
+#[test]
+fn a_feature_that_this_build_lacks_stops_whoever_reads_the_log_and_is_named() {
+    let log = world(12);
+    run_all(&log, None).unwrap();
+    const EPOCH: i64 = 3;
+    let topic = Topic::Decisions.into();
+    for partition in 0..log.partitions(topic) {
+        log.tamper(topic, partition, |records| {
+            for stored in records {
+                let decoded = Codec::global().decode(&stored.record.value).unwrap();
+                if let Event::EpochCommitted(mut record) = decoded.event
+                    && record.epoch == EPOCH
+                {
+                    record.features.push("from-the-future".into());
+                    stored.record.value = Codec::global().encode(&Event::EpochCommitted(record));
+                }
+            }
+        });
+    }
+    let mut told = vec![audit(&log, &AuditOptions::default(), &mut |_| {}).unwrap_err().to_string()];
+    told.push(Engine::lead(&log, &options(None).engine, None).err().unwrap().to_string());
+    let mut redecisions = Redecisions::begin(&log, &RedecideOptions::default()).unwrap();
+    let error = std::iter::from_fn(|| redecisions.next_epoch().transpose()).find_map(Result::err);
+    told.push(error.unwrap().to_string());
+    for text in told {
+        let expected = "epoch 3 has the feature from-the-future in force, which this build lacks; use the build that wrote it or a newer one";
+        assert_eq!(text, expected);
+    }
+    let error = recall(&log, &cell(), None).err().unwrap().to_string();
+    assert_eq!(error, "epoch 3 needs feature from-the-future, which this build lacks");
 }

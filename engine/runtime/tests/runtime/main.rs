@@ -8,4 +8,5 @@ mod limits;
 mod planning;
 mod real_time;
 mod restarts;
+mod snapshots;
 mod world;

@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::json;
 use solyx_proofs::{Head, HeadsReport, SignedCheckpoint};
 
-use super::super::audit::witness_head;
+use super::super::audit_signed::witness_head;
 use super::{judged, write_new};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::output;
