@@ -15,6 +15,7 @@ mod queues;
 mod scheduling;
 mod set_aside;
 mod share_surcharge;
+mod snapshots;
 mod topology;
 mod whatif;
 mod whatif_job;
