@@ -4,6 +4,7 @@
 //! as recorded, because no log can prove them: ranges, `now`, term, engine version, that a schema or a feature was unknown
 //! then, and, where another version wrote an epoch, its words (not its reasons) for why a record does not count.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -14,7 +15,8 @@ use solyx_schemas::epochs::{EpochReader, Frontier, RawEpoch, ReadError};
 use solyx_schemas::events::Event;
 use solyx_schemas::events::decisions::EpochCommitted;
 use solyx_schemas::hash::Hash32;
-use solyx_schemas::log::{Log, Scan};
+use solyx_schemas::ids::FeatureId;
+use solyx_schemas::log::{Log, LogErrorKind, Scan};
 use solyx_schemas::topics::Topic;
 
 use crate::audit_places::Places;
@@ -84,6 +86,7 @@ pub fn audit(
     let duplicates = if kernel.is_some() { Duplicates::JudgedSince } else { Duplicates::Judged };
     let mut plans = Plans::of(source)?;
     let mut places = Places::at(&frontier);
+    let mut foreign = Foreign::default();
     let mut head_seen = options.head.is_none_or(|head| head == chain_head);
     let first_difference = loop {
         if options.until_epoch.is_some_and(|until| reader.next_epoch() > until) {
@@ -92,12 +95,15 @@ pub fn audit(
         let raw = match reader.next_raw() {
             Ok(Some(raw)) => raw,
             Ok(None) => break what_follows_nothing(source, &reader, &places)?,
-            Err(ReadError::Log(error)) => return Err(error.into()),
+            Err(ReadError::Log(error)) if error.kind != LogErrorKind::Damaged => return Err(error.into()),
             Err(error) => {
                 break Some(Difference::new(reader.next_epoch(), "the log", "readability", error, "a whole epoch"));
             }
         };
         let kernel = kernel.get_or_insert_with(|| Kernel::new(raw.record.cell.clone()));
+        if let Some(difference) = foreign.differs(&raw)? {
+            break Some(difference);
+        }
         if let Some(difference) = plans.differs(&raw) {
             break Some(difference);
         }
@@ -144,6 +150,34 @@ pub fn audit(
     })
 }
 
+/// Features that inputs have switched on and that this build lacks.
+#[derive(Default)]
+struct Foreign(BTreeSet<FeatureId>);
+
+impl Foreign {
+    /// An epoch under a feature that this build lacks cannot be made again: only a build that has it can. One that no input has switched
+    /// on is a difference.
+    fn differs(&mut self, raw: &RawEpoch) -> Result<Option<Difference>, RuntimeError> {
+        let epoch = raw.record.epoch;
+        let is_foreign = |feature: &&FeatureId| !KNOWN_FEATURES.contains(&feature.as_str());
+        if let Some(feature) = raw.record.features.iter().find(is_foreign) {
+            if self.0.contains(feature) {
+                return Err(RuntimeError::Feature { epoch, feature: feature.to_string() });
+            }
+            let expected = "only features that an input of an earlier epoch has switched on";
+            return Ok(Some(Difference::new(epoch, "epoch record", "features", feature, expected)));
+        }
+        let counted =
+            raw.inputs.iter().filter(|input| input.skipped.is_none() && input.position.topic() == Topic::Policy);
+        let decoded = counted.filter_map(|input| Codec::global().decode_record(&input.stored.record).ok());
+        self.0.extend(decoded.filter_map(|decoded| match decoded.event {
+            Event::FeatureEnabled(enabled) => Some(enabled.feature),
+            _ => None,
+        }));
+        Ok(None)
+    }
+}
+
 /// Where an audit of a part begins, if it does not begin at the first epoch.
 fn beginning(source: &dyn Log, options: &AuditOptions) -> Result<Option<(Kernel, Frontier)>, RuntimeError> {
     let Some((dir, epoch)) = &options.from else { return Ok(None) };
@@ -161,10 +195,6 @@ fn one_epoch(
     source: &dyn Log,
     raw: &RawEpoch,
 ) -> Result<Option<Difference>, RuntimeError> {
-    let lacking = raw.record.features.iter().find(|feature| !KNOWN_FEATURES.contains(&feature.as_str()));
-    if let Some(feature) = lacking {
-        return Err(RuntimeError::Feature { epoch: raw.record.epoch, feature: feature.to_string() });
-    }
     let derived = recorded_epoch(kernel, ids, duplicates, source, raw)?;
     Ok(first_difference(raw, &derived.closed))
 }
@@ -184,7 +214,13 @@ fn what_follows_nothing(
             // The reader may have dropped records that did not fit; they stand after the last one it took.
             let from = places.next(topic, partition);
             for stored in Scan::new(source, topic.into(), partition, from) {
-                let stored = stored?;
+                let stored = match stored {
+                    Ok(stored) => stored,
+                    Err(error) if error.kind == LogErrorKind::Damaged => {
+                        return Ok(Some(Difference::new(next, "the log", "readability", error, "what was written")));
+                    }
+                    Err(error) => return Err(error.into()),
+                };
                 let place = format!("{}/{partition}/{}", topic.name(), stored.ordinal);
                 let event = match Codec::global().decode_record(&stored.record) {
                     Ok(decoded) => decoded.event,
