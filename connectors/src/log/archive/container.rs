@@ -126,6 +126,13 @@ pub(super) struct BlockPlace {
     len: u64,
 }
 
+impl BlockPlace {
+    /// Where the block ends, behind its marker.
+    pub(super) fn end(&self) -> u64 {
+        self.at + self.len + SYNC_LEN as u64
+    }
+}
+
 fn wrong(what: impl Into<String>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what.into())
 }
@@ -185,7 +192,7 @@ impl ContainerReader {
         while at < len {
             self.file.seek(SeekFrom::Start(at))?;
             let place = self.head()?;
-            at = place.at + place.len + SYNC_LEN as u64;
+            at = place.end();
             places.push(place);
         }
         if at > len {

@@ -98,14 +98,23 @@ pub fn verify(dir: &Path, progress: Progress<'_>) -> Result<Verified, LogError> 
             (Some(Problem { what, .. }), _) | (None, Err(what)) => Some(what),
             (None, Ok(())) => None,
         };
-        let problem = what.map(|what| match first_part(dir, file) {
-            None => Problem::of(&file.file.path, what),
-            Some(part) => Problem {
-                block: part.checked_sub(1).map(|block| block as u64),
-                ordinals: (part > 0).then(|| file.ordinals(part)),
-                ..Problem::of(&file.file.path, format!("{what}; the first that differs is {}", part_name(file, part)))
-            },
-        });
+        // Parts are looked at in a good file too: the manifest may say other hashes of them.
+        let problem = match (what, first_part(dir, file)) {
+            (None, None) => None,
+            (Some(what), None) => Some(Problem::of(&file.file.path, what)),
+            (what, Some(part)) => {
+                let name = part_name(file, part);
+                let what = match what {
+                    Some(what) => format!("{what}; the first that differs is {name}"),
+                    None => format!("has another {name} than the manifest"),
+                };
+                Some(Problem {
+                    block: part.checked_sub(1).map(|block| block as u64),
+                    ordinals: (part > 0).then(|| file.ordinals(part)),
+                    ..Problem::of(&file.file.path, what)
+                })
+            }
+        };
         Ok((records, problem))
     });
     let Ok(results) = results;
@@ -198,6 +207,17 @@ fn check_rows(
     let mut next = file.from;
     let mut bytes = Vec::new();
     let places = reader.places().map_err(|e| format!("its blocks cannot be found: {e}"))?;
+    if !file.parts.is_empty() {
+        let mut at = 0;
+        let ends = file.parts.iter().map(|part| {
+            at += part.bytes;
+            (at, part.records)
+        });
+        let blocks = places.iter().map(|place| (place.end(), place.records));
+        if !ends.eq(std::iter::once((reader.first_block, 0)).chain(blocks)) {
+            return Err("has other blocks than the parts that the manifest says".to_owned());
+        }
+    }
     for (number, place) in places.into_iter().enumerate() {
         let here = |what: &dyn std::fmt::Display| format!("block {number} from ordinal {next}: {what}");
         reader.block(place, &mut bytes).map_err(|e| here(&e))?;
