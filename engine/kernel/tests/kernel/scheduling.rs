@@ -332,7 +332,7 @@ fn a_job_that_costs_more_than_an_amount_can_say_is_no_free_one() {
     world.step(vec![card(&[(Meter::GpuTime, 3_000_000)]), hard_budget("red", 10_000_000)]);
     let mut endless = job("endless", "red", 1, 8, 1);
     endless.expected_work_us = Some(WorkUs(TIME_MAX_US));
-    endless.models[0].speed_milli = Milli(1);
+    endless.models = vec![ModelChoice { model: GpuModelId::from("H100"), speed_milli: Milli(1) }];
     let outputs = world.step(vec![endless.into()]);
     assert!(outputs.iter().any(|o| matches!(o, Event::JobRejected(r) if r.limit.kind == LimitKind::Budget)));
 }
