@@ -8,10 +8,11 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Instant;
 
-use solyx_connectors::log::archive::{ArchiveLog, MANIFEST, MANIFEST_HASH, Manifest, export, import, verify};
+use solyx_connectors::log::archive::{ArchiveLog, FilePart, MANIFEST, MANIFEST_HASH, Manifest, export, import, verify};
 use solyx_connectors::log::embedded::{EmbeddedLog, EmbeddedOptions};
 use solyx_schemas::codec::{Codec, FRAME_LEN};
 use solyx_schemas::events::EVENT_TYPES;
+use solyx_schemas::hash::sha256;
 use solyx_schemas::log::memory::MemoryLog;
 use solyx_schemas::log::{Ack, Log, LogError, LogErrorKind, Producer, ReadLimit, Record, StoredRecord};
 use solyx_schemas::topics::{Topic, TopicName};
@@ -206,6 +207,35 @@ fn every_flipped_byte_is_found_and_its_file_named() {
         std::fs::write(path.join(file), good).unwrap();
     }
     assert_eq!(problems(&path), Vec::<String>::new());
+}
+
+#[test]
+fn parts_that_are_not_those_of_the_file_are_named_though_all_hashes_of_files_are_right() {
+    let (_dir, _log, path) = archived(2);
+    let good: Manifest = serde_json::from_slice(&std::fs::read(path.join(MANIFEST)).unwrap()).unwrap();
+    let put = |change: &dyn Fn(&mut Vec<FilePart>)| {
+        let mut manifest = good.clone();
+        change(&mut manifest.files[3].parts);
+        let bytes = serde_json::to_vec(&manifest).unwrap();
+        std::fs::write(path.join(MANIFEST_HASH), format!("{}  {MANIFEST}\n", sha256(&bytes))).unwrap();
+        std::fs::write(path.join(MANIFEST), bytes).unwrap();
+        problems(&path)
+    };
+    let name = &good.files[3].file.path;
+    assert_eq!(put(&|_| ()), Vec::<String>::new());
+    let found = put(&|parts| parts[1].sha256 = parts[0].sha256);
+    assert_eq!(
+        found,
+        [format!("{name} has another block 0 of ordinals [0, {}) than the manifest", good.files[3].next)]
+    );
+    let found = put(&|parts| {
+        let (one, other) = (parts[0], parts[1]);
+        parts[0].bytes = one.bytes + 1;
+        parts[1].bytes = other.bytes - 1;
+    });
+    assert!(found.len() == 1 && found[0].starts_with(&format!("{name} has other blocks")), "{found:?}");
+    let found = put(&|parts| parts[1].records += 1);
+    assert!(found.len() == 1 && found[0].contains("parts that are not the whole file"), "{found:?}");
 }
 
 #[test]

@@ -217,7 +217,7 @@ macro_rules! symbols {
                 if place == 0 {
                     return Ok(Self::Unknown);
                 }
-                let value = usize::try_from(place - 1).ok().and_then(|i| Self::ALL.get(i));
+                let value = place.checked_sub(1).and_then(|i| Self::ALL.get(usize::try_from(i).ok()?));
                 value.copied().ok_or_else(|| {
                     let expected = format!("one of the {} symbols of {}", Self::ALL.len() + 1, stringify!($name));
                     $crate::field::FieldError::here(format!("symbol number {place}"), expected)

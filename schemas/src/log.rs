@@ -114,6 +114,8 @@ pub enum LogErrorKind {
     Fenced,
     /// The caller's guard declined the append; nothing was written.
     Declined,
+    /// What is stored is not what was written there: another copy is needed.
+    Damaged,
     /// Somebody has to act.
     Stop,
 }

@@ -127,6 +127,18 @@ mod tests {
     }
 
     #[test]
+    fn a_symbol_that_an_enum_has_not_is_an_error_whatever_its_number() {
+        use crate::events::jobs::FailureCategory;
+        use crate::field::Field;
+        for number in [i64::MIN, -1, 1_000, i64::MAX] {
+            let mut bytes = Vec::new();
+            write_long(number, &mut bytes);
+            let error = FailureCategory::read(&mut bytes.as_slice()).unwrap_err();
+            assert!(error.to_string().contains(&format!("symbol number {number}")), "{error}");
+        }
+    }
+
+    #[test]
     fn arrays_in_several_blocks_and_with_sizes_are_read() {
         // Two blocks: one element, then two with the size in bytes before them.
         let bytes = [2u8, 10, 3, 4, 12, 14, 0];

@@ -73,6 +73,18 @@ impl Builder {
         }
     }
 
+    /// An error unless a number is within its bounds.
+    pub fn within(&self, place: &str, value: i64, bounds: std::ops::RangeInclusive<i64>) -> Result<(), FleetError> {
+        if bounds.contains(&value) {
+            return Ok(());
+        }
+        let expected = match (*bounds.start(), *bounds.end()) {
+            (least, i64::MAX) => format!("{least} or more"),
+            (least, most) => format!("{least} to {most}"),
+        };
+        Err(self.error(place, &value.to_string(), &expected))
+    }
+
     /// The symbol of a word, by the contract's names in any case and with `-` for `_`.
     pub fn symbol<T: Copy>(
         &self,
@@ -104,6 +116,9 @@ pub fn labels(table: &BTreeMap<String, String>) -> Vec<Label> {
     table.iter().map(|(name, value)| Label { name: Name::from(name.as_str()), value: value.clone() }).collect()
 }
 
+/// Digits that a number is filled up to; an id has no room for more.
+const DIGITS_MAX: usize = 128;
+
 /// Fills a template: `{n}` becomes the number, `{nnn}` the number with at least three digits; the same with `leaf` and
 /// `rack`, which are written out and not padded.
 pub fn fill(template: &str, n: i64, leaf: i64, rack: i64) -> String {
@@ -119,7 +134,7 @@ pub fn fill(template: &str, n: i64, leaf: i64, rack: i64) -> String {
         match word {
             "leaf" => out.push_str(&leaf.to_string()),
             "rack" => out.push_str(&rack.to_string()),
-            word if !word.is_empty() && word.bytes().all(|b| b == b'n') => {
+            word if (1..=DIGITS_MAX).contains(&word.len()) && word.bytes().all(|b| b == b'n') => {
                 out.push_str(&format!("{n:0width$}", width = word.len()));
             }
             // Left as it is, so that the id's check names it.

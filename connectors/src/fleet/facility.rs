@@ -5,9 +5,9 @@ use solyx_schemas::events::facility::*;
 use solyx_schemas::ids::{ElementId, Name, NodeId, RefId, SiteId};
 use solyx_schemas::units::*;
 
-use super::FleetError;
 use super::expand::{Builder, Lead, fill, labels, sum, symbols_of};
 use super::format::{self, FleetFile};
+use super::{COUNT_MAX, FleetError};
 
 pub fn build(fleet: &FleetFile, out: &mut Builder) -> Result<(), FleetError> {
     for site in &fleet.site {
@@ -37,6 +37,7 @@ pub fn build(fleet: &FleetFile, out: &mut Builder) -> Result<(), FleetError> {
             },
         )?;
         for power in &site.power {
+            out.within(&format!("site {}, power {}, field count", site.id, power.element), power.count, 1..=COUNT_MAX)?;
             for n in 1..=power.count {
                 let element = fill(&power.element, n, n, n);
                 let parents = power.parents.iter().map(|parent| fill(parent, n, n, n)).collect();

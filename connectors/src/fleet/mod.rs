@@ -20,6 +20,9 @@ mod values;
 use expand::Builder;
 use format::FleetFile;
 
+/// Equal things of one table.
+const COUNT_MAX: i64 = 100_000;
+
 /// What is wrong with a fleet file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{file}: {place}: found {found}, expected {expected}")]

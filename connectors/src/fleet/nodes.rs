@@ -3,13 +3,20 @@
 use solyx_schemas::events::nodes::*;
 use solyx_schemas::ids::{ElementId, Name, NodeId};
 use solyx_schemas::units::*;
+use solyx_schemas::validity::NODE_GPUS_MAX;
 
-use super::FleetError;
 use super::expand::{Builder, Lead, fill, labels};
 use super::facility::{declare_rack, install};
 use super::format::{self, FleetFile};
+use super::{COUNT_MAX, FleetError};
+
+/// The highest number that a first node may have.
+const FIRST_MAX: i64 = 1_000_000_000_000;
+/// GPUs of all nodes of a file: what is more does not come out of one file.
+const GPUS_MAX: i64 = 1_000_000;
 
 pub fn build(fleet: &FleetFile, out: &mut Builder) -> Result<(), FleetError> {
+    let mut gpus = 0;
     for nodes in &fleet.nodes {
         let place = format!("nodes {}", nodes.name);
         let Some(pool) = fleet.pool.iter().find(|pool| pool.id == nodes.pool) else {
@@ -19,11 +26,17 @@ pub fn build(fleet: &FleetFile, out: &mut Builder) -> Result<(), FleetError> {
         };
         // A pool is only declared with a model of this file.
         let model = fleet.gpu_model.iter().find(|model| model.id == pool.gpu_model);
-        for (field, value) in [("count", nodes.count), ("per_leaf", nodes.per_leaf), ("per_rack", nodes.per_rack)] {
-            if value < 1 {
-                return Err(out.error(&format!("{place}, field {field}"), &value.to_string(), "1 or more"));
-            }
+        for (field, value, most) in [
+            ("count", nodes.count, COUNT_MAX),
+            ("per_leaf", nodes.per_leaf, i64::MAX),
+            ("per_rack", nodes.per_rack, i64::MAX),
+        ] {
+            out.within(&format!("{place}, field {field}"), value, 1..=most)?;
         }
+        out.within(&format!("{place}, field first"), nodes.first, 0..=FIRST_MAX)?;
+        out.within(&format!("pool {}, field gpus", pool.id), pool.gpus, 0..=NODE_GPUS_MAX)?;
+        gpus += nodes.count * pool.gpus;
+        out.within(&format!("{place}, GPUs of all nodes so far"), gpus, 0..=GPUS_MAX)?;
         let mut racks_declared = 0;
         for i in 0..nodes.count {
             let template =

@@ -31,6 +31,9 @@ use super::shift::Shift;
 use super::table::{Column, Row, Table};
 use super::{BadRow, ImportError, Options, Sink};
 
+/// Parts of a field's path.
+const PATH_PARTS_MAX: usize = 32;
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Mapping {
@@ -64,12 +67,23 @@ enum Kind {
 }
 
 /// Reads a table by its mapping. Times of fields called `occurred_us` decide how far `shift_to` moves all times.
-pub fn import(path: &Path, mapping: &Path, options: &Options, sink: &mut Sink<'_>) -> Result<(), ImportError> {
-    let mapping = read_mapping(mapping)?;
+pub fn import(path: &Path, mapping_file: &Path, options: &Options, sink: &mut Sink<'_>) -> Result<(), ImportError> {
+    let mapping = read_mapping(mapping_file)?;
     let mut table = Table::open(path)?;
     let mut targets = Vec::with_capacity(mapping.columns.len());
     for (column, target) in &mapping.columns {
         targets.push((table.column(column)?, target));
+    }
+    let paths = mapping.columns.values().map(|target| &target.field).chain(mapping.constants.keys());
+    for path in paths.filter(|path| path.split('.').count() > PATH_PARTS_MAX) {
+        return Err(ImportError::Content {
+            file: mapping_file.display().to_string(),
+            detail: format!(
+                "field {:?}… has more than {PATH_PARTS_MAX} parts",
+                path.chars().take(60).collect::<String>()
+            ),
+            hint: "no field of an event lies as deep".to_owned(),
+        });
     }
     // The time that places a row comes first, so that it is the one that decides the shift.
     targets.sort_by_key(|(_, target)| target.field != "occurred_us");
@@ -147,13 +161,7 @@ fn value_of(row: &Row<'_>, column: Column, target: &Target, shift: &mut Shift) -
 /// A constant with `{column}` and `{row}` filled in.
 fn fill(constant: &toml::Value, row: &Row<'_>, named: &[(String, Column)], number: u64) -> Option<Value> {
     Some(match constant {
-        toml::Value::String(text) => {
-            let mut text = text.replace("{row}", &number.to_string());
-            for (name, column) in named {
-                text = text.replace(&format!("{{{name}}}"), row.text(*column));
-            }
-            Value::from(text)
-        }
+        toml::Value::String(text) => Value::from(fill_text(text, row, named, number)),
         toml::Value::Integer(n) => Value::from(*n),
         toml::Value::Boolean(b) => Value::from(*b),
         toml::Value::Array(items) => {
@@ -168,6 +176,33 @@ fn fill(constant: &toml::Value, row: &Row<'_>, named: &[(String, Column)], numbe
         }
         toml::Value::Float(_) | toml::Value::Datetime(_) => return None,
     })
+}
+
+/// A text with `{column}` and `{row}` filled in. What is filled in is not looked at again: a cell may hold anything.
+fn fill_text(template: &str, row: &Row<'_>, named: &[(String, Column)], number: u64) -> String {
+    let mut text = String::with_capacity(template.len());
+    let mut rest = template;
+    while let Some((before, after)) = rest.split_once('{') {
+        text.push_str(before);
+        let word =
+            after.split_once('}').map(|(word, after)| (word, after, named.iter().find(|(name, _)| name == word)));
+        rest = match word {
+            Some(("row", after, None)) => {
+                text.push_str(&number.to_string());
+                after
+            }
+            Some((_, after, Some((_, column)))) => {
+                text.push_str(row.text(*column));
+                after
+            }
+            _ => {
+                text.push('{');
+                after
+            }
+        };
+    }
+    text.push_str(rest);
+    text
 }
 
 /// Puts a value at a path of names and places in lists, `models.0.model`; a list grows by one at most.
@@ -251,6 +286,29 @@ hold = false
         assert_eq!(first.expected_work_us.map(|work| work.0), Some(5_400_000_000));
         assert_eq!(solyx_schemas::units::rfc3339(first.occurred_us), "2023-09-04T00:00:00Z");
         assert_eq!((first.gang.gpus.0, first.models[0].model.as_str()), (2, "H100"));
+    }
+
+    #[test]
+    fn what_a_cell_holds_is_not_filled_in_again() {
+        let mapping = write("map.toml", MAPPING.replace("mine/{user}/{row}", "{user}{row}{other").as_bytes());
+        let file = write("jobs.csv", b"submitted,user,gpus,hours,model\n2024-01-01,{model}{row},1,,H100\n");
+        let (summary, _) = imported(|sink| import(&file, &mapping, &Options::default(), sink));
+        let said = summary.bad_rows.iter().find(|bad| bad.field == "job").map(|bad| bad.found.clone());
+        assert_eq!(said.as_deref(), Some("{model}{row}1{other"), "{:?}", summary.bad_rows);
+    }
+
+    #[test]
+    fn a_path_that_no_field_has_is_refused_before_anything_is_read() {
+        let mapping = write(
+            "map.toml",
+            format!("event = \"JobRequested\"\n[columns.a]\nfield = \"{}b\"\n", "a.".repeat(40_000)).as_bytes(),
+        );
+        let file = write("jobs.csv", b"a\n1\n");
+        imported(|sink| {
+            let error = import(&file, &mapping, &Options::default(), sink).expect_err("no such field").to_string();
+            assert!(error.contains("has more than 32 parts"), "{error}");
+            Ok(())
+        });
     }
 
     #[test]

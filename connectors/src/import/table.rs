@@ -1,9 +1,11 @@
 //! Reading tables as files have them: gzip or not by their magic bytes, streaming, each row with its line, and what is
 //! wrong with a row named by file, line, field, value and what was expected.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
+use std::rc::Rc;
 
 use csv::StringRecord;
 use flate2::bufread::MultiGzDecoder;
@@ -39,7 +41,29 @@ pub struct Table {
     header: Vec<String>,
     reader: csv::Reader<Box<dyn Read>>,
     record: StringRecord,
+    /// Bytes read since the last row ended.
+    since: Rc<Cell<usize>>,
     end: Option<End>,
+}
+
+/// The longest row that is read: a quote that is never closed, or a few bytes that unpack to many, would make one of the whole file.
+const ROW_LEN_MAX: usize = 32 << 20;
+
+/// What is read of a table, and how much of it since the last row.
+struct Bounded {
+    input: Box<dyn Read>,
+    since: Rc<Cell<usize>>,
+}
+
+impl Read for Bounded {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.since.get() > ROW_LEN_MAX {
+            return Err(io::Error::other(format!("a row has more than {ROW_LEN_MAX} bytes")));
+        }
+        let read = self.input.read(buffer)?;
+        self.since.set(self.since.get() + read);
+        Ok(read)
+    }
 }
 
 /// A column by its place.
@@ -54,13 +78,15 @@ impl Table {
 
     /// A table of anything that can be read.
     pub fn from_reader(file: &str, input: Box<dyn Read>) -> Result<Self, ImportError> {
+        let since = Rc::new(Cell::new(0));
+        let input: Box<dyn Read> = Box::new(Bounded { input, since: Rc::clone(&since) });
         let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(input);
         let header = reader.headers().map_err(|e| ImportError::Open {
             file: file.to_owned(),
             detail: format!("its header cannot be read: {e}"),
         })?;
         let header = header.iter().map(|name| name.trim().trim_start_matches('\u{feff}').to_owned()).collect();
-        Ok(Self { file: file.to_owned(), header, reader, record: StringRecord::new(), end: None })
+        Ok(Self { file: file.to_owned(), header, reader, record: StringRecord::new(), since, end: None })
     }
 
     /// Names of the columns.
@@ -87,6 +113,7 @@ impl Table {
         if self.end.is_some() {
             return Ok(None);
         }
+        self.since.set(0);
         match self.reader.read_record(&mut self.record) {
             Ok(true) => {
                 let line = self.record.position().map_or(0, csv::Position::line);

@@ -48,6 +48,17 @@ fn a_gzip_with_a_flipped_byte_is_noticed() {
 }
 
 #[test]
+fn a_row_that_never_ends_is_where_a_table_is_cut_off() {
+    let text = format!("{}\"{}", philly_rows(3), "x".repeat(70 << 20));
+    let bytes = gzipped(&text);
+    assert!(bytes.len() < 1 << 20, "some bytes that unpack to many");
+    let file = write("endless.csv.gz", &bytes);
+    let (summary, events) = imported(|sink| philly::import(&file, &Options::default(), sink));
+    assert_eq!((summary.rows, events.len()), (3, 6));
+    assert!(summary.truncated.join("").contains("a row has more than 33554432 bytes"), "{:?}", summary.truncated);
+}
+
+#[test]
 fn gzip_is_known_by_its_first_bytes_and_not_by_its_name() {
     let file = write("jobs.csv", &gzipped(&philly_rows(3)));
     let (summary, _) = imported(|sink| philly::import(&file, &Options::default(), sink));

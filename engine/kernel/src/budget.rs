@@ -12,6 +12,9 @@ use crate::rating::{Month, units_per_price};
 use crate::rows::{Budget, Spec, limit_of};
 use crate::state::State;
 
+/// The most that a job is taken to cost, micros: the most that an amount can say.
+const PRICE_MAX: i64 = 1_000_000_000_000_000_000;
+
 /// The period of a budget at an instant: its own, or the calendar month UTC.
 pub fn period_at(set: &BudgetSet, now: TimeUs) -> (TimeUs, TimeUs) {
     match (set.period_from_us, set.period_to_us) {
@@ -41,7 +44,7 @@ pub fn expected_price(state: &State, index: &Index, spec: &Spec) -> Option<Sum> 
         true => vec![(None, 1_000)],
         false => spec.models.iter().map(|choice| (Some(&choice.model), choice.speed_milli.0.max(1))).collect(),
     };
-    let gpus = spec.gang.replicas_min.0 * spec.gang.gpus.0;
+    let gpus = i128::from(spec.gang.replicas_min.0).saturating_mul(i128::from(spec.gang.gpus.0));
     let price = |(model, speed): (Option<&solyx_schemas::ids::GpuModelId>, i64)| {
         let (currency, rate) =
             index.rates.highest_price(&spec.tenant, Meter::GpuTime, model, Some(&spec.class), state.now())?;
@@ -49,9 +52,12 @@ pub fn expected_price(state: &State, index: &Index, spec: &Spec) -> Option<Sum> 
             Some(model) => crate::mig::milli_each_on(state, spec, model),
             None => crate::mig::most_milli_each(state, spec),
         };
-        let quantity = i128::from(gpus * each) * i128::from(work) * 1_000 / i128::from(speed);
-        let micros = (quantity * i128::from(rate.0)).div_euclid(GPU_MILLI_US_PER_GPU_HOUR) + 1;
-        Some(Sum { currency, micros: MoneyMicros(i64::try_from(micros.max(0)).ok()?) })
+        let quantity =
+            gpus.saturating_mul(i128::from(each)).saturating_mul(i128::from(work) * 1_000) / i128::from(speed);
+        let micros = quantity.saturating_mul(i128::from(rate.0)).div_euclid(GPU_MILLI_US_PER_GPU_HOUR) + 1;
+        // What an amount cannot say costs more than any budget has.
+        let micros = i64::try_from(micros.clamp(0, i128::from(PRICE_MAX))).unwrap_or(PRICE_MAX);
+        Some(Sum { currency, micros: MoneyMicros(micros) })
     };
     models.into_iter().filter_map(price).max_by_key(|sum| sum.micros)
 }
@@ -97,7 +103,7 @@ fn shift_held(state: &mut State, spec: &Spec, micros: i64) {
     let ids: Vec<RefId> = budgets_of(state, spec).into_iter().map(|(id, _)| id.clone()).collect();
     for budget in ids {
         if let Some(budget) = state.budgets.edit(&budget) {
-            budget.held_micros = (budget.held_micros + micros).max(0);
+            budget.held_micros = budget.held_micros.saturating_add(micros).max(0);
         }
     }
 }
@@ -126,10 +132,13 @@ pub fn use_up(state: &mut State, index: &mut Index, e: &UsageMetered) {
     };
     // Exact over one common divisor: whole micros and a rest that is carried rounded up to a part of 3.6e12.
     let numerator = i128::from(e.quantity.0) * i128::from(rate.0);
-    let exact = (numerator / units) * GPU_MILLI_US_PER_GPU_HOUR
-        + ((numerator % units) * GPU_MILLI_US_PER_GPU_HOUR + units - 1).div_euclid(units);
-    let micros = i64::try_from((exact + GPU_MILLI_US_PER_GPU_HOUR - 1).div_euclid(GPU_MILLI_US_PER_GPU_HOUR))
-        .unwrap_or(i64::MAX);
+    // What no budget could ever hold is as much as can be counted: a record of a meter stops no cell.
+    let exact = (numerator / units)
+        .saturating_mul(GPU_MILLI_US_PER_GPU_HOUR)
+        .saturating_add(((numerator % units) * GPU_MILLI_US_PER_GPU_HOUR + units - 1).div_euclid(units));
+    let micros =
+        i64::try_from(exact.saturating_add(GPU_MILLI_US_PER_GPU_HOUR - 1).div_euclid(GPU_MILLI_US_PER_GPU_HOUR))
+            .unwrap_or(i64::MAX);
     let ids: Vec<RefId> = state
         .budgets
         .iter()
@@ -153,7 +162,7 @@ pub fn use_up(state: &mut State, index: &mut Index, e: &UsageMetered) {
         if let Some(budget) = state.budgets.edit(&id) {
             budget.held_micros = (budget.held_micros - released).max(0);
             if e.from_us >= budget.period_from_us {
-                budget.used += exact;
+                budget.used = budget.used.saturating_add(exact);
             }
         }
         index.budgets_touched.insert(id);

@@ -300,3 +300,20 @@ pub fn rtt(state: &State, a: &RegionId, b: &RegionId) -> Option<i64> {
     let there = state.links.get(&(a.clone(), b.clone()));
     there.or_else(|| state.links.get(&(b.clone(), a.clone()))).map(|link| link.rtt_us.0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_part_of_a_unit_counts_as_one_and_nothing_beyond_it_does() {
+        for denominator in [1, 3, 7, 1_000, GPU_MILLI_US_PER_GPU_HOUR] {
+            for whole in [-2, 0, 1, 5, 1_000_003] {
+                let exact = whole * denominator;
+                assert_eq!(div_ceil(exact, denominator), whole);
+                assert_eq!(div_ceil(exact + 1, denominator), whole + 1);
+                assert_eq!(div_ceil(exact - denominator + 1, denominator), whole);
+            }
+        }
+    }
+}

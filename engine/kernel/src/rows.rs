@@ -397,8 +397,8 @@ pub struct Budget {
 impl Budget {
     /// Used so far, rounded up.
     pub fn used_micros(&self) -> i64 {
-        i64::try_from((self.used + GPU_MILLI_US_PER_GPU_HOUR - 1).div_euclid(GPU_MILLI_US_PER_GPU_HOUR))
-            .unwrap_or(i64::MAX)
+        let up = self.used.saturating_add(GPU_MILLI_US_PER_GPU_HOUR - 1);
+        i64::try_from(up.div_euclid(GPU_MILLI_US_PER_GPU_HOUR)).unwrap_or(i64::MAX)
     }
 
     /// Whether it stops work.

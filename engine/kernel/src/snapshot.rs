@@ -117,11 +117,13 @@ impl Kernel {
         if let Some(feature) = head.features.iter().find(|f| !KNOWN_FEATURES.contains(&f.as_str())) {
             return Err(RestoreError::Feature(feature.clone()));
         }
-        let (state, index, digest) = load(&entries).map_err(RestoreError::Entry)?;
+        let (state, said, digest) = load(&entries).map_err(RestoreError::Entry)?;
         let derived = digest.digest();
         if derived != head.state_digest {
             return Err(RestoreError::Digest { next_epoch: head.next_epoch, recorded: head.state_digest, derived });
         }
+        // Only of a state that hangs together can indexes be made.
+        let index = Index::with(&state, said);
         Ok(Self {
             cell: head.cell,
             state,
@@ -135,9 +137,9 @@ impl Kernel {
     }
 }
 
-/// The state of entries with what is derived from it, and their digest. The digest is a third of the work, and reading what jobs
-/// ask for a fifth: each is done on a thread of its own.
-fn load<B: AsRef<[u8]> + Sync>(entries: &[Entry<B>]) -> Result<(State, Index, SetHash), String> {
+/// The state of entries with what its jobs ask for, and their digest. The digest is a third of the work, and reading what jobs ask
+/// for a fifth: each is done on a thread of its own.
+fn load<B: AsRef<[u8]> + Sync>(entries: &[Entry<B>]) -> Result<(State, Said, SetHash), String> {
     let specs =
         entries.partition_point(|entry| entry.table < SPECS)..entries.partition_point(|entry| entry.table <= SPECS);
     let (before, after) = (&entries[..specs.start], &entries[specs.end..]);
@@ -165,7 +167,6 @@ fn load<B: AsRef<[u8]> + Sync>(entries: &[Entry<B>]) -> Result<(State, Index, Se
         let died = |_| "a thread died".to_owned();
         let (table, said) = specs.join().map_err(died)??;
         state.specs = table;
-        let index = Index::with(&state, said);
-        Ok((state, index, digest.join().map_err(died)?))
+        Ok((state, said, digest.join().map_err(died)?))
     })
 }

@@ -11,15 +11,16 @@ use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use solyx_kernel::{KNOWN_FEATURES, Kernel};
+use solyx_kernel::Kernel;
 use solyx_schemas::codec::Codec;
 use solyx_schemas::epochs::{EpochReader, Frontier, ReadError};
 use solyx_schemas::events::Event;
 use solyx_schemas::events::decisions::EpochCommitted;
 use solyx_schemas::hash::Hash32;
-use solyx_schemas::log::{Log, Scan};
+use solyx_schemas::log::{Log, LogErrorKind, Scan};
 use solyx_schemas::topics::Topic;
 
+use crate::audit_features::Foreign;
 use crate::audit_ids::{Found, Judged, find_duplicates};
 use crate::audit_places::Places;
 use crate::audit_plans::Plans;
@@ -105,6 +106,7 @@ pub fn audit(
         plans: Plans::of(source)?,
         places: Places::at(&frontier),
         sealed: Sealed::default(),
+        foreign: Foreign::default(),
         chain_head: frontier.chain_head,
         head: options.head,
         head_seen: options.head.is_none_or(|head| head == frontier.chain_head),
@@ -128,7 +130,7 @@ pub fn audit(
         applied = match ending {
             Ending::Done if options.until_epoch.is_some_and(|until| reader.next_epoch() > until) => Ok(None),
             Ending::Done => what_follows_nothing(source, &reader, &applying.places),
-            Ending::Failed(ReadError::Log(error)) => Err(error.into()),
+            Ending::Failed(ReadError::Log(error)) if error.kind != LogErrorKind::Damaged => Err(error.into()),
             Ending::Failed(error) => {
                 Ok(Some(Difference::new(reader.next_epoch(), "the log", "readability", error, "a whole epoch")))
             }
@@ -176,6 +178,7 @@ struct Applying<'l> {
     plans: Plans,
     places: Places,
     sealed: Sealed,
+    foreign: Foreign,
     chain_head: Hash32,
     head: Option<Hash32>,
     head_seen: bool,
@@ -218,9 +221,8 @@ impl Applying<'_> {
     fn one(&mut self, read: &ReadEpoch) -> Result<(Option<Difference>, Vec<Taken>), RuntimeError> {
         let ReadEpoch { raw, decoded } = read;
         let record = &raw.record;
-        let lacking = record.features.iter().find(|feature| !KNOWN_FEATURES.contains(&feature.as_str()));
-        if let Some(feature) = lacking {
-            return Err(RuntimeError::Feature { epoch: record.epoch, feature: feature.to_string() });
+        if let Some(difference) = self.foreign.differs(read)? {
+            return Ok((Some(difference), Vec::new()));
         }
         let kernel = self.kernel.get_or_insert_with(|| Kernel::new(record.cell.clone()));
         if let Some(difference) = self.plans.differs(raw) {
@@ -269,7 +271,13 @@ fn what_follows_nothing(
             // The reader may have dropped records that did not fit; they stand after the last one it took.
             let from = places.next(topic, partition);
             for stored in Scan::new(source, topic.into(), partition, from) {
-                let stored = stored?;
+                let stored = match stored {
+                    Ok(stored) => stored,
+                    Err(error) if error.kind == LogErrorKind::Damaged => {
+                        return Ok(Some(Difference::new(next, "the log", "readability", error, "what was written")));
+                    }
+                    Err(error) => return Err(error.into()),
+                };
                 let place = format!("{}/{partition}/{}", topic.name(), stored.ordinal);
                 let event = match Codec::global().decode_record(&stored.record) {
                     Ok(decoded) => decoded.event,

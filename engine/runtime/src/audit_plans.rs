@@ -8,7 +8,7 @@ use solyx_schemas::codec::Codec;
 use solyx_schemas::epochs::RawEpoch;
 use solyx_schemas::events::Event;
 use solyx_schemas::events::plans::{PlanKind, PlanPublished};
-use solyx_schemas::log::{Log, LogError, Scan};
+use solyx_schemas::log::{Log, LogError, LogErrorKind, Scan};
 use solyx_schemas::topics::Topic;
 
 use crate::compare::Difference;
@@ -29,7 +29,13 @@ impl Plans {
         let mut plans = Self::default();
         for partition in 0..log.partitions(Topic::Plans.into()) {
             for stored in Scan::new(log, Topic::Plans.into(), partition, 0) {
-                if let Ok(decoded) = Codec::global().decode_record(&stored?.record)
+                let stored = match stored {
+                    Ok(stored) => stored,
+                    // The epoch that took it will say so.
+                    Err(error) if error.kind == LogErrorKind::Damaged => break,
+                    Err(error) => return Err(error),
+                };
+                if let Ok(decoded) = Codec::global().decode_record(&stored.record)
                     && let Event::PlanPublished(plan) = decoded.event
                     && plan.kind == PlanKind::PackingPrices
                 {

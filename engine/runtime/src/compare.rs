@@ -58,8 +58,12 @@ pub fn first_difference(raw: &RawEpoch, closed: &Closed) -> Option<Difference> {
 fn same_outputs(raw: &RawEpoch, closed: &Closed) -> bool {
     raw.outputs.len() == closed.outputs.len()
         && raw.outputs.iter().zip(&closed.outputs).all(|(recorded, derived)| {
-            recorded.event == *derived && recorded.stored.record.value == Codec::global().encode(derived)
+            let record = &recorded.stored.record;
+            recorded.event == *derived
+                && record.key == derived.key().as_bytes()
+                && record.value == Codec::global().encode(derived)
         })
+        && raw.stored.record.key == Event::from(closed.record.clone()).key().as_bytes()
 }
 
 fn judgements(raw: &RawEpoch, closed: &Closed) -> Option<Difference> {
@@ -117,6 +121,11 @@ fn epoch_record(raw: &RawEpoch, closed: &Closed) -> Option<Difference> {
     let event = |record: &EpochCommitted| Event::from(record.clone());
     if let Some((what, was, is)) = event_difference(&event(&raw.record), &event(&closed.record)) {
         return Some(Difference::new(epoch, place, what, was, is));
+    }
+    let key = event(&closed.record).key();
+    if stored.record.key != key.as_bytes() {
+        let was = String::from_utf8_lossy(&stored.record.key).into_owned();
+        return Some(Difference::new(epoch, place, "key", was, key));
     }
     (raw.chain_hash != closed.chain_hash)
         .then(|| Difference::new(epoch, place, "chain hash", raw.chain_hash, closed.chain_hash))

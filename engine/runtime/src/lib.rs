@@ -19,6 +19,7 @@ pub mod recall;
 pub mod redecide;
 pub mod virtual_time;
 
+mod audit_features;
 mod audit_ids;
 mod audit_places;
 mod audit_plans;

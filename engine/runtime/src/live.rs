@@ -126,7 +126,7 @@ impl<'r> Live<'r> {
             LogErrorKind::Retry | LogErrorKind::Restart => true,
             // Somebody else leads now; one that stands for election follows.
             LogErrorKind::Fenced => self.election.is_some(),
-            LogErrorKind::Declined | LogErrorKind::Stop => false,
+            LogErrorKind::Declined | LogErrorKind::Damaged | LogErrorKind::Stop => false,
         }
     }
 

@@ -10,6 +10,7 @@ use solyx_schemas::events::decisions::LimitKind;
 use solyx_schemas::ids::RunId;
 
 use crate::history::Mood;
+use crate::kept_room::KeptRoom;
 use crate::ledger::Ledger;
 use crate::moves::MovesBook;
 use crate::set_aside::SetAsideBook;
@@ -27,6 +28,8 @@ pub struct Books {
     pub moves: MovesBook,
     /// Who shares GPUs.
     pub shared: SharedBook,
+    /// What is kept free for whom.
+    pub kept_room: KeptRoom,
 }
 
 impl Books {
@@ -43,6 +46,7 @@ impl Books {
         let nothing_is_lost = matches!(self.mood, Mood::Calm | Mood::Crowded);
         self.moves.epoch(now, counted, closed, state, nothing_is_lost);
         self.shared.epoch(state, counted, closed);
+        self.kept_room.epoch(state, closed);
         assert_eq!(kernel.index_differences(), Vec::<String>::new(), "after epoch {}", closed.record.epoch);
         self.nobody_is_kept_out_by_growth(state);
         let live: BTreeSet<&RunId> = state.runs.iter().map(|(id, _)| id).collect();

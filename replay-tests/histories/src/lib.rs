@@ -3,6 +3,7 @@
 
 pub mod books;
 pub mod history;
+pub mod kept_room;
 pub mod ledger;
 pub mod moves;
 pub mod set_aside;
@@ -27,6 +28,9 @@ use solyx_schemas::topics::{Topic, TopicName};
 use solyx_schemas::units::*;
 
 pub const START: i64 = 1_693_785_600 * SECOND_US;
+
+/// Wake-ups in a second of a world's time. More of them are one that comes again and again.
+const WAKEUPS_MAX: usize = 1_000;
 
 /// A kernel with the ordinals of its inputs.
 #[derive(Clone)]
@@ -76,11 +80,16 @@ impl World {
 
     /// The same, with the events that counted, in the order of application.
     pub fn close_counting(&mut self, mut events: Vec<Event>) -> (Closed, Vec<Event>) {
-        let codec = Codec::global();
         for event in &mut events {
             self.events += 1;
             identify(event, self.events, self.now);
         }
+        self.close_as_said(events)
+    }
+
+    /// The same of events with the ids and times that they have.
+    pub fn close_as_said(&mut self, mut events: Vec<Event>) -> (Closed, Vec<Event>) {
+        let codec = Codec::global();
         events.sort_by_key(|event| event.topic());
         let mut open = OpenEpoch::open(&mut self.kernel, self.now, 0);
         let mut counted = Vec::new();
@@ -111,9 +120,12 @@ impl World {
     pub fn advance(&mut self, us: i64) -> Vec<Event> {
         let target = self.now + us;
         let mut outputs = Vec::new();
+        let (mut since, mut wakeups) = (self.now, 0);
         while let Some(at) = self.kernel.next_wakeup().filter(|at| at.0 <= target) {
             self.now = at.0.max(self.now);
             outputs.extend(self.step(Vec::new()));
+            (since, wakeups) = if self.now - since < SECOND_US { (since, wakeups + 1) } else { (self.now, 0) };
+            assert!(wakeups < WAKEUPS_MAX, "{wakeups} wake-ups in less than a second, at {at:?}: one is never done");
         }
         self.now = target;
         outputs.extend(self.step(Vec::new()));

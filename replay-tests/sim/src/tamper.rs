@@ -23,12 +23,22 @@ enum Change {
     CutTail,
 }
 
-/// Changes a copy of a log at a random place, and asks an audit. `head` is its chain hash as somebody has kept it.
-pub fn is_found(log: &MemoryLog, epochs: &Epochs, head: Hash32, luck: &mut Luck) -> anyhow::Result<()> {
+/// A copy of a log that somebody has changed.
+pub struct Changed {
+    /// The copy.
+    pub log: MemoryLog,
+    /// What was done, and where.
+    pub what: String,
+    /// The first epoch that is touched.
+    pub epoch: i64,
+}
+
+/// Changes a copy of a log at a random place; nothing when what was done changes nothing that an epoch has.
+pub fn change(log: &MemoryLog, epochs: &Epochs, luck: &mut Luck) -> anyhow::Result<Option<Changed>> {
     let change = *luck.of(&[Change::Flip, Change::Drop, Change::Swap, Change::Insert, Change::CutTail]);
     let places: Vec<(&(Topic, u32, u64), &i64)> = epochs.iter().collect();
     if places.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
     let ((topic, partition, ordinal), epoch) = *luck.of(&places);
     let copy = log.fork();
@@ -44,20 +54,33 @@ pub fn is_found(log: &MemoryLog, epochs: &Epochs, head: Hash32, luck: &mut Luck)
     let first = before.iter().zip(&after).position(|pair| !same(pair)).unwrap_or(before.len().min(after.len()));
     // A record that is like its neighbour may be gone without a trace before the end of them.
     let touched = epochs.range((*topic, *partition, first as u64)..(*topic, *partition + 1, 0)).next();
-    let Some((_, touched)) = touched else { return Ok(()) };
-    let options = AuditOptions { head: Some(head), ..AuditOptions::default() };
-    let report = audit(&copy, &options, &mut |_| {})?;
+    let Some((_, touched)) = touched else { return Ok(None) };
     let what = format!("{change:?} of {}/{partition}/{ordinal} of epoch {epoch}", topic.name());
+    Ok(Some(Changed { log: copy, what, epoch: *touched }))
+}
+
+/// Asks an audit of a log that was changed: the first epoch that is touched has to be named. `head` is the chain hash of the log before
+/// that as somebody has kept it.
+pub fn is_named(log: &dyn Log, what: &str, epoch: i64, head: Hash32) -> anyhow::Result<()> {
+    let options = AuditOptions { head: Some(head), ..AuditOptions::default() };
+    let report = audit(log, &options, &mut |_| {})?;
     let found = report.first_difference.with_context(|| format!("{what} is not found"))?;
-    ensure!(found.epoch == *touched, "{what}: expected epoch {touched} to be named, found {found}");
+    ensure!(found.epoch == epoch, "{what}: expected epoch {epoch} to be named, found {found}");
     Ok(())
+}
+
+/// Changes a copy of a log at a random place, and asks an audit.
+pub fn is_found(log: &MemoryLog, epochs: &Epochs, head: Hash32, luck: &mut Luck) -> anyhow::Result<()> {
+    let Some(changed) = change(log, epochs, luck)? else { return Ok(()) };
+    is_named(&changed.log, &changed.what, changed.epoch, head)
 }
 
 fn alter(change: Change, at: usize, luck: &mut Luck, records: &mut Vec<StoredRecord>) {
     match change {
         Change::Flip => {
             let record = &mut records[at].record;
-            let bytes = if record.value.is_empty() { &mut record.key } else { &mut record.value };
+            let in_key = record.value.is_empty() || luck.chance(20);
+            let bytes = if in_key { &mut record.key } else { &mut record.value };
             if !bytes.is_empty() {
                 let byte = luck.below(bytes.len() as i64) as usize;
                 bytes[byte] ^= 1 << luck.below(8);

@@ -111,6 +111,8 @@ enum Node {
 #[derive(Default)]
 pub(super) struct Shape {
     nodes: Vec<Node>,
+    /// Which of them have no bytes, whatever the value: nothing, and records of nothing.
+    empty: Vec<bool>,
     names: HashMap<String, usize>,
 }
 
@@ -129,6 +131,7 @@ impl Shape {
     }
 
     fn push(&mut self, node: Node) -> usize {
+        self.empty.push(matches!(node, Node::Null | Node::Fixed(0)));
         self.nodes.push(node);
         self.nodes.len() - 1
     }
@@ -162,6 +165,10 @@ impl Shape {
         match kind {
             "array" => {
                 let items = self.add(part("items")?, namespace)?;
+                if self.empty[items] {
+                    // A few bytes could say any number of them.
+                    return Err("an array's items may have no bytes".to_owned());
+                }
                 Ok(self.push(Node::Array(items)))
             }
             "map" => {
@@ -173,6 +180,7 @@ impl Shape {
                 let full = super::schemas::full_name(name, text("namespace"), namespace);
                 let inner = full.rsplit_once('.').map_or("", |(space, _)| space).to_owned();
                 let node = self.push(Node::Null);
+                self.empty[node] = false;
                 if self.names.insert(full.clone(), node).is_some() {
                     return Err(format!("type {full} is defined twice"));
                 }
@@ -188,6 +196,11 @@ impl Shape {
                         Node::Record(nodes?)
                     }
                 };
+                self.empty[node] = match &self.nodes[node] {
+                    Node::Record(fields) => fields.iter().all(|field| self.empty[*field]),
+                    Node::Fixed(size) => *size == 0,
+                    _ => false,
+                };
                 Ok(node)
             }
             primitive => self.named(primitive, namespace),
@@ -201,6 +214,9 @@ impl Shape {
 
     fn pass_within(&self, node: usize, input: &mut Input<'_>, depth: u32) -> Option<()> {
         let depth = depth.checked_sub(1)?;
+        if self.empty[node] {
+            return Some(());
+        }
         match &self.nodes[node] {
             Node::Null => {}
             Node::Boolean => return (input.take(1)?[0] <= 1).then_some(()),
@@ -220,7 +236,7 @@ impl Shape {
                 self.pass_within(*branch, input, depth)?;
             }
             Node::Array(items) => {
-                // No item of the contract is empty, so there are never more items than bytes.
+                // No item is empty, so there are never more items than bytes.
                 let count = input.len().filter(|count| *count <= input.bytes.len())?;
                 for _ in 0..count {
                     self.pass_within(*items, input, depth)?;
@@ -273,6 +289,26 @@ mod tests {
         for longer in [&[0x80, 0x00][..], &[0x82, 0x80, 0x00], &[0xff; 10], &[0x80]] {
             assert_eq!(Input::new(longer, 0).long(), None, "{longer:?}");
         }
+    }
+
+    #[test]
+    fn nothing_takes_long_that_has_no_bytes() {
+        let mut shape = Shape::default();
+        let nothing = serde_json::json!({"type": "array", "items": "null"});
+        assert!(shape.add(&nothing, "").unwrap_err().contains("no bytes"));
+        // Each of sixty records holds the one before it twice: a walk through all of them would not end.
+        let mut inner = serde_json::json!("null");
+        for number in 0..60 {
+            let name = format!("R{number}");
+            let fields = serde_json::json!([{"name": "a", "type": inner}, {"name": "b", "type": inner_name(&inner)}]);
+            inner = serde_json::json!({"type": "record", "name": name, "fields": fields});
+        }
+        let root = shape.add(&inner, "").unwrap();
+        assert!(shape.pass(root, &mut Input::new(&[], 0)).is_some());
+    }
+
+    fn inner_name(schema: &Value) -> Value {
+        schema.get("name").cloned().unwrap_or_else(|| schema.clone())
     }
 
     #[test]

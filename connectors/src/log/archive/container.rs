@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 use solyx_schemas::hash::Hash32;
 
 use super::avro::{write_bytes, write_long};
+use super::manifest::FilePart;
 
 const MAGIC: &[u8; 4] = b"Obj\x01";
 const SYNC_LEN: usize = 16;
@@ -20,8 +21,9 @@ const BLOCK_BYTES: usize = 256 << 10;
 const BLOCK_RECORDS: u64 = 8192;
 /// No block is larger than this, compressed or not: the largest record and a block before it fit well.
 const BLOCK_BYTES_MAX: u64 = 64 << 20;
-/// No header is larger than this.
+/// No header is larger than this, and none says more beside the schema.
 const HEADER_BYTES_MAX: u64 = 16 << 20;
+const METADATA_MAX: usize = 1_024;
 const ZSTD_LEVEL: i32 = 3;
 
 /// A file being written.
@@ -29,6 +31,7 @@ pub(super) struct ContainerWriter {
     file: BufWriter<File>,
     hasher: Sha256,
     bytes: u64,
+    parts: Vec<FilePart>,
     sync: [u8; SYNC_LEN],
     block: Vec<u8>,
     records: u64,
@@ -55,15 +58,19 @@ impl ContainerWriter {
         compressor.include_checksum(true)?;
         let file = BufWriter::with_capacity(256 << 10, File::create_new(path)?);
         let (hasher, block) = (Sha256::new(), Vec::with_capacity(BLOCK_BYTES * 2));
-        let mut writer = Self { file, hasher, bytes: 0, sync, block, records: 0, compressor };
+        let parts = Vec::new();
+        let mut writer = Self { file, hasher, bytes: 0, parts, sync, block, records: 0, compressor };
         writer.put(&header)?;
         Ok(writer)
     }
 
-    fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.hasher.update(bytes);
-        self.bytes += bytes.len() as u64;
-        self.file.write_all(bytes)
+    /// Writes a part.
+    fn put(&mut self, part: &[u8]) -> io::Result<()> {
+        let bytes = part.len() as u64;
+        self.hasher.update(part);
+        self.bytes += bytes;
+        self.parts.push(FilePart { bytes, records: self.records, sha256: Hash32(Sha256::digest(part).into()) });
+        self.file.write_all(part)
     }
 
     /// Appends what `row` writes as one record.
@@ -81,24 +88,23 @@ impl ContainerWriter {
             return Ok(());
         }
         let compressed = self.compressor.compress(&self.block)?;
-        let mut head = Vec::with_capacity(20);
-        write_long(self.records as i64, &mut head);
-        write_long(compressed.len() as i64, &mut head);
-        self.put(&head)?;
-        self.put(&compressed)?;
-        let sync = self.sync;
-        self.put(&sync)?;
+        let mut block = Vec::with_capacity(compressed.len() + 20 + SYNC_LEN);
+        write_long(self.records as i64, &mut block);
+        write_long(compressed.len() as i64, &mut block);
+        block.extend_from_slice(&compressed);
+        block.extend_from_slice(&self.sync);
+        self.put(&block)?;
         self.block.clear();
         self.records = 0;
         Ok(())
     }
 
-    /// Puts the file on disk for good; its length and hash.
-    pub(super) fn finish(mut self) -> io::Result<(u64, Hash32)> {
+    /// Puts the file on disk for good; its length, hash and parts.
+    pub(super) fn finish(mut self) -> io::Result<(u64, Hash32, Vec<FilePart>)> {
         self.end_block()?;
         let file = self.file.into_inner().map_err(io::IntoInnerError::into_error)?;
         file.sync_all()?;
-        Ok((self.bytes, Hash32(self.hasher.finalize().into())))
+        Ok((self.bytes, Hash32(self.hasher.finalize().into()), self.parts))
     }
 }
 
@@ -118,6 +124,13 @@ pub(super) struct BlockPlace {
     pub(super) at: u64,
     pub(super) records: u64,
     len: u64,
+}
+
+impl BlockPlace {
+    /// Where the block ends, behind its marker.
+    pub(super) fn end(&self) -> u64 {
+        self.at + self.len + SYNC_LEN as u64
+    }
 }
 
 fn wrong(what: impl Into<String>) -> io::Error {
@@ -143,6 +156,9 @@ impl ContainerReader {
                 read_long(&mut header)?;
             }
             for _ in 0..count.unsigned_abs() {
+                if metadata.len() == METADATA_MAX {
+                    return Err(wrong(format!("its header says more than {METADATA_MAX} things")));
+                }
                 let name =
                     String::from_utf8(read_bytes(&mut header)?).map_err(|_| wrong("a metadata key is not UTF-8"))?;
                 metadata.push((name, read_bytes(&mut header)?));
@@ -176,7 +192,7 @@ impl ContainerReader {
         while at < len {
             self.file.seek(SeekFrom::Start(at))?;
             let place = self.head()?;
-            at = place.at + place.len + SYNC_LEN as u64;
+            at = place.end();
             places.push(place);
         }
         if at > len {
@@ -195,10 +211,36 @@ impl ContainerReader {
         Ok(BlockPlace { at: self.file.stream_position()?, records, len })
     }
 
+    /// The bytes of a part as they are, as far as they are there.
+    pub(super) fn part(&mut self, at: u64, bytes: u64) -> io::Result<Vec<u8>> {
+        self.seek(at)?;
+        let mut part = Vec::new();
+        Read::take(&mut self.file, bytes).read_to_end(&mut part)?;
+        Ok(part)
+    }
+
+    /// The records of a block that was read whole, in place of what `out` held; how many it says.
+    pub(super) fn unpack(&self, part: &[u8], out: &mut Vec<u8>) -> io::Result<u64> {
+        let mut rest = part;
+        let records = u64::try_from(read_long(&mut rest)?).map_err(|_| wrong("a block has fewer than no records"))?;
+        let len = usize::try_from(read_long(&mut rest)?).ok().filter(|len| rest.len() == len.saturating_add(SYNC_LEN));
+        let (compressed, sync) = rest.split_at(len.ok_or_else(|| wrong("a block is not as long as it says"))?);
+        if sync != self.sync {
+            return Err(wrong("a block does not end with the file's marker"));
+        }
+        decompress(compressed, out)?;
+        Ok(records)
+    }
+
+    /// Goes to a place, which is mostly where it is.
+    fn seek(&mut self, at: u64) -> io::Result<()> {
+        let here = self.file.stream_position()?;
+        self.file.seek_relative(at.cast_signed() - here.cast_signed())
+    }
+
     /// The records of a block, in place of what `out` held.
     pub(super) fn block(&mut self, place: BlockPlace, out: &mut Vec<u8>) -> io::Result<()> {
-        let here = self.file.stream_position()?;
-        self.file.seek_relative(place.at.cast_signed() - here.cast_signed())?;
+        self.seek(place.at)?;
         let mut compressed = vec![0; usize::try_from(place.len).map_err(|_| wrong("a block is too large"))?];
         self.file.read_exact(&mut compressed)?;
         let mut sync = [0; SYNC_LEN];
@@ -206,10 +248,14 @@ impl ContainerReader {
         if sync != self.sync {
             return Err(wrong("a block does not end with the file's marker"));
         }
-        out.clear();
-        zstd::stream::read::Decoder::with_buffer(compressed.as_slice())?.take(BLOCK_BYTES_MAX).read_to_end(out)?;
-        Ok(())
+        decompress(&compressed, out)
     }
+}
+
+fn decompress(compressed: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
+    out.clear();
+    zstd::stream::read::Decoder::with_buffer(compressed)?.take(BLOCK_BYTES_MAX).read_to_end(out)?;
+    Ok(())
 }
 
 fn read_long(input: &mut impl Read) -> io::Result<i64> {

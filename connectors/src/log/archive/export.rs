@@ -205,7 +205,7 @@ impl Exporter<'_> {
 
     fn close(&self, open: Option<Open>, next: u64, set: &SchemaSet) -> Result<Option<RecordFile>, LogError> {
         let Some(Open { writer, path, from, .. }) = open else { return Ok(None) };
-        let (bytes, sha256) = writer.finish().map_err(|e| unwritable(&inside(self.dir, &path), &e))?;
+        let (bytes, sha256, parts) = writer.finish().map_err(|e| unwritable(&inside(self.dir, &path), &e))?;
         Ok(Some(RecordFile {
             file: HashedFile { path, bytes, sha256 },
             topic: self.topic.name(),
@@ -214,6 +214,7 @@ impl Exporter<'_> {
             next,
             records: next - from,
             framing_ids: set.ids.clone(),
+            parts,
         }))
     }
 }

@@ -21,6 +21,10 @@ pub const MANIFEST_HASH: &str = "manifest.json.sha256";
 pub const REGISTRY: &str = "registry.lock";
 const FORMAT: &str = "solyx-archive";
 const VERSION: u32 = 1;
+/// No part is larger: the largest block, with its head and its marker.
+const PART_BYTES_MAX: u64 = (64 << 20) + 64;
+/// The most partitions of a topic, as the contract has it.
+const PARTITIONS_MAX: u32 = 4_096;
 
 /// A file and its hash.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -51,12 +55,51 @@ pub struct RecordFile {
     pub records: u64,
     /// Framing ids of the writer schemas in its union.
     pub framing_ids: Vec<u32>,
+    /// Its parts, one after the other: what stands before the first block, then each block. None in archives of earlier builds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<FilePart>,
+}
+
+/// A part of a file of records and its hash: what was changed is found in it, and not only in its file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct FilePart {
+    /// Length.
+    pub bytes: u64,
+    /// Number of records.
+    pub records: u64,
+    /// SHA-256.
+    pub sha256: Hash32,
 }
 
 impl RecordFile {
     /// The topic, which [`Manifest::parse`] has checked.
     pub(super) fn topic(&self) -> Result<TopicName, String> {
         TopicName::parse(&self.topic).ok_or_else(|| format!("topic {:?} is unknown", self.topic))
+    }
+
+    /// The ordinals of a part's records: from the first to before the last.
+    pub(super) fn ordinals(&self, part: usize) -> (u64, u64) {
+        let before: u64 = self.parts[..part].iter().map(|part| part.records).sum();
+        (self.from + before, self.from + before + self.parts[part].records)
+    }
+
+    /// Whether its parts, if it has any, make up the file.
+    fn adds_up(&self) -> bool {
+        let sum = |of: fn(&FilePart) -> u64| self.parts.iter().map(of).try_fold(0_u64, u64::checked_add);
+        self.parts.is_empty()
+            || self.parts[0].records == 0
+                && self.parts.iter().all(|part| part.bytes <= PART_BYTES_MAX)
+                && sum(|part| part.bytes) == Some(self.file.bytes)
+                && sum(|part| part.records) == Some(self.records)
+    }
+}
+
+/// How a part is called: the first is the header, then blocks are counted from 0.
+pub(super) fn part_name(file: &RecordFile, part: usize) -> String {
+    let (from, next) = file.ordinals(part);
+    match part.checked_sub(1) {
+        None => "its header".to_owned(),
+        Some(block) => format!("block {block} of ordinals [{from}, {next})"),
     }
 }
 
@@ -94,6 +137,9 @@ impl Manifest {
                 "is of format {format} version {version}, this build reads {FORMAT} version {VERSION}"
             ));
         }
+        if let Some((topic, count)) = manifest.partitions.iter().find(|(_, count)| **count > PARTITIONS_MAX) {
+            return Err(format!("says that {topic} has {count} partitions, expected at most {PARTITIONS_MAX}"));
+        }
         let mut ends: BTreeMap<(TopicName, u32), u64> = BTreeMap::new();
         for record_file in &manifest.files {
             let RecordFile { file, topic, partition, from, next, records, .. } = record_file;
@@ -106,6 +152,9 @@ impl Manifest {
                 return Err(format!("names {} with {records} records [{from}, {next}) after {end}", file.path));
             }
             *end = *next;
+            if !record_file.adds_up() {
+                return Err(format!("names {} with parts that are not the whole file", file.path));
+            }
         }
         for file in manifest.hashed() {
             if !Path::new(&file.path).components().all(|part| matches!(part, Component::Normal(_))) {
@@ -168,7 +217,7 @@ pub(super) fn missing(error: &io::Error) -> String {
 /// The error of an archive's file that is not as it must be.
 pub(super) fn damaged(dir: &Path, file: &str, what: impl std::fmt::Display) -> LogError {
     LogError::new(
-        LogErrorKind::Stop,
+        LogErrorKind::Damaged,
         "the archive is damaged",
         format!("{}: {file} {what}", dir.display()),
         "verify it for all that differs, and fetch another copy",

@@ -17,7 +17,7 @@ mod verify;
 
 pub use export::{Exported, export};
 pub use import::import;
-pub use manifest::{HashedFile, MANIFEST, MANIFEST_HASH, Manifest, REGISTRY, RecordFile};
+pub use manifest::{FilePart, HashedFile, MANIFEST, MANIFEST_HASH, Manifest, REGISTRY, RecordFile};
 pub use read::ArchiveLog;
 pub use verify::{Problem, Verified, verify};
 

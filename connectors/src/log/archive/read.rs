@@ -1,21 +1,26 @@
 //! An archive as a log that is only read: audits and views fold it without importing it first.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use solyx_schemas::hash::Hash32;
 use solyx_schemas::log::{Log, LogError, LogErrorKind, Producer, ReadLimit, StoredRecord};
 use solyx_schemas::topics::{Topic, TopicName};
 
 use super::avro::Input;
 use super::container::{BlockPlace, ContainerReader};
-use super::manifest::{Manifest, RecordFile, damaged, inside, missing};
+use sha2::{Digest, Sha256};
+
+use super::manifest::{FilePart, Manifest, RecordFile, damaged, inside, missing, part_name};
 use super::rows::RowReader;
 use super::verify::check_bytes;
 use crate::log::heads::{Slots, locked};
 
-/// A log in an archive's files. Each file is held against the manifest's hash before its first record is read.
+/// A log in an archive's files. Each part of a file is held against the manifest's hash before a record of it is read, so that what
+/// stands before a place that was changed can be read; files of archives without parts are held against theirs as wholes.
 pub struct ArchiveLog {
     dir: PathBuf,
     manifest: Manifest,
@@ -38,7 +43,7 @@ struct Place {
     reader: ContainerReader,
     rows: RowReader,
     /// Blocks with the ordinal of their first record.
-    blocks: Vec<(u64, BlockPlace)>,
+    blocks: Vec<(u64, Block)>,
     /// The block whose records are in `bytes`.
     block: usize,
     bytes: Vec<u8>,
@@ -47,14 +52,26 @@ struct Place {
     at: usize,
 }
 
+/// A block that is read when it is needed.
+#[derive(Clone, Copy)]
+enum Block {
+    /// Where it lies by its own head, in an archive without parts.
+    Place(BlockPlace),
+    /// Where it lies by the manifest, and what it must be.
+    Part(u64, FilePart),
+}
+
 impl ArchiveLog {
-    /// Opens the archive in `dir`: its manifest must be good and its files there.
+    /// Opens the archive in `dir`: its manifest must be good and its files there, and none longer than it says.
     pub fn open(dir: &Path) -> Result<Arc<Self>, LogError> {
         let manifest = Manifest::open(dir)?;
         for file in manifest.hashed() {
             let found =
                 std::fs::metadata(inside(dir, &file.path)).map_err(|e| damaged(dir, &file.path, missing(&e)))?;
-            if found.len() != file.bytes {
+            let in_parts =
+                manifest.files.iter().any(|record_file| record_file.file == *file && !record_file.parts.is_empty());
+            // A file that was cut is read as far as it goes.
+            if found.len() > file.bytes || (found.len() < file.bytes && !in_parts) {
                 let what = format!("has {} bytes, the manifest says {}", found.len(), file.bytes);
                 return Err(damaged(dir, &file.path, what));
             }
@@ -79,21 +96,38 @@ impl ArchiveLog {
     }
 
     fn open_file(&self, partition: &Partition, file: usize) -> Result<Place, LogError> {
-        let RecordFile { file: hashed, from, next, .. } = &partition.files[file];
+        let record_file = &partition.files[file];
+        let RecordFile { file: hashed, from, next, parts, .. } = record_file;
         let wrong = |what: &dyn std::fmt::Display| damaged(&self.dir, &hashed.path, what);
-        if !locked(&partition.good).contains(&file) {
+        if parts.is_empty() && !locked(&partition.good).contains(&file) {
             if let Some(problem) = check_bytes(&self.dir, hashed) {
                 return Err(wrong(&problem.what));
             }
             locked(&partition.good).insert(file);
         }
+        if let Some(header) = parts.first() {
+            let mut begin = std::fs::File::open(inside(&self.dir, &hashed.path)).map_err(|e| wrong(&missing(&e)))?;
+            let mut bytes = Vec::new();
+            Read::take(&mut begin, header.bytes).read_to_end(&mut bytes).map_err(|e| wrong(&e))?;
+            check_part(record_file, 0, &bytes).map_err(|e| wrong(&e))?;
+        }
         let mut reader = ContainerReader::open(&inside(&self.dir, &hashed.path)).map_err(|e| wrong(&e))?;
         let rows = RowReader::new(&reader.schema().map_err(|e| wrong(&e))?).map_err(|e| wrong(&e))?;
         let mut first = *from;
         let mut blocks = Vec::new();
-        for place in reader.places().map_err(|e| wrong(&e))? {
-            blocks.push((first, place));
-            first += place.records;
+        if parts.is_empty() {
+            for place in reader.places().map_err(|e| wrong(&e))? {
+                blocks.push((first, Block::Place(place)));
+                first = first.checked_add(place.records).ok_or_else(|| wrong(&"says more records than can be"))?;
+            }
+        }
+        let mut at = 0;
+        for part in parts {
+            if at > 0 {
+                blocks.push((first, Block::Part(at, *part)));
+                first += part.records;
+            }
+            at += part.bytes;
         }
         if first != *next {
             return Err(wrong(&format!("has records up to {first}, the manifest says {next}")));
@@ -102,12 +136,42 @@ impl ArchiveLog {
     }
 }
 
+/// Whether the bytes of a part are those that the manifest hashes.
+pub(super) fn check_part(file: &RecordFile, number: usize, bytes: &[u8]) -> Result<(), String> {
+    let part = &file.parts[number];
+    let found = Hash32(Sha256::digest(bytes).into());
+    if (bytes.len() as u64) < part.bytes {
+        let name = part_name(file, number);
+        return Err(format!("is cut off in {name}: {} bytes of it, the manifest says {}", bytes.len(), part.bytes));
+    }
+    if found != part.sha256 {
+        return Err(format!(
+            "has another {} than the manifest: sha-256 {found} instead of {}",
+            part_name(file, number),
+            part.sha256
+        ));
+    }
+    Ok(())
+}
+
 impl Place {
     /// Puts the block with this record into memory, unless it is there and the record still to come.
-    fn seek(&mut self, ordinal: u64) -> std::io::Result<()> {
+    fn seek(&mut self, ordinal: u64, file: &RecordFile) -> std::io::Result<()> {
         let block = self.blocks.partition_point(|(first, _)| *first <= ordinal).saturating_sub(1);
         if self.block != block {
-            self.reader.block(self.blocks[block].1, &mut self.bytes)?;
+            self.block = usize::MAX;
+            match self.blocks[block].1 {
+                Block::Place(place) => self.reader.block(place, &mut self.bytes)?,
+                Block::Part(at, part) => {
+                    let bytes = self.reader.part(at, part.bytes)?;
+                    check_part(file, block + 1, &bytes).map_err(std::io::Error::other)?;
+                    let records = self.reader.unpack(&bytes, &mut self.bytes)?;
+                    if records != part.records {
+                        let what = format!("block {block} has {records} records, the manifest says {}", part.records);
+                        return Err(std::io::Error::other(what));
+                    }
+                }
+            }
             self.block = block;
         } else if self.next <= ordinal {
             return Ok(());
@@ -155,7 +219,10 @@ impl Log for ArchiveLog {
             }
             let Some(place) = open.as_mut() else { break };
             let path = &files.files[file].file.path;
-            place.seek(next).map_err(|e| damaged(&self.dir, path, e))?;
+            if let Err(error) = place.seek(next, &files.files[file]) {
+                // What stands before it was good.
+                return if read.is_empty() { Err(damaged(&self.dir, path, error)) } else { Ok(read) };
+            }
             let until = place.blocks.get(place.block + 1).map_or(files.files[file].next, |(first, _)| *first);
             while place.next < until {
                 let (at, ordinal) = (place.at, place.next);

@@ -10,6 +10,9 @@ use solyx_schemas::topics::TopicName;
 use super::avro::{Input, Shape, write_bytes, write_long};
 use super::schemas::{SchemaSet, row_schema};
 
+/// Headers of a record that is read. A row has few; a crafted block could say millions in some bytes.
+const HEADERS_MAX: usize = 65_536;
+
 /// The framing id and the body of a value; a value without a frame is all body.
 pub(super) fn unframe(value: &[u8]) -> (Option<u32>, &[u8]) {
     match value.split_first_chunk::<FRAME_LEN>() {
@@ -87,7 +90,7 @@ impl RowReader {
         let append_time_us = input.long()?;
         let key = input.bytes()?.to_vec();
         let mut headers = Vec::new();
-        let count = input.len()?;
+        let count = input.len().filter(|count| *count <= HEADERS_MAX)?;
         for _ in 0..count {
             headers.push((input.string()?.to_owned(), input.bytes()?.to_vec()));
         }

@@ -1,6 +1,7 @@
 //! Whether an archive is what its manifest says: every file hashed, every row read, everything that differs named.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io::Read;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -11,8 +12,10 @@ use solyx_schemas::log::LogError;
 use super::avro::Input;
 use super::container::ContainerReader;
 use super::manifest::{
-    HashedFile, MANIFEST, MANIFEST_HASH, Manifest, REGISTRY, RecordFile, hash_file, inside, missing, unwritable,
+    HashedFile, MANIFEST, MANIFEST_HASH, Manifest, REGISTRY, RecordFile, hash_file, inside, missing, part_name,
+    unwritable,
 };
+use super::read::check_part;
 use super::rows::RowReader;
 use super::schemas::schema_hashes;
 use super::{Progress, on_all_cores};
@@ -24,6 +27,18 @@ pub struct Problem {
     pub file: String,
     /// What differs.
     pub what: String,
+    /// The first block that differs, from 0; absent where that is not known, and where it is not a block.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub block: Option<u64>,
+    /// The ordinals of that block's records: from the first to before the last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ordinals: Option<(u64, u64)>,
+}
+
+impl Problem {
+    fn of(file: impl Into<String>, what: impl Into<String>) -> Self {
+        Self { file: file.into(), what: what.into(), block: None, ordinals: None }
+    }
 }
 
 /// What a verification found.
@@ -54,21 +69,22 @@ pub fn verify(dir: &Path, progress: Progress<'_>) -> Result<Verified, LogError> 
             manifest
         }
         Err((file, what)) => {
-            found.problems.push(Problem { file: file.to_owned(), what });
+            found.problems.push(Problem::of(file, what));
             return Ok(found);
         }
     };
     let mut known: BTreeSet<&str> = manifest.hashed().map(|file| file.path.as_str()).collect();
     known.extend([MANIFEST, MANIFEST_HASH]);
     for extra in present.iter().filter(|path| !known.contains(path.as_str())) {
-        found.problems.push(Problem { file: extra.clone(), what: "is not in the manifest".to_owned() });
+        found.problems.push(Problem::of(extra, "is not in the manifest"));
     }
 
     let registry = check_bytes(dir, &manifest.registry);
     // A lock file that differs is named once; rows are not held against it.
     let lock = if registry.is_some() { None } else { lock_by_id(dir).map_err(|what| found.problems.push(what)).ok() };
     found.problems.extend(registry);
-    let total = manifest.files.iter().map(|file| file.records).sum();
+    let sum = |numbers: &mut dyn Iterator<Item = u64>| numbers.fold(0_u64, u64::saturating_add);
+    let total = sum(&mut manifest.files.iter().map(|file| file.records));
     let done = AtomicU64::new(0);
     let results = on_all_cores(&manifest.files, |file| -> Result<_, std::convert::Infallible> {
         let mut records = 0;
@@ -82,7 +98,24 @@ pub fn verify(dir: &Path, progress: Progress<'_>) -> Result<Verified, LogError> 
             (Some(Problem { what, .. }), _) | (None, Err(what)) => Some(what),
             (None, Ok(())) => None,
         };
-        Ok((records, what.map(|what| Problem { file: file.file.path.clone(), what })))
+        // Parts are looked at in a good file too: the manifest may say other hashes of them.
+        let problem = match (what, first_part(dir, file)) {
+            (None, None) => None,
+            (Some(what), None) => Some(Problem::of(&file.file.path, what)),
+            (what, Some(part)) => {
+                let name = part_name(file, part);
+                let what = match what {
+                    Some(what) => format!("{what}; the first that differs is {name}"),
+                    None => format!("has another {name} than the manifest"),
+                };
+                Some(Problem {
+                    block: part.checked_sub(1).map(|block| block as u64),
+                    ordinals: (part > 0).then(|| file.ordinals(part)),
+                    ..Problem::of(&file.file.path, what)
+                })
+            }
+        };
+        Ok((records, problem))
     });
     let Ok(results) = results;
     for (records, problem) in results {
@@ -90,7 +123,7 @@ pub fn verify(dir: &Path, progress: Progress<'_>) -> Result<Verified, LogError> 
         found.problems.extend(problem);
     }
     found.files = manifest.files.len() as u64;
-    found.bytes = manifest.hashed().map(|file| file.bytes).sum();
+    found.bytes = sum(&mut manifest.hashed().map(|file| file.bytes));
     found.problems.sort_by(|a, b| a.file.cmp(&b.file));
     found.ok = found.problems.is_empty();
     Ok(found)
@@ -100,7 +133,7 @@ pub fn verify(dir: &Path, progress: Progress<'_>) -> Result<Verified, LogError> 
 fn lock_by_id(dir: &Path) -> Result<HashMap<u32, LockLine>, Problem> {
     let text = std::fs::read_to_string(dir.join(REGISTRY)).map_err(|e| missing(&e));
     let lines = text.and_then(|text| parse_lock(&text).map_err(|what| format!("is no lock file: {what}")));
-    let lines = lines.map_err(|what| Problem { file: REGISTRY.to_owned(), what })?;
+    let lines = lines.map_err(|what| Problem::of(REGISTRY, what))?;
     Ok(lines.into_iter().map(|line| (line.id, line)).collect())
 }
 
@@ -133,7 +166,18 @@ pub(super) fn check_bytes(dir: &Path, file: &HashedFile) -> Option<Problem> {
         Ok((_, hash)) if hash != file.sha256 => format!("has sha-256 {hash}, the manifest says {}", file.sha256),
         Ok(_) => return None,
     };
-    Some(Problem { file: file.path.clone(), what })
+    Some(Problem::of(&file.path, what))
+}
+
+/// The first part of a file that is not what the manifest hashes. What was appended to a file is in none.
+fn first_part(dir: &Path, file: &RecordFile) -> Option<usize> {
+    let mut open = std::fs::File::open(inside(dir, &file.file.path)).ok()?;
+    let mut bytes = Vec::new();
+    (0..file.parts.len()).find(|part| {
+        bytes.clear();
+        let read = Read::take(&mut open, file.parts[*part].bytes).read_to_end(&mut bytes);
+        read.is_err() || check_part(file, *part, &bytes).is_err()
+    })
 }
 
 /// Reads every row of a file: whole, in order, as many as the manifest says, each body by a schema of the lock file.
@@ -163,6 +207,17 @@ fn check_rows(
     let mut next = file.from;
     let mut bytes = Vec::new();
     let places = reader.places().map_err(|e| format!("its blocks cannot be found: {e}"))?;
+    if !file.parts.is_empty() {
+        let mut at = 0;
+        let ends = file.parts.iter().map(|part| {
+            at += part.bytes;
+            (at, part.records)
+        });
+        let blocks = places.iter().map(|place| (place.end(), place.records));
+        if !ends.eq(std::iter::once((reader.first_block, 0)).chain(blocks)) {
+            return Err("has other blocks than the parts that the manifest says".to_owned());
+        }
+    }
     for (number, place) in places.into_iter().enumerate() {
         let here = |what: &dyn std::fmt::Display| format!("block {number} from ordinal {next}: {what}");
         reader.block(place, &mut bytes).map_err(|e| here(&e))?;

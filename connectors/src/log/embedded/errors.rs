@@ -23,7 +23,7 @@ pub(super) fn log_error(dir: &Path, doing: &str, error: &rocksdb::Error) -> LogE
         return in_use(dir, &detail);
     }
     let hint = match error.kind() {
-        rocksdb::ErrorKind::Corruption => "restore the log from an archive, or verify the disk",
+        rocksdb::ErrorKind::Corruption => return damaged(dir, error),
         rocksdb::ErrorKind::IOError => "look at the path, its rights and the disk, then open the log again",
         _ => "open the log again; if that does not help, restore it from an archive",
     };
@@ -54,9 +54,9 @@ fn in_use(dir: &Path, detail: &str) -> LogError {
 /// An error of bytes that are not what this log writes.
 pub(super) fn damaged(dir: &Path, detail: impl std::fmt::Display) -> LogError {
     LogError::new(
-        LogErrorKind::Stop,
+        LogErrorKind::Damaged,
         "the log is damaged",
         format!("{}: {detail}", dir.display()),
-        "restore it from an archive",
+        "restore it from an archive, and look at the disk",
     )
 }

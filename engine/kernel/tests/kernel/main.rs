@@ -16,6 +16,7 @@ mod scheduling;
 mod sealed_fields;
 mod set_aside;
 mod share_surcharge;
+mod snapshots;
 mod topology;
 mod whatif;
 mod whatif_job;

@@ -7,6 +7,7 @@ use solyx_schemas::events::jobs::*;
 use solyx_schemas::events::nodes::*;
 use solyx_schemas::events::policy::*;
 use solyx_schemas::events::runs::*;
+use solyx_schemas::events::usage::{Meter, UsageMetered};
 use solyx_schemas::events::world::*;
 use solyx_schemas::ids::*;
 use solyx_schemas::units::*;
@@ -298,6 +299,64 @@ fn prices_of_the_same_revision_may_not_overlap_and_a_higher_one_replaces() {
     assert_eq!(at(2).unwrap().value, 40);
     assert!(at(10).unwrap().stale && at(10).unwrap().value == 40);
     assert_eq!(at(29), None);
+}
+
+/// A rate card: so many micros per unit of each meter.
+fn card(meters: &[(Meter, i64)]) -> Event {
+    let line = |(meter, price): &(Meter, i64)| RateLine {
+        meter: *meter,
+        tiers: vec![PriceTier { up_to: None, price_micros: RateMicros(*price) }],
+        mode: TierMode::Graduated,
+        ..RateLine::default()
+    };
+    let lines = meters.iter().map(line).collect();
+    RateCardSet { rate_card: RefId::from("card"), from_us: TimeUs(0), currency: usd(), lines, ..RateCardSet::default() }
+        .into()
+}
+
+/// A hard budget of a tenant.
+fn hard_budget(tenant: &str, micros: i64) -> Event {
+    BudgetSet {
+        budget: RefId::from("b"),
+        tenant: TenantId::from(tenant),
+        amount: money(micros),
+        kind: BudgetKind::Hard,
+        ..BudgetSet::default()
+    }
+    .into()
+}
+
+#[test]
+fn a_job_that_costs_more_than_an_amount_can_say_is_no_free_one() {
+    let mut world = World::with_nodes(1);
+    world.step(vec![card(&[(Meter::GpuTime, 3_000_000)]), hard_budget("red", 10_000_000)]);
+    let mut endless = job("endless", "red", 1, 8, 1);
+    endless.expected_work_us = Some(WorkUs(TIME_MAX_US));
+    endless.models = vec![ModelChoice { model: GpuModelId::from("H100"), speed_milli: Milli(1) }];
+    let outputs = world.step(vec![endless.into()]);
+    assert!(outputs.iter().any(|o| matches!(o, Event::JobRejected(r) if r.limit.kind == LimitKind::Budget)));
+}
+
+#[test]
+fn what_a_meter_says_uses_up_a_budget_and_stops_no_cell() {
+    let mut world = World::with_nodes(1);
+    let dear = 1_000_000_000_000_000;
+    world.step(vec![card(&[(Meter::GpuTime, 1), (Meter::Requests, dear)]), hard_budget("red", 10_000_000)]);
+    let outputs = world.step(vec![job("a", "red", 1, 1, 1).into()]);
+    let run = placed(&outputs, "a").unwrap().run.clone();
+    for _ in 0..3 {
+        let usage = UsageMetered {
+            job: JobId::from("a"),
+            run: run.clone(),
+            meter: Meter::Requests,
+            quantity: UsageQuantity(9_000_000_000_000_000_000),
+            from_us: TimeUs(START),
+            to_us: TimeUs(START + HOUR_US),
+            ..UsageMetered::default()
+        };
+        world.step(vec![usage.into()]);
+    }
+    assert!(world.log.iter().any(|o| matches!(o, Event::BudgetExhausted(_))));
 }
 
 #[test]
