@@ -7,3 +7,4 @@ pub mod generate;
 pub mod import;
 pub mod log;
 pub mod registry;
+pub mod rerun;

@@ -6,6 +6,7 @@
 pub mod audit;
 pub mod backoff;
 pub mod compare;
+pub mod cursors;
 pub mod election;
 pub mod engine;
 pub mod error;
@@ -20,7 +21,6 @@ pub mod virtual_time;
 
 mod audit_places;
 mod audit_plans;
-mod cursors;
 mod derive;
 mod filter;
 mod intake;
@@ -39,4 +39,5 @@ pub use crate::live::{RunOptions, run, run_elected};
 pub use crate::lockstep::Lockstep;
 pub use crate::progress::{Ending, Progress, RunEnd};
 pub use crate::recall::{RecallError, recall};
+pub use crate::staged::INSTANT;
 pub use crate::virtual_time::{VirtualOptions, run_virtual};
