@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use solyx_schemas::codec::Codec;
 use solyx_schemas::events::Event;
-use solyx_schemas::events::policy::{CostWeightsSet, OwnedFirst, SchedulingPolicySet, ScopeKind, ScopeState, ScopeStateChanged};
+use solyx_schemas::events::policy::{
+    CostWeightsSet, OwnedFirst, SchedulingPolicySet, ScopeKind, ScopeState, ScopeStateChanged,
+};
 use solyx_schemas::ids::{EventId, Name, RefId, SourceId};
 use solyx_schemas::log::Record;
 use solyx_schemas::topics::{Topic, TopicName};
@@ -349,7 +351,8 @@ impl Change<'_> {
         if names.len() > SHOWN {
             shown.push("…");
         }
-        let expected = if shown.is_empty() { "a log that has any".to_owned() } else { format!("one of {}", shown.join(", ")) };
+        let expected =
+            if shown.is_empty() { "a log that has any".to_owned() } else { format!("one of {}", shown.join(", ")) };
         self.wrong(table, format!("{pattern:?}, which the log does not have"), expected)
     }
 

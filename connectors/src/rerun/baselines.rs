@@ -21,7 +21,10 @@ pub const BASELINES: [(&str, &str); 9] = [
     ("fifo", "in order of arrival, nobody passes the first that waits"),
     ("shortest-first", "least expected work first, with backfill (sjf)"),
     ("easy", "in order of arrival, with EASY backfill"),
-    ("cheapest-now", "the pool with the least rent, energy and egress at once; no weights, no waiting for a better hour"),
+    (
+        "cheapest-now",
+        "the pool with the least rent, energy and egress at once; no weights, no waiting for a better hour",
+    ),
     ("cheapest-region", "the same, within the one region with the lowest price of a GPU-hour"),
     ("lowest-carbon", "the pool with the least carbon at once, whatever it costs"),
     ("local-only", "owned and reserved pools alone; nothing is leased"),
@@ -51,7 +54,8 @@ pub fn add(name: &str, variation: &mut Variation, recording: &Recording) -> bool
         }
         "local-only" => {
             for class in ["on-demand", "spot"] {
-                let pools = Pools { pool: "*".to_owned(), class: Some(class.to_owned()), cordon: true, ..Pools::default() };
+                let pools =
+                    Pools { pool: "*".to_owned(), class: Some(class.to_owned()), cordon: true, ..Pools::default() };
                 variation.pools.push(pools);
             }
         }

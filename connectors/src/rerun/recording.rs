@@ -43,8 +43,10 @@ pub struct Recording {
     pub from: TimeUs,
     /// Time of the last.
     pub to: TimeUs,
-    /// Whether every job had ended by then. Otherwise a run ends there too: what came after is not known.
+    /// Whether nothing ran any more by then. Otherwise a run ends there too: what came after is not known.
     pub complete: bool,
+    /// Whether jobs waited by then.
+    pub waiting: bool,
     /// Who reported runs and leases.
     pub reporter: Reporter,
     /// Partitions of each topic.
@@ -77,7 +79,8 @@ impl Recording {
             progress(reader.next_epoch());
         }
         let Some(cell) = cell else { return Ok(None) };
-        let complete = !reading.truth.is_open();
+        let complete = !reading.truth.is_running();
+        let waiting = complete && reading.truth.is_open();
         if complete {
             reading.rest(log)?;
         }
@@ -96,6 +99,7 @@ impl Recording {
             from: reading.from.unwrap_or_default(),
             to: reading.to,
             complete,
+            waiting,
             reporter: reading.reporter,
             partitions,
             taken: reading.taken,
@@ -201,7 +205,8 @@ impl Reading {
             return;
         }
         let source = decoded.as_ref().map(|decoded| decoded.event.identity().source);
-        let is_executor = matches!((&self.reporter, &source), (Reporter::Simulated(name), Some(source)) if name.as_str() == source);
+        let is_executor =
+            matches!((&self.reporter, &source), (Reporter::Simulated(name), Some(source)) if name.as_str() == source);
         let is_planner = source.is_some_and(|source| source == solyx_kernel::plan::PLANNER);
         if !is_executor && !is_planner {
             self.leave_out(decoded.map_or(topic.name(), |decoded| short_name(decoded.event.name())));

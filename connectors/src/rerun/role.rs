@@ -28,12 +28,9 @@ pub enum Reporter {
 pub fn role_of_topic(topic: Topic) -> Option<Role> {
     match topic {
         Topic::Leases | Topic::Plans | Topic::Runs | Topic::Usage => Some(Role::Consequence),
-        Topic::Policy
-        | Topic::Assets
-        | Topic::Attestation
-        | Topic::Network
-        | Topic::Energy
-        | Topic::Jobs => Some(Role::World),
+        Topic::Policy | Topic::Assets | Topic::Attestation | Topic::Network | Topic::Energy | Topic::Jobs => {
+            Some(Role::World)
+        }
         _ => None,
     }
 }

@@ -74,8 +74,8 @@ fn staged(record: &Record, at: TimeUs) -> Record {
     record
 }
 
-/// Runs what is staged, as far as the recording goes: to its last instant when jobs were left then, otherwise until every job has
-/// ended, and to its last instant at least. `see` is shown each epoch; `dir` takes the engine's index and snapshots.
+/// Runs what is staged, as far as the recording goes: to its last instant when something ran then, otherwise until nothing runs or
+/// can start any more, and to its last instant at least. `see` is shown each epoch; `dir` takes the engine's index and snapshots.
 pub fn run(
     recording: &Recording,
     log: &dyn Log,

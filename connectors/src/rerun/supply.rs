@@ -20,7 +20,9 @@ const SUPPLY: [Topic; 6] =
 /// Whether an event describes supply: what a fleet is made of, and what became of it.
 fn is_supply(event: &Event) -> bool {
     match event {
-        Event::GpuModelDeclared(_) | Event::CommitmentBought(_) | Event::ReserveSet(_) | Event::PowerLimitSet(_) => true,
+        Event::GpuModelDeclared(_) | Event::CommitmentBought(_) | Event::ReserveSet(_) | Event::PowerLimitSet(_) => {
+            true
+        }
         Event::ScopeStateChanged(e) => matches!(e.scope_kind, ScopeKind::Pool | ScopeKind::Site),
         event => event.topic() != Topic::Policy && SUPPLY.contains(&event.topic()),
     }
@@ -213,8 +215,6 @@ impl Change<'_> {
         let is_gone = |event: &mut Event| if gone.contains(&event.key()) { Edit::Drop } else { Edit::Keep };
         self.edit(Topic::Nodes, "nodes", is_gone)?;
         self.edit(Topic::Attestation, "nodes", is_gone)?;
-        self.edit(Topic::Assets, "nodes", |event| {
-            if serials.contains(&event.key()) { Edit::Drop } else { Edit::Keep }
-        })
+        self.edit(Topic::Assets, "nodes", |event| if serials.contains(&event.key()) { Edit::Drop } else { Edit::Keep })
     }
 }

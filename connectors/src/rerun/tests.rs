@@ -114,13 +114,16 @@ fn a_log_without_staged_topics_and_scripts_tells_lengths_by_its_reports() {
     assert_eq!(recording.reporter, Reporter::Others);
     assert_eq!((recording.truth.scripted, recording.truth.reported + recording.truth.censored), (0, 120));
     assert!(recording.left_out["usage"] > 0 && recording.left_out["RunStarted"] > 0);
-    let truth = |recording: &Recording| -> std::collections::BTreeMap<String, (i64, ScriptedEnd, Option<FailureCategory>)> {
-        let scripts = recording.scripts.iter().filter_map(|event| match event {
-            Event::WorkScripted(script) => Some((script.job.to_string(), (script.work_us.0, script.end, script.failure))),
-            _ => None,
-        });
-        scripts.collect()
-    };
+    let truth =
+        |recording: &Recording| -> std::collections::BTreeMap<String, (i64, ScriptedEnd, Option<FailureCategory>)> {
+            let scripts = recording.scripts.iter().filter_map(|event| match event {
+                Event::WorkScripted(script) => {
+                    Some((script.job.to_string(), (script.work_us.0, script.end, script.failure)))
+                }
+                _ => None,
+            });
+            scripts.collect()
+        };
     let (told, known) = (truth(&recording), truth(&self::recording(base())));
     let finished: Vec<_> = decisions_of_finished(&log);
     assert!(finished.len() > 50);
@@ -162,9 +165,8 @@ fn another_policy_decides_otherwise_over_the_same_demand() {
 fn local_only_leases_nothing_and_cordons_are_told() {
     let recording = recording(base());
     let (log, _) = again(&recording, &varied(&recording, "name = \"local\"\nbaseline = \"local-only\""));
-    let orders = |log: &MemoryLog| {
-        decisions(log).iter().filter(|event| matches!(event, Event::CapacityLeaseOrdered(_))).count()
-    };
+    let orders =
+        |log: &MemoryLog| decisions(log).iter().filter(|event| matches!(event, Event::CapacityLeaseOrdered(_))).count();
     assert!(orders(base()) > 0);
     assert_eq!(orders(&log), 0);
 }
@@ -204,10 +206,16 @@ fn what_is_wrong_in_a_variation_is_said_by_field_value_and_expectation() {
     for (text, expected) in [
         ("name = \"a\"\n[policy]\norder = \"sjf\"", "line 3 in [policy]"),
         ("name = \"a b\"", "field name: found \"a b\", expected 1 to 64"),
-        ("name = \"a\"\n[policy]\norder_rule = \"random\"", "policy, field order_rule: found \"random\", expected one of"),
+        (
+            "name = \"a\"\n[policy]\norder_rule = \"random\"",
+            "policy, field order_rule: found \"random\", expected one of",
+        ),
         ("name = \"a\"\nplanner = \"horizon\"", "which this build does not have yet, expected packing-prices or none"),
         ("name = \"a\"\nbaseline = \"luck\"", "field baseline: found \"luck\", expected one of fifo, shortest-first"),
-        ("name = \"a\"\n[[pools]]\npool = \"nowhere/*\"\nremove = true", "found \"nowhere/*\", which the log does not have"),
+        (
+            "name = \"a\"\n[[pools]]\npool = \"nowhere/*\"\nremove = true",
+            "found \"nowhere/*\", which the log does not have",
+        ),
         ("name = \"a\"\n[[pools]]\npool = \"*\"", "found nothing that is changed, expected remove, cordon"),
         ("name = \"a\"\n[weights]\ncarbon_per_kg = 0.5", "line 3 in [weights]"),
         ("name = \"a\"\nfleet = \"/nowhere.toml\"", "a fleet file that can be read"),

@@ -105,8 +105,7 @@ impl Truth {
         match event {
             Event::JobRejected(e) => _ = self.open.remove(&e.job),
             Event::JobPlaced(e) => {
-                let run =
-                    Running { speed_milli: e.speed_milli.0, from_work: e.from_work_us, started_us: e.start_us };
+                let run = Running { speed_milli: e.speed_milli.0, from_work: e.from_work_us, started_us: e.start_us };
                 self.runs.insert(e.run.clone(), run);
             }
             Event::JobRequeued(e) => _ = self.runs.remove(&e.run),
@@ -123,6 +122,11 @@ impl Truth {
             known.seen = known.seen.max(seen);
             note(known);
         }
+    }
+
+    /// Whether a run has not ended.
+    pub(super) fn is_running(&self) -> bool {
+        !self.runs.is_empty()
     }
 
     /// Whether a job has not ended.
@@ -145,7 +149,11 @@ impl Truth {
                 continue;
             }
             let script = known.script(job, source);
-            if script.censored { counts.censored += 1 } else { counts.reported += 1 }
+            if script.censored {
+                counts.censored += 1
+            } else {
+                counts.reported += 1
+            }
             scripts.push(script.into());
         }
         (scripts, counts)

@@ -191,14 +191,15 @@ impl Gpus {
         let sum = |of: fn(&SupplyHourView) -> i64| hours.iter().map(of).sum::<i64>();
         let (owned_used, leased_used) = (sum(|hour| hour.owned_used), sum(|hour| hour.leased_used));
         let leased_held = sum(|hour| hour.leased_held);
+        let there = i128::from(owned) * 1_000 * i128::from(period_us);
         Self {
             owned,
             owned_used,
             leased_used,
             leased_held,
             owned_share_milli: part_milli(owned_used, owned_used + leased_used).unwrap_or(0),
-            owned_in_use_milli: part_milli(owned_used, owned * 1_000 * period_us),
-            in_use_milli: part_milli(owned_used + leased_used, owned * 1_000 * period_us + leased_held),
+            owned_in_use_milli: part_milli(owned_used, there),
+            in_use_milli: part_milli(owned_used + leased_used, there + i128::from(leased_held)),
         }
     }
 }
@@ -208,7 +209,7 @@ fn owned_gpus(dcim: &DcimView) -> i64 {
 }
 
 /// A part in thousandths of a whole, rounded down; absent when the whole is nothing.
-fn part_milli(part: i64, whole: i64) -> Option<i64> {
-    let milli = (i128::from(part) * 1_000).checked_div(i128::from(whole))?;
+fn part_milli(part: i64, whole: impl Into<i128>) -> Option<i64> {
+    let milli = (i128::from(part) * 1_000).checked_div(whole.into())?;
     i64::try_from(milli).ok()
 }

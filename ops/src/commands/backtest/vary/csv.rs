@@ -22,8 +22,7 @@ pub struct Row<'r> {
 pub fn rows(report: &Report) -> Vec<Row<'_>> {
     let mut rows = Vec::new();
     let bases = report.bases.iter().map(|base| (base, super::sweep::BASE, base.seed, &base.said));
-    let cases =
-        report.cases.iter().map(|case| (&report.bases[case.base], case.name.as_str(), case.seed, &case.said));
+    let cases = report.cases.iter().map(|case| (&report.bases[case.base], case.name.as_str(), case.seed, &case.said));
     for (base, variation, seed, said) in bases.chain(cases) {
         let row = |tenant, numbers| Row {
             log: &base.log,

@@ -78,7 +78,9 @@ fn merged(mut into: Table, from: &Table) -> Table {
             (Some(Value::Table(old)), Value::Table(new)) => Value::Table(merged(old, new)),
             (Some(Value::Array(old)), Value::Array(new)) => Value::Array([old, new.clone()].concat()),
             (Some(Value::String(old)), Value::String(new)) if key == "name" => Value::from(format!("{old}.{new}")),
-            (Some(Value::String(old)), Value::String(new)) if key == "description" => Value::from(format!("{old}; {new}")),
+            (Some(Value::String(old)), Value::String(new)) if key == "description" => {
+                Value::from(format!("{old}; {new}"))
+            }
             (_, new) => new.clone(),
         };
         into.insert(key.clone(), together);

@@ -12,7 +12,7 @@ use solyx_connectors::rerun::{self, Changes, Recording, RunError};
 use solyx_projections::billing::Billing;
 use solyx_projections::dcim::Dcim;
 use solyx_projections::fold::{Fold, FoldError};
-use solyx_projections::jobs::{Jobs, JobView};
+use solyx_projections::jobs::{JobView, Jobs};
 use solyx_runtime::{Ending, Progress};
 use solyx_schemas::epochs::EpochBatch;
 use solyx_schemas::log::Log;

@@ -166,11 +166,14 @@ fn table(base: &Base, cases: &[&Case]) -> String {
         let head: String = cases.iter().map(|case| format!("<th>{}</th>", escaped(&case.name))).collect();
         let row = |line: &Line| {
             let own = (line.of)(&base.said.all).map_or_else(|| "–".to_owned(), line.text);
-            let others: String = cases.iter().map(|case| with_difference(line, &case.said.all, &base.said.all)).collect();
+            let others: String =
+                cases.iter().map(|case| with_difference(line, &case.said.all, &base.said.all)).collect();
             format!("<tr><th>{}</th><td>{}</td>{others}</tr>", escaped(line.label), escaped(&own))
         };
         let rows: String = LINES.iter().map(row).collect();
-        format!("<table class=\"outcomes\"><thead><tr><th></th><th>{BASE}</th>{head}</tr></thead><tbody>{rows}</tbody></table>")
+        format!(
+            "<table class=\"outcomes\"><thead><tr><th></th><th>{BASE}</th>{head}</tr></thead><tbody>{rows}</tbody></table>"
+        )
     };
     cases.chunks(COLUMNS).map(of).collect()
 }
@@ -192,7 +195,9 @@ fn tenants(line: &Line, base: &Base, cases: &[&Case]) -> String {
             format!("<tr><th>{}</th><td>{}</td>{others}</tr>", escaped(tenant), escaped(&own))
         };
         let rows: String = base.said.tenants.iter().map(row).collect();
-        format!("<table class=\"outcomes\"><thead><tr><th></th><th>{BASE}</th>{head}</tr></thead><tbody>{rows}</tbody></table>")
+        format!(
+            "<table class=\"outcomes\"><thead><tr><th></th><th>{BASE}</th>{head}</tr></thead><tbody>{rows}</tbody></table>"
+        )
     };
     let tables: String = cases.chunks(COLUMNS).map(of).collect();
     format!("<details><summary>{}</summary>{tables}</details>", escaped(line.label))

@@ -81,7 +81,8 @@ fn carried_out(
     let base = Item::base();
     let mut runs = Vec::new();
     for (key, task) in tasks.iter().enumerate() {
-        let log = plan.bases[task.base].canonicalize().map_err(|e| crate::failure::unreadable(&plan.bases[task.base], e))?;
+        let log =
+            plan.bases[task.base].canonicalize().map_err(|e| crate::failure::unreadable(&plan.bases[task.base], e))?;
         let item = task.item.unwrap_or(&base);
         // What changes nothing needs no variation; its name is the base's.
         let text = (task.item.is_some() || task.seed.is_some())

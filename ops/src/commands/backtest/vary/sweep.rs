@@ -48,7 +48,7 @@ pub struct Base {
     pub reasons: Vec<String>,
     /// The numbers of the run less those of the record, where they differ.
     pub differs: Map<String, Value>,
-    /// Whether every job had ended in the record. Otherwise all runs end where it ends.
+    /// Whether nothing ran any more at the end of the record. Otherwise all runs end there.
     pub complete: bool,
     /// First and last instant of the record.
     pub from: String,
@@ -164,8 +164,13 @@ fn reasons(recording: &Recording, seed: Option<i64>) -> Vec<String> {
                 .to_owned(),
         );
     }
+    // With a script a job that had not ended is known to its end.
     if recording.truth.censored > 0 {
-        reasons.push(format!("{} jobs had not ended: how long they would have run is guessed", recording.truth.censored));
+        reasons
+            .push(format!("{} jobs had not ended: how long they would have run is guessed", recording.truth.censored));
+    }
+    if recording.waiting {
+        reasons.push("jobs waited at its end and nothing ran: it may have been stopped there".to_owned());
     }
     if !recording.left_out.is_empty() && recording.reporter != Reporter::Others {
         reasons.push("it has reports of others than its executor, which are left out".to_owned());

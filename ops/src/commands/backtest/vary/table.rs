@@ -148,7 +148,7 @@ pub fn heading(base: &Base) -> String {
         grouped(truth.censored as i64)
     );
     if !base.complete {
-        text.push_str("\nsome jobs had not ended there: all runs end where the record does");
+        text.push_str("\njobs ran at its end: all runs end there too");
     }
     if base.reproduced {
         text.push_str("\nrun again unchanged, it comes out as it was recorded, to the bit");
