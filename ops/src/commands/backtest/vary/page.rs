@@ -5,13 +5,14 @@ use super::numbers::Numbers;
 use super::sweep::{BASE, Base, Case, Report};
 use super::table::{LINES, Line, NOTES, cell, difference, heading, title};
 use crate::commands::compare::report::charts::{legend, waited};
-use crate::commands::compare::report::{grid, section, section_of, whole};
+use crate::commands::compare::report::{section, section_of, whole};
 use crate::output::{duration, grouped};
 use crate::svg::{Anchor, Drawing, Frame, escaped};
 
-/// Height of a bar with its gap, and what stands at the left of it for its name.
+/// Height of a bar with its gap, and the room at its left for its name and at its right for its value.
 const BAR: f64 = 20.0;
 const NAME: f64 = 170.0;
+const VALUE: f64 = 160.0;
 /// Places of the lines in the table that are drawn, with what to call them.
 const DRAWN: [(usize, &str); 10] = [
     (0, "Cost"),
@@ -27,10 +28,10 @@ const DRAWN: [(usize, &str); 10] = [
 ];
 /// Lines told of each tenant.
 const OF_TENANTS: [usize; 4] = [2, 4, 7, 9];
-/// Colours of variations (Paul Tol's muted and bright schemes), the base's first. After the last they begin again.
-const COLOURS: [&str; 12] = [
+/// Colours of variations (after Paul Tol's muted and bright schemes), the base's first. After the last they begin again.
+const COLOURS: [&str; 18] = [
     "#5d6b79", "#332288", "#d98200", "#117733", "#cc6677", "#0a6ebd", "#aa4499", "#7a6a53", "#44aa99", "#882255",
-    "#999933", "#66ccee",
+    "#999933", "#66ccee", "#e6550d", "#b8a000", "#5b5bd6", "#1b1b1b", "#e377c2", "#8fbc5a",
 ];
 /// Variations whose waiting is drawn as lines; more cannot be told apart.
 const WAITING_LINES_MAX: usize = 12;
@@ -75,7 +76,11 @@ fn of_base(base: &Base, cases: &[&Case]) -> String {
         format!("<figure><figcaption>{}</figcaption>{}</figure>", escaped(name), bars(&LINES[*at], name, &numbers))
     };
     let note = format!("The broken line is the base. Money in {}.", base.said.currency);
-    body += &section_of("By variation", &grid(charts.map(chart)), &note);
+    body += &section_of(
+        "By variation",
+        &format!("<div class=\"pairs\">{}</div>", charts.map(chart).collect::<String>()),
+        &note,
+    );
     body += &section_of(
         "Cost and waiting together",
         &trade(&numbers),
@@ -108,11 +113,11 @@ fn bars(line: &Line, name: &str, numbers: &[(&str, &Numbers)]) -> String {
     let most = values.iter().copied().fold(0.0, f64::max).max(least + 1.0);
     let rows = numbers.len() as f64;
     let mut frame = Frame::new(560.0, rows * BAR + 8.0, (least, most), rows);
-    (frame.left, frame.right, frame.top, frame.bottom, frame.y) = (NAME, 90.0, 4.0, 4.0, (0.0, rows));
+    (frame.left, frame.right, frame.top, frame.bottom, frame.y) = (NAME, VALUE, 4.0, 4.0, (0.0, rows));
     let mut drawing = Drawing::new(frame);
     for (n, ((run, of), value)) in numbers.iter().zip(&values).enumerate() {
         let below = rows - n as f64 - 1.0;
-        let text = (line.of)(of).map_or_else(|| "–".to_owned(), line.text);
+        let text = cell(line, of, numbers[0].1);
         let fill = if n == 0 { COLOURS[0] } else { "#4d8fc9" };
         drawing.bar((value.min(0.0), value.max(0.0)), (below + 0.14, below + 0.86), fill, &format!("{run}: {text}"));
         let y = drawing.frame().py(below + 0.5) + 4.0;

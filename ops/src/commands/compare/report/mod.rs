@@ -141,12 +141,11 @@ pub fn section_of(title: &str, body: &str, note: &str) -> String {
 }
 
 /// Two parts beside each other.
-pub fn two(left: &str, right: &str) -> String {
+fn two(left: &str, right: &str) -> String {
     format!("<div class=\"two\">{left}{right}</div>\n")
 }
 
-/// Parts side by side, as many as find room.
-pub fn grid(parts: impl Iterator<Item = String>) -> String {
+fn grid(parts: impl Iterator<Item = String>) -> String {
     format!("<div class=\"grid\">{}</div>", parts.collect::<String>())
 }
 
