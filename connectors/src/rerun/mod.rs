@@ -14,9 +14,6 @@ mod supply;
 pub mod truth;
 pub mod variation;
 
-#[cfg(test)]
-mod tests;
-
 pub use apply::{Changes, changes};
 pub use recording::{Recording, Taken};
 pub use role::Reporter;

@@ -37,15 +37,14 @@ pub fn role_of_topic(topic: Topic) -> Option<Role> {
 
 /// The role of an event.
 pub fn role_of(event: &Event, reporter: &Reporter) -> Role {
-    if let Some(role) = role_of_topic(event.topic()) {
-        return role;
-    }
     let follows = match (reporter, event) {
-        // The executor reports failures of nodes, power and what providers have left; its draws make them anew.
+        // A plan follows from what was asked for and decided, whoever makes it.
+        (_, Event::PlanPublished(_)) => true,
+        // The executor reports runs, usage, leases, failures of nodes, power, and what providers have left; it makes them anew.
         (Reporter::Simulated(executor), event) => event.identity().source == executor.as_str(),
         (Reporter::Others, Event::PowerMeasured(_)) => true,
         (Reporter::Others, Event::ReplicaReported(e)) => e.dataset.as_str().starts_with("checkpoint:"),
-        (Reporter::Others, _) => false,
+        (Reporter::Others, event) => return role_of_topic(event.topic()).unwrap_or(Role::World),
     };
     if follows { Role::Consequence } else { Role::World }
 }

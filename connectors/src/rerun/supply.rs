@@ -80,13 +80,22 @@ pub(super) fn pools(change: &mut Change<'_>, wanted: &Pools) -> Result<(), Fleet
         return Err(change.no_match("pools", &wanted.pool, &names));
     }
     if wanted.cordon {
+        // Nobody opens them again.
+        change.edit(Topic::Policy, "pools", |event| match event {
+            Event::ScopeStateChanged(e) if e.scope_kind == ScopeKind::Pool && meant.contains(e.scope.as_str()) => {
+                Edit::Drop
+            }
+            _ => Edit::Keep,
+        })?;
         for pool in &meant {
             change.cordon(ScopeKind::Pool, pool)?;
         }
     }
     change.edit(Topic::Capacity, "pools", |event| {
-        let Some(pool) = pool_of(event).filter(|pool| meant.contains(*pool)) else { return Edit::Keep };
-        if wanted.remove && !pool.is_empty() {
+        if !pool_of(event).is_some_and(|pool| meant.contains(pool)) {
+            return Edit::Keep;
+        }
+        if wanted.remove {
             return Edit::Drop;
         }
         match event {

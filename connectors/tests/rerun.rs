@@ -1,6 +1,12 @@
+//! A generated world run again: unchanged it is the same to the bit, and what a variation names is otherwise.
+#![allow(clippy::unwrap_used)] // a test stops where something is not as it has to be
+
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicBool;
 
+use solyx_connectors::executor::SimulatedExecutor;
+use solyx_connectors::generate::{Size, publish};
+use solyx_connectors::rerun::{Changes, Recording, Reporter, Variation, baselines, changes, run, stage};
 use solyx_runtime::{EngineOptions, RunEnd, VirtualOptions, run_virtual};
 use solyx_schemas::codec::Codec;
 use solyx_schemas::epochs::EpochReader;
@@ -13,10 +19,6 @@ use solyx_schemas::log::memory::MemoryLog;
 use solyx_schemas::log::{Log, Record, Scan};
 use solyx_schemas::topics::{Topic, TopicName};
 use solyx_schemas::units::TimeUs;
-
-use super::*;
-use crate::executor::SimulatedExecutor;
-use crate::generate::{Size, publish};
 
 const SIZE: Size = Size { jobs: 120, nodes: 12, days: 3 };
 
