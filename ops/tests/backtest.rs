@@ -113,6 +113,28 @@ fn an_unchanged_base_comes_out_to_the_bit_and_a_variation_beside_it_with_differe
 }
 
 #[test]
+fn another_fleet_and_dearer_pools_over_an_archive() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let archive = directory.path().join("archive").display().to_string();
+    done(&["archive", "export", "--log", base(), "--archive", &archive]);
+    let owned = format!("name = \"owned\"\nfleet = \"{}\"\n", here("fleets/metapods.toml"));
+    let owned = written(directory.path(), "owned.toml", &owned);
+    let dear = "name = \"dear\"\n[[pools]]\npool = \"*\"\nprice_factor = \"2\"\n[[rates]]\nfactor = \"3\"\n";
+    let dear = written(directory.path(), "dear.toml", dear);
+    let report = json(&done(&["--json", "backtest", "--base", &archive, "--vary", &owned, &dear]));
+    let base = &report["bases"][0];
+    assert_eq!(base["reproduced"], true, "{base}");
+    let (owned, dear) = (&report["variations"][0]["all"], &report["variations"][1]["all"]);
+    assert_eq!(owned["owned_share_milli"], 1_000, "all of it is our own");
+    assert_eq!(owned["done"], 60);
+    let number = |of: &Value, name: &str| of[name].as_i64().unwrap_or_else(|| panic!("no {name}"));
+    assert!(number(owned, "energy_j") > number(&base["all"], "energy_j"), "more nodes of ours are idle");
+    assert!(number(&base["all"], "owned_share_milli") < 1_000, "the base leases");
+    assert!(number(dear, "cost_micros") > number(&base["all"], "cost_micros"));
+    assert!(number(dear, "revenue_micros") > 2 * number(&base["all"], "revenue_micros"));
+}
+
+#[test]
 fn a_grid_is_every_combination_for_every_seed_and_duckdb_opens_its_parquet() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let grid = written(
