@@ -142,6 +142,14 @@ impl Plan {
     }
 }
 
+/// Names of logs: those of their directories, or the whole paths where two would have one name.
+pub fn names_of(logs: &[PathBuf]) -> Vec<String> {
+    let short = |log: &PathBuf| log.file_name().unwrap_or(log.as_os_str()).to_string_lossy().into_owned();
+    let names: Vec<String> = logs.iter().map(short).collect();
+    let distinct: std::collections::BTreeSet<&String> = names.iter().collect();
+    if distinct.len() == names.len() { names } else { logs.iter().map(|log| log.display().to_string()).collect() }
+}
+
 /// Baselines by name.
 fn named(wanted: &[String]) -> Result<Vec<&'static str>, Failure> {
     let all = baselines::BASELINES.map(|(name, _)| name);

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::outcome::Said;
-use super::plan::{Item, Plan};
+use super::plan::{Item, Plan, names_of};
 use super::sweep::{BASE, Case, Report, Source};
 use crate::failure::Failure;
 use crate::progress;
@@ -38,7 +38,8 @@ struct Task<'p> {
 
 /// Runs everything on the cluster at an address.
 pub fn run(plan: &Plan, address: &str, python: &Path, json: bool) -> Result<Report, Failure> {
-    let sources = plan.bases.iter().map(|dir| Source::read(dir, json)).collect::<Result<Vec<_>, _>>()?;
+    let named = plan.bases.iter().zip(names_of(&plan.bases));
+    let sources = named.map(|(dir, name)| Source::read(dir, name, json)).collect::<Result<Vec<_>, _>>()?;
     let mut tasks = Vec::new();
     for (base, source) in sources.iter().enumerate() {
         for item in &plan.variations {

@@ -98,7 +98,7 @@ pub struct Source {
 
 impl Source {
     /// Reads a world or an archive.
-    pub fn read(dir: &Path, json: bool) -> Result<Self, Failure> {
+    pub fn read(dir: &Path, name: String, json: bool) -> Result<Self, Failure> {
         let log: Arc<dyn Log> = match dir.join("manifest.json").is_file() {
             true => ArchiveLog::open(dir)?,
             false => world::reader(dir)?,
@@ -113,7 +113,6 @@ impl Source {
                 "`solyx run --log DIR --virtual --until-idle` runs what is staged",
             ));
         };
-        let name = dir.file_name().unwrap_or(dir.as_os_str()).to_string_lossy().into_owned();
         Ok(Self { name, log, recording })
     }
 
@@ -190,7 +189,7 @@ pub fn one(plan: &Plan) -> Ending {
     let ([base], [] | [_]) = (plan.bases.as_slice(), plan.variations.as_slice()) else {
         return Err(Failure::usage("too much for one run", "expected one base and one variation", "leave --one out"));
     };
-    let source = Source::read(base, true)?;
+    let source = Source::read(base, BASE.to_owned(), true)?;
     let item = plan.variations.first().cloned().unwrap_or_else(Item::base);
     let changes = source.changes(&item, None)?;
     let scratch = scratch()?;
@@ -219,8 +218,8 @@ pub fn run(plan: &Plan, json: bool) -> Result<Report, Failure> {
     let runs = plan.bases.len() * plan.seeds.len() * (plan.variations.len() + 1);
     let bar = progress::bar(runs as u64, "runs", json);
     let mut report = Report { bases: Vec::new(), cases: Vec::new() };
-    for dir in &plan.bases {
-        let source = Source::read(dir, json)?;
+    for (dir, name) in plan.bases.iter().zip(plan::names_of(&plan.bases)) {
+        let source = Source::read(dir, name, json)?;
         // What is wrong is said before anything runs.
         for item in &plan.variations {
             source.changes(item, None)?;
@@ -277,7 +276,8 @@ fn at_work(
     let Some(keep) = &plan.keep else { return Ok((run(scratch()?.path())?, None)) };
     let mut dir: PathBuf = keep.clone();
     if plan.bases.len() > 1 {
-        dir.push(&source.name);
+        // A name that is a whole path must not lead out of the directory.
+        dir.push(source.name.trim_start_matches('/').replace("..", "_"));
     }
     dir.push(seed.map_or_else(|| name.to_owned(), |seed| format!("{name}.seed-{seed}")));
     if dir.exists() {
