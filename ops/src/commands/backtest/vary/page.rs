@@ -84,7 +84,7 @@ fn of_base(base: &Base, cases: &[&Case]) -> String {
     body += &section_of(
         "Cost and waiting together",
         &trade(&numbers),
-        "Each point is a run: further left is cheaper, further down waits less. A rest upon it names it.",
+        "Each point is a run: further left is cheaper, further down waits less. Rest the pointer on one to see which.",
     );
     if cases.len() < WAITING_LINES_MAX && !base.waiting_counts.is_empty() {
         let series = std::iter::once((base.waiting_counts.as_slice(), &base.said.all))
@@ -149,7 +149,7 @@ fn trade(numbers: &[(&str, &Numbers)]) -> String {
     let longest = numbers.iter().map(|(_, n)| waited(n)).fold(0.0, f64::max);
     let frame = Frame::new(1160.0, 320.0, (least - room, most + room), longest * 1.05);
     let mut drawing = Drawing::new(frame);
-    drawing.y_axis(|hours| format!("{hours} h"));
+    drawing.y_axis(|hours| duration((hours * HOUR) as i64));
     let (from, to) = drawing.frame().x;
     let ticks = (0..=4).map(|n| from + (to - from) * (0.1 + 0.2 * f64::from(n)));
     drawing.x_labels(ticks.map(|cost| (cost, grouped(cost as i64))));
