@@ -7,4 +7,5 @@ pub mod generate;
 pub mod import;
 pub mod log;
 pub mod registry;
+pub mod rerun;
 pub mod seal;

@@ -68,7 +68,7 @@ pub enum Command {
     /// Write, read back and verify archives.
     Archive(commands::archive::Archive),
     /// Run a published experiment through the kernel's own rules.
-    Backtest(commands::backtest::Backtest),
+    Backtest(Box<commands::backtest::Backtest>),
     /// Look after a world: what waits, what is stale, disk, versions.
     Doctor(commands::doctor::Doctor),
     /// Make keys with which tenants' texts are sealed.

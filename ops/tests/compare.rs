@@ -75,7 +75,7 @@ fn figures_have_stable_names_and_agree_with_the_views_they_are_from() {
     let names: Vec<&str> = stages.iter().filter_map(|stage| stage["name"].as_str()).collect();
     assert_eq!(names, ["hybrid", "software-only"]);
     let fields: Vec<&String> = stages[0].as_object().expect("a stage").keys().collect();
-    let expected = "name directory from_us to_us epochs chain_head jobs waiting currency revenue_micros cost_micros cost \
+    let expected = "name directory from_us to_us epochs chain_head jobs waiting completion currency revenue_micros cost_micros cost \
                     margin_micros margin_milli energy gpus egress_bytes egress_micros problems audit";
     assert_eq!(fields, expected.split_whitespace().collect::<Vec<_>>());
     for stage in stages {

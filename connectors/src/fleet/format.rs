@@ -78,13 +78,11 @@ fn epoch_latency() -> Span {
     Span(solyx_schemas::units::DurationUs(20_000))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Policy {
-    #[serde(default = "classic")]
-    pub order_rule: String,
-    #[serde(default = "solyx")]
-    pub packing_rule: String,
+    pub order_rule: Option<String>,
+    pub packing_rule: Option<String>,
     pub half_life: Option<Span>,
     #[serde(default)]
     pub surcharge_gpu_hours: Vec<i64>,
@@ -108,14 +106,6 @@ pub struct Policy {
     pub lease_orders_max: Option<i64>,
     pub lease_idle: Option<Span>,
     pub prior_weight: Option<i64>,
-}
-
-fn classic() -> String {
-    "classic".to_owned()
-}
-
-fn solyx() -> String {
-    "solyx".to_owned()
 }
 
 #[derive(Debug, Deserialize)]

@@ -12,10 +12,10 @@ use solyx_schemas::units::TimeUs;
 mod capacity;
 mod expand;
 mod facility;
-mod format;
+pub(crate) mod format;
 mod nodes;
-mod policy;
-mod values;
+pub(crate) mod policy;
+pub(crate) mod values;
 
 use expand::Builder;
 use format::FleetFile;
@@ -64,7 +64,7 @@ pub fn parse(file: &str, text: &str, at: Option<TimeUs>) -> Result<Vec<Event>, F
 }
 
 /// What the TOML reader says, with the line it stands on.
-fn syntax_error(file: &str, text: &str, error: &toml::de::Error) -> FleetError {
+pub(crate) fn syntax_error(file: &str, text: &str, error: &toml::de::Error) -> FleetError {
     let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or("");
     let number = before.matches('\n').count();
     let line = text.lines().nth(number).unwrap_or("").trim();

@@ -109,44 +109,63 @@ fn cell(fleet: &FleetFile, out: &mut Builder) -> Result<(), FleetError> {
     )
 }
 
+/// Rules of a fleet file that names none.
+const ORDER_RULE: &str = "classic";
+const PACKING_RULE: &str = "solyx";
+
 fn scheduling(policy: &format::Policy, out: &mut Builder) -> Result<(), FleetError> {
     let Lead { event_id, source, occurred_us } = out.lead("policy", "cell");
-    let count = |n: Option<i64>| n.map(Count);
-    let span = |s: Option<super::values::Span>| s.map(|s| s.0);
-    let ratio = |r: Option<super::values::Ratio>| r.map(|r| Milli(r.0));
-    out.push(
-        "policy",
-        SchedulingPolicySet {
-            event_id,
-            source,
-            occurred_us,
-            scope: Name::from("cell"),
-            order_rule: Name::from(policy.order_rule.as_str()),
-            packing_rule: Name::from(policy.packing_rule.as_str()),
-            half_life_us: span(policy.half_life),
-            surcharge_gpu_hours: policy.surcharge_gpu_hours.iter().map(|n| Count(*n)).collect(),
-            surcharge_us: policy.surcharge.iter().map(|s| s.0).collect(),
-            promised_milli: ratio(policy.promised),
-            backfill_depth: count(policy.backfill_depth),
-            preemptions_max: count(policy.preemptions_max),
-            preemption_grace_us: span(policy.preemption_grace),
-            run_lease_us: span(policy.run_lease),
-            retries_max: count(policy.retries_max),
-            retry_backoff_us: span(policy.retry_backoff),
-            lemon_failures_max: count(policy.lemon_failures_max),
-            lemon_window_us: span(policy.lemon_window),
-            consolidation_budget_us: span(policy.consolidation_budget),
-            plan_interval: count(policy.plan_interval),
-            tick_us: span(policy.tick),
-            default_expected_work_us: policy.default_expected_work.map(|s| WorkUs(s.0.0)),
-            deferral_max_us: span(policy.deferral_max),
-            deferral_saving_min_milli: ratio(policy.deferral_saving_min),
-            lease_orders_max: count(policy.lease_orders_max),
-            lease_idle_us: span(policy.lease_idle),
-            prior_weight: count(policy.prior_weight),
-            ..SchedulingPolicySet::default()
-        },
-    )
+    let mut set = SchedulingPolicySet {
+        event_id,
+        source,
+        occurred_us,
+        scope: Name::from("cell"),
+        order_rule: Name::from(ORDER_RULE),
+        packing_rule: Name::from(PACKING_RULE),
+        ..SchedulingPolicySet::default()
+    };
+    set_constants(policy, &mut set);
+    out.push("policy", set)
+}
+
+/// Puts what a table of constants names into a policy; the rest of it stays.
+pub(crate) fn set_constants(policy: &format::Policy, set: &mut SchedulingPolicySet) {
+    fn put<T, U>(field: &mut Option<T>, value: Option<U>, of: impl FnOnce(U) -> T) {
+        if let Some(value) = value {
+            *field = Some(of(value));
+        }
+    }
+    if let Some(rule) = &policy.order_rule {
+        set.order_rule = Name::from(rule.as_str());
+    }
+    if let Some(rule) = &policy.packing_rule {
+        set.packing_rule = Name::from(rule.as_str());
+    }
+    if !policy.surcharge_gpu_hours.is_empty() {
+        set.surcharge_gpu_hours = policy.surcharge_gpu_hours.iter().map(|n| Count(*n)).collect();
+    }
+    if !policy.surcharge.is_empty() {
+        set.surcharge_us = policy.surcharge.iter().map(|s| s.0).collect();
+    }
+    put(&mut set.half_life_us, policy.half_life, |s| s.0);
+    put(&mut set.promised_milli, policy.promised, |r| Milli(r.0));
+    put(&mut set.backfill_depth, policy.backfill_depth, Count);
+    put(&mut set.preemptions_max, policy.preemptions_max, Count);
+    put(&mut set.preemption_grace_us, policy.preemption_grace, |s| s.0);
+    put(&mut set.run_lease_us, policy.run_lease, |s| s.0);
+    put(&mut set.retries_max, policy.retries_max, Count);
+    put(&mut set.retry_backoff_us, policy.retry_backoff, |s| s.0);
+    put(&mut set.lemon_failures_max, policy.lemon_failures_max, Count);
+    put(&mut set.lemon_window_us, policy.lemon_window, |s| s.0);
+    put(&mut set.consolidation_budget_us, policy.consolidation_budget, |s| s.0);
+    put(&mut set.plan_interval, policy.plan_interval, Count);
+    put(&mut set.tick_us, policy.tick, |s| s.0);
+    put(&mut set.default_expected_work_us, policy.default_expected_work, |s| WorkUs(s.0.0));
+    put(&mut set.deferral_max_us, policy.deferral_max, |s| s.0);
+    put(&mut set.deferral_saving_min_milli, policy.deferral_saving_min, |r| Milli(r.0));
+    put(&mut set.lease_orders_max, policy.lease_orders_max, Count);
+    put(&mut set.lease_idle_us, policy.lease_idle, |s| s.0);
+    put(&mut set.prior_weight, policy.prior_weight, Count);
 }
 
 fn cost_weights(weights: &format::Weights, fleet: &FleetFile, out: &mut Builder) -> Result<(), FleetError> {

@@ -48,6 +48,11 @@ impl Cursors {
         Ok(of_reader)
     }
 
+    /// Who has left cursors.
+    pub fn readers(&self) -> impl Iterator<Item = &SourceId> {
+        self.last.keys()
+    }
+
     /// The latest instant that any reader has dealt with.
     pub fn instant(&self) -> Option<TimeUs> {
         self.last.values().map(|cursor| cursor.instant_us).max()

@@ -1,5 +1,8 @@
 //! Staged records in the order of a virtual run: (`occurred_us`, topic, partition, position).
 //!
+//! A record whose header [`INSTANT`] names another instant happens at that one: a recorded history that is run again comes
+//! when it was read, whatever its producers' clocks said. The header stays behind.
+//!
 //! Sixteen bytes of each are held; the records themselves are read in windows, so that what was imported by zone or by
 //! day comes from the log in long runs all the same.
 
@@ -12,6 +15,8 @@ use solyx_schemas::log::{Log, LogError, LogErrorKind, ReadLimit, Record, Scan};
 use solyx_schemas::topics::{Topic, TopicName, partition_of};
 use solyx_schemas::units::TimeUs;
 
+/// Header of a staged record with the instant at which it is handed on, µs UTC in decimal text, in place of `occurred_us`.
+pub const INSTANT: &str = "solyx_instant_us";
 /// Records read at once.
 const WINDOW: usize = 1_024;
 
@@ -86,7 +91,7 @@ impl<'l> Staged<'l> {
                     end = stored.ordinal + 1;
                     let (occurred, weight) = kinds.of(&stored.record.value);
                     // What cannot be read goes with the record before it: the kernel is to judge it.
-                    occurred_us = occurred.unwrap_or(occurred_us);
+                    occurred_us = instant_of(&stored.record).or(occurred).unwrap_or(occurred_us);
                     let ordinal = u32::try_from(stored.ordinal).map_err(|_| too_many(name))?;
                     let entry = Entry { occurred_us, ordinal, slot, weight };
                     let was_due = before.is_some_and(|(instant, end)| occurred_us <= instant && stored.ordinal < end);
@@ -153,7 +158,9 @@ impl<'l> Staged<'l> {
             }
             let topic = TopicName::live(staged.topic.topic);
             let partition = partition_of(&staged.key, self.log.partitions(topic));
-            due.push(Record { topic, partition, ..staged });
+            let mut headers = staged.headers;
+            headers.retain(|(name, _)| name != INSTANT);
+            due.push(Record { topic, partition, headers, ..staged });
             requests += u64::from(entry.weight == Weight::Request);
             // What came in late stands before what was handed on already: it is not cut, so that a cut leaves the last ones.
             if requests_max.is_some_and(|most| requests >= most) && self.floor.is_none_or(|floor| entry.place() > floor)
@@ -201,6 +208,11 @@ impl<'l> Staged<'l> {
         self.window = records.into_iter().flatten().collect();
         Ok(())
     }
+}
+
+/// The instant that a record's header names.
+fn instant_of(record: &Record) -> Option<i64> {
+    std::str::from_utf8(record.header(INSTANT)?).ok()?.parse().ok()
 }
 
 fn too_many(name: TopicName) -> LogError {
@@ -338,6 +350,24 @@ mod tests {
         expected.sort();
         assert_eq!(taken, expected.iter().map(|(_, i)| format!("e{i}")).collect::<Vec<_>>());
         assert_eq!(staged.left(), 0);
+    }
+
+    #[test]
+    fn a_record_comes_at_the_instant_that_its_header_names_and_leaves_the_header_behind() {
+        let log = MemoryLog::new();
+        let name = TopicName::staged(Topic::Jobs);
+        let at = |event: Event, instant: &str| {
+            let mut record = Codec::global().record(&event, name, log.partitions(name));
+            record.headers.push((INSTANT.to_owned(), instant.as_bytes().to_vec()));
+            record
+        };
+        let batch = vec![at(cancel("late", 5), "30"), at(cancel("early", 20), "10"), at(cancel("own", 20), "soon")];
+        log.producer("import").unwrap().append(batch).unwrap();
+        let mut staged = Staged::sort(&log, None, 0).unwrap();
+        assert_eq!(staged.next_us(), Some(TimeUs(10)));
+        let taken = staged.take_due(TimeUs(30), None).unwrap();
+        assert_eq!(ids(&taken), ["early", "own", "late"]);
+        assert!(taken.iter().all(|record| record.header(INSTANT).is_none()));
     }
 
     #[test]

@@ -36,6 +36,8 @@ pub struct VirtualOptions {
     pub engine: EngineOptions,
     /// Whether it ends once nothing is left but prices, telemetry and ticks. Otherwise it goes through all that is staged.
     pub until_idle: bool,
+    /// Until when it goes on although it is idle.
+    pub idle_from: Option<TimeUs>,
     /// The last instant it deals with.
     pub until: Option<TimeUs>,
     /// Epochs between two syncs.
@@ -45,7 +47,7 @@ pub struct VirtualOptions {
 impl VirtualOptions {
     /// Until idle, with a sync each 1,000 epochs.
     pub fn new(engine: EngineOptions) -> Self {
-        Self { engine, until_idle: true, until: None, sync_every_epochs: 1_000 }
+        Self { engine, until_idle: true, idle_from: None, until: None, sync_every_epochs: 1_000 }
     }
 }
 
@@ -168,10 +170,12 @@ impl<'a, 'l> VirtualRun<'a, 'l> {
             }
             return Ok(None);
         }
-        if self.options.until_idle && self.is_idle() {
+        let next = self.next_instant()?;
+        let may_end = self.options.idle_from.is_none_or(|from| next.is_none_or(|next| next > from));
+        if self.options.until_idle && may_end && self.is_idle() {
             return Ok(Some(Ending::Idle));
         }
-        let Some(now) = self.next_instant()? else { return Ok(Some(Ending::Exhausted)) };
+        let Some(now) = next else { return Ok(Some(Ending::Exhausted)) };
         if self.options.until.is_some_and(|until| now > until) {
             return Ok(Some(Ending::Until));
         }

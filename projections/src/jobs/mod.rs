@@ -3,8 +3,8 @@
 //! A fold of requests, decisions and ends of runs. It keeps one small row a job; shares and percentiles are computed when
 //! somebody looks. What a job costs and draws is in the billing and DCIM views.
 
+mod spread;
 mod view;
-mod waiting;
 
 use serde::{Deserialize, Serialize};
 use solyx_schemas::epochs::EpochBatch;
@@ -17,13 +17,13 @@ use solyx_schemas::units::*;
 use crate::fold::{Change, Entry, Fold, FoldError};
 use crate::rows::Rows;
 
+pub use spread::{Completion, WAITING_BOUNDS_US, Waiting};
 pub use view::*;
-pub use waiting::{WAITING_BOUNDS_US, Waiting};
 
 /// Name of the view.
 const NAME: &str = "jobs";
 /// Version of the entries.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 /// The state of the view.
 #[derive(Clone, Debug, Default)]
@@ -70,7 +70,9 @@ pub enum JobState {
 struct JobRow {
     tenant: TenantId,
     state: JobState,
+    requested_us: TimeUs,
     not_before_us: Option<TimeUs>,
+    deadline_us: Option<TimeUs>,
     /// From when it could have run: admission, or its not-before when that is later.
     ready_us: Option<TimeUs>,
     /// When it got its first place.
@@ -91,7 +93,13 @@ impl Jobs {
     fn input(&mut self, event: &Event) {
         match event {
             Event::JobRequested(e) => {
-                let row = JobRow { tenant: e.tenant.clone(), not_before_us: e.not_before_us, ..JobRow::default() };
+                let row = JobRow {
+                    tenant: e.tenant.clone(),
+                    requested_us: e.occurred_us,
+                    not_before_us: e.not_before_us,
+                    deadline_us: e.deadline_us,
+                    ..JobRow::default()
+                };
                 self.jobs.insert(e.job.clone(), row);
             }
             Event::RunFinished(e) => {

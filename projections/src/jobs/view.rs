@@ -4,7 +4,7 @@ use serde::Serialize;
 use solyx_schemas::ids::*;
 use solyx_schemas::units::*;
 
-use super::{JobRow, JobState, Jobs, Waiting};
+use super::{Completion, JobRow, JobState, Jobs, Waiting};
 
 /// What became of all jobs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -19,6 +19,8 @@ pub struct JobsView {
     pub count: JobCounts,
     /// How long they waited.
     pub waiting: Waiting,
+    /// How long those that finished took.
+    pub completion: Completion,
     /// Bytes that meters counted out of a site.
     pub egress_bytes: i64,
     /// What placements said that egress costs, in micros of the cell's currency.
@@ -50,6 +52,14 @@ pub struct JobCounts {
     pub preempted: usize,
     /// Placed more than once.
     pub retried: usize,
+    /// Never placed by the end, whatever became of them.
+    pub unserved: usize,
+    /// How often a run was stopped for another job, in all.
+    pub preemptions: usize,
+    /// With a deadline that has passed or that they have kept.
+    pub due: usize,
+    /// Of those, not finished by it.
+    pub missed: usize,
 }
 
 /// What became of a job.
@@ -63,10 +73,16 @@ pub struct JobView {
     pub state: JobState,
     /// From its admission, or its not-before when that is later, to its first placement; absent until that.
     pub waited_us: Option<DurationUs>,
+    /// When it was asked for.
+    pub requested_us: TimeUs,
     /// When it got its first place.
     pub first_placed_us: Option<TimeUs>,
     /// When it ended.
     pub ended_us: Option<TimeUs>,
+    /// Whether it was not finished by its deadline; absent without one, and while it may still be.
+    pub missed: Option<bool>,
+    /// What placements said that its egress costs, in micros of the cell's currency.
+    pub egress_micros: i64,
     /// Times it was placed.
     pub attempts: u32,
     /// Times it was said which limit binds.
@@ -87,10 +103,12 @@ impl Jobs {
         let meta = self.meta.get(&0).cloned().unwrap_or_default();
         let mut count = JobCounts::default();
         let mut times_us = Vec::new();
+        let mut completions_us = Vec::new();
         let mut unplaced = 0;
         let mut egress_micros = 0_i64;
         for (_, row) in self.jobs.iter() {
-            count.add(row);
+            count.add(row, meta.now_us);
+            completions_us.extend(row.completed_us());
             egress_micros = egress_micros.saturating_add(row.egress_micros);
             match row.waited_us() {
                 Some(waited) => times_us.push(waited.0),
@@ -104,9 +122,10 @@ impl Jobs {
             now_us: meta.now_us,
             count,
             waiting: Waiting::of(times_us, unplaced),
+            completion: Completion::of(completions_us),
             egress_bytes: i64::try_from(meta.egress_bytes).unwrap_or(i64::MAX),
             egress_micros,
-            jobs: self.jobs.iter().map(|(job, row)| row.view(job)).collect(),
+            jobs: self.jobs.iter().map(|(job, row)| row.view(job, meta.now_us)).collect(),
         }
     }
 }
@@ -116,14 +135,32 @@ impl JobRow {
         Some(self.first_placed_us?.since(self.ready_us?))
     }
 
-    fn view(&self, job: &JobId) -> JobView {
+    /// From its request to its end, when it finished well.
+    fn completed_us(&self) -> Option<i64> {
+        let ended = self.ended_us.filter(|_| self.state == JobState::Done)?;
+        Some(ended.since(self.requested_us).0)
+    }
+
+    /// Whether its deadline was missed; absent while that is open.
+    fn missed(&self, now: TimeUs) -> Option<bool> {
+        let deadline = self.deadline_us?;
+        match self.ended_us {
+            Some(ended) => Some(self.state != JobState::Done || ended > deadline),
+            None => (now > deadline).then_some(true),
+        }
+    }
+
+    fn view(&self, job: &JobId, now: TimeUs) -> JobView {
         JobView {
             job: job.clone(),
             tenant: self.tenant.clone(),
             state: self.state,
             waited_us: self.waited_us(),
+            requested_us: self.requested_us,
             first_placed_us: self.first_placed_us,
             ended_us: self.ended_us,
+            missed: self.missed(now),
+            egress_micros: self.egress_micros,
             attempts: self.attempts,
             held: self.held,
             deferred: self.deferred,
@@ -135,7 +172,7 @@ impl JobRow {
 }
 
 impl JobCounts {
-    fn add(&mut self, row: &JobRow) {
+    fn add(&mut self, row: &JobRow, now: TimeUs) {
         self.requested += 1;
         match row.state {
             JobState::Requested => {}
@@ -149,5 +186,9 @@ impl JobCounts {
         self.deferred += usize::from(row.deferred > 0);
         self.preempted += usize::from(row.preempted > 0);
         self.retried += usize::from(row.attempts > 1);
+        self.unserved += usize::from(row.attempts == 0);
+        self.preemptions += row.preempted as usize;
+        self.due += usize::from(row.missed(now).is_some());
+        self.missed += usize::from(row.missed(now) == Some(true));
     }
 }

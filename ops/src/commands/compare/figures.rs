@@ -3,7 +3,7 @@
 use serde::Serialize;
 use solyx_projections::billing::{BillingView, SupplyHourView};
 use solyx_projections::dcim::{DcimView, HourView};
-use solyx_projections::jobs::{JobCounts, JobsView, Waiting};
+use solyx_projections::jobs::{Completion, JobCounts, JobsView, Waiting};
 use solyx_runtime::AuditReport;
 use solyx_schemas::hash::Hash32;
 use solyx_schemas::units::TimeUs;
@@ -27,6 +27,8 @@ pub struct Figures {
     pub jobs: JobCounts,
     /// How long jobs waited: from admission, or not-before when that is later, to the first placement.
     pub waiting: Waiting,
+    /// From request to end, of the jobs that finished.
+    pub completion: Completion,
     /// Currency of money below.
     pub currency: String,
     /// What customers owe.
@@ -101,6 +103,8 @@ pub struct Gpus {
     pub owned_share_milli: i64,
     /// Part of our own GPUs' time that was used, thousandths; absent without any.
     pub owned_in_use_milli: Option<i64>,
+    /// Part of all GPU time that was there or paid for that was used, thousandths; absent without any.
+    pub in_use_milli: Option<i64>,
 }
 
 impl Figures {
@@ -115,6 +119,7 @@ impl Figures {
             epochs: jobs.epoch + 1,
             jobs: jobs.count,
             waiting: jobs.waiting.clone(),
+            completion: jobs.completion,
             currency: billing.reference_currency.clone(),
             revenue_micros: totals.revenue_micros,
             cost_micros: totals.cost_micros,
@@ -185,13 +190,16 @@ impl Gpus {
     fn of(hours: &[SupplyHourView], owned: i64, period_us: i64) -> Self {
         let sum = |of: fn(&SupplyHourView) -> i64| hours.iter().map(of).sum::<i64>();
         let (owned_used, leased_used) = (sum(|hour| hour.owned_used), sum(|hour| hour.leased_used));
+        let leased_held = sum(|hour| hour.leased_held);
+        let there = i128::from(owned) * 1_000 * i128::from(period_us);
         Self {
             owned,
             owned_used,
             leased_used,
-            leased_held: sum(|hour| hour.leased_held),
+            leased_held,
             owned_share_milli: part_milli(owned_used, owned_used + leased_used).unwrap_or(0),
-            owned_in_use_milli: part_milli(owned_used, owned * 1_000 * period_us),
+            owned_in_use_milli: part_milli(owned_used, there),
+            in_use_milli: part_milli(owned_used + leased_used, there + i128::from(leased_held)),
         }
     }
 }
@@ -201,7 +209,7 @@ fn owned_gpus(dcim: &DcimView) -> i64 {
 }
 
 /// A part in thousandths of a whole, rounded down; absent when the whole is nothing.
-fn part_milli(part: i64, whole: i64) -> Option<i64> {
-    let milli = (i128::from(part) * 1_000).checked_div(i128::from(whole))?;
+fn part_milli(part: i64, whole: impl Into<i128>) -> Option<i64> {
+    let milli = (i128::from(part) * 1_000).checked_div(whole.into())?;
     i64::try_from(milli).ok()
 }

@@ -3,9 +3,9 @@
 //! It reads what the logs say and decides nothing: the views are brought up to date, figures are taken from them, and with
 //! `--audit` each world is derived again.
 
-mod figures;
+pub mod figures;
 mod focus;
-mod report;
+pub mod report;
 mod stage;
 mod table;
 

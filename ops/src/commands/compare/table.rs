@@ -27,8 +27,7 @@ pub const NOTES: [&str; 4] = [
 ];
 
 /// The lines of the table.
-pub fn lines(stages: &[Stage]) -> Vec<Line> {
-    let figures: Vec<&Figures> = stages.iter().map(|stage| &stage.figures).collect();
+pub fn lines(figures: &[&Figures]) -> Vec<Line> {
     let mut lines = Vec::new();
     let mut line = |label: &str, of: &dyn Fn(&Figures) -> String| {
         lines.push(Line { label: label.to_owned(), values: figures.iter().map(|f| of(f)).collect() });
@@ -49,11 +48,23 @@ pub fn lines(stages: &[Stage]) -> Vec<Line> {
     line("  running at the end", &|f| count(f.jobs.running));
     line("  waiting at the end", &|f| count(f.jobs.waiting));
     line("  failed or rejected", &|f| count(f.jobs.failed + f.jobs.rejected + f.jobs.cancelled));
+    line("  never placed", &|f| count(f.jobs.unserved));
     line("  placed more than once", &|f| count(f.jobs.retried));
+    line("  preemptions", &|f| count(f.jobs.preemptions));
+    if figures.iter().any(|f| f.jobs.due > 0) {
+        line("  deadlines missed", &|f| format!("{} of {}", count(f.jobs.missed), count(f.jobs.due)));
+    }
     head(&mut line, "waiting");
+    line("  mean", &|f| duration(f.waiting.mean_us.0));
     line("  p50", &|f| duration(f.waiting.p50_us.0));
     line("  p95", &|f| duration(f.waiting.p95_us.0));
+    line("  p99", &|f| duration(f.waiting.p99_us.0));
     line("  longest", &|f| duration(f.waiting.max_us.0));
+    head(&mut line, "request to end");
+    line("  mean", &|f| duration(f.completion.mean_us.0));
+    line("  p50", &|f| duration(f.completion.p50_us.0));
+    line("  p95", &|f| duration(f.completion.p95_us.0));
+    line("  p99", &|f| duration(f.completion.p99_us.0));
     let unit = if same { format!("money, {currency}") } else { "money".to_owned() };
     head(&mut line, &unit);
     line("  revenue", &|f| money(f, f.revenue_micros));
@@ -69,6 +80,7 @@ pub fn lines(stages: &[Stage]) -> Vec<Line> {
     line("  GPU-hours used", &|f| decimal(used(f), GPU_HOUR, 0));
     line("  owned share of them", &|f| percent(f.gpus.owned_share_milli));
     line("  own GPUs in use", &|f| f.gpus.owned_in_use_milli.map_or_else(none, percent));
+    line("  all GPUs in use", &|f| f.gpus.in_use_milli.map_or_else(none, percent));
     line("  leased GPU-hours held", &|f| decimal(f.gpus.leased_held.into(), GPU_HOUR, 0));
     head(&mut line, "energy, MWh");
     line("  own sites, measured", &|f| decimal(f.energy.own_j.into(), J_PER_MWH, 1));
@@ -92,7 +104,8 @@ pub fn lines(stages: &[Stage]) -> Vec<Line> {
 pub fn text(stages: &[Stage]) -> String {
     let head = std::iter::once("").chain(stages.iter().map(|stage| stage.figures.name.as_str()));
     let right: Vec<usize> = (1..=stages.len()).collect();
-    let rows = lines(stages).into_iter().map(|line| std::iter::once(line.label).chain(line.values));
+    let figures: Vec<&Figures> = stages.iter().map(|stage| &stage.figures).collect();
+    let rows = lines(&figures).into_iter().map(|line| std::iter::once(line.label).chain(line.values));
     format!("{}\n\n{}", table(head, &right, rows), NOTES.join("\n"))
 }
 

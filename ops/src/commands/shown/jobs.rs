@@ -28,6 +28,8 @@ pub fn text(view: &JobsView) -> String {
         ("deferred at least once", count.deferred),
         ("preempted at least once", count.preempted),
         ("placed more than once", count.retried),
+        ("never placed", count.unserved),
+        ("missed their deadline", count.missed),
     ];
     parts.push(String::new());
     parts.push(table(["", "jobs"], &[1], rows.map(|(what, n)| [what.to_owned(), grouped(n as u64)])));
@@ -60,14 +62,20 @@ fn waiting(view: &JobsView) -> String {
         let milli = *count as i64 * 1_000 / placed;
         [label, grouped(*count as u64), percent(milli), "▇".repeat((milli / 25) as usize)]
     });
-    let mean = i128::from(waiting.total_us.0) / i128::from(placed);
+    let took = &view.completion;
     format!(
-        "{}\nwaited: p50 {}, p95 {}, mean {}, longest {}; {} have no place yet",
+        "{}\nwaited: p50 {}, p95 {}, p99 {}, mean {}, longest {}; {} have no place yet\n\
+         request to end: p50 {}, p95 {}, p99 {}, mean {}",
         table(["waited", "jobs", "part", ""], &[1, 2], rows),
         duration(waiting.p50_us.0),
         duration(waiting.p95_us.0),
-        duration(mean as i64),
+        duration(waiting.p99_us.0),
+        duration(waiting.mean_us.0),
         duration(waiting.max_us.0),
-        decimal(waiting.unplaced as i128, 1, 0)
+        decimal(waiting.unplaced as i128, 1, 0),
+        duration(took.p50_us.0),
+        duration(took.p95_us.0),
+        duration(took.p99_us.0),
+        duration(took.mean_us.0)
     )
 }

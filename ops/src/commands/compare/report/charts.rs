@@ -72,27 +72,33 @@ pub fn money_bars(stages: &[Stage]) -> String {
 
 /// Part of the jobs that waited no longer than each bound.
 pub fn waiting(stages: &[Stage]) -> String {
+    let series = stages.iter().map(|stage| {
+        let waiting = &stage.figures.waiting;
+        (&*waiting.counts, waiting.placed + waiting.unplaced)
+    });
+    waited(series.enumerate().map(|(n, (counts, all))| (colour(n), counts, all))) + &world_legend(stages)
+}
+
+/// The same of jobs by bounds, of how many in all, each in its colour.
+pub fn waited<'c>(series: impl Iterator<Item = (&'c str, &'c [usize], usize)>) -> String {
     let last = WAITING_BOUNDS_US.len() as f64;
     let mut drawing = Drawing::new(Frame { y: (0.0, 100.0), ..Frame::new(560.0, 300.0, (0.0, last), 100.0) });
     drawing.y_axis(|value| format!("{value} %"));
-    for (n, stage) in stages.iter().enumerate() {
-        let waiting = &stage.figures.waiting;
-        let all = (waiting.placed + waiting.unplaced).max(1) as f64;
+    for (colour, counts, all) in series {
         let mut sum = 0;
-        let points: Vec<(f64, f64)> = waiting
-            .counts
+        let points: Vec<(f64, f64)> = counts
             .iter()
             .enumerate()
             .map(|(i, count)| {
                 sum += count;
-                (i as f64, 100.0 * sum as f64 / all)
+                (i as f64, 100.0 * sum as f64 / all.max(1) as f64)
             })
             .collect();
-        drawing.line(&points, colour(n));
+        drawing.line(&points, colour);
     }
     let bound = |(i, us): (usize, &i64)| (i as f64, format!("≤ {}", short(*us)));
     drawing.x_labels(WAITING_BOUNDS_US.iter().enumerate().map(bound).chain([(last, "all".to_owned())]));
-    drawing.finish("Part of the jobs that waited no longer than a time") + &world_legend(stages)
+    drawing.finish("Part of the jobs that waited no longer than a time")
 }
 
 /// A bound without decimals.

@@ -1,9 +1,10 @@
 //! One self-contained page: the figures, charts, and what the worlds are made of. It loads nothing and runs nothing.
 
-mod charts;
+pub mod charts;
 mod documents;
 mod power;
 
+use super::figures::Figures;
 use super::focus::Focus;
 use super::stage::Stage;
 use super::table::{self, day};
@@ -53,13 +54,18 @@ pub fn page(stages: &[Stage], focus: &Focus<'_>, title: &str) -> Result<String, 
     body += &documents::explanation(focus)?;
     body += &documents::audits(stages);
     body += &section("What the figures mean", &notes());
+    Ok(whole(title, &body))
+}
+
+/// A page with its style around a body.
+pub fn whole(title: &str, body: &str) -> String {
     let title = escaped(title);
     let style = include_str!("style.css");
-    Ok(format!(
+    format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>{title}</title>\n\
          <style>\n{style}</style>\n</head>\n<body>\n<main>\n{body}</main>\n</body>\n</html>\n"
-    ))
+    )
 }
 
 fn header(stages: &[Stage], title: &str) -> String {
@@ -109,7 +115,8 @@ fn figures(stages: &[Stage]) -> String {
         let cells: String = line.values.iter().map(|value| format!("<td>{}</td>", escaped(value))).collect();
         format!("<tr{class}><th class=\"d{depth}\">{}</th>{cells}</tr>", escaped(line.label.trim()))
     };
-    let rows: String = table::lines(stages).into_iter().map(row).collect();
+    let all: Vec<&Figures> = stages.iter().map(|stage| &stage.figures).collect();
+    let rows: String = table::lines(&all).into_iter().map(row).collect();
     format!("<table class=\"figures\"><thead><tr><th></th>{head}</tr></thead><tbody>{rows}</tbody></table>")
 }
 
@@ -124,12 +131,12 @@ fn notes() -> String {
 }
 
 /// A titled part of the page.
-fn section(title: &str, body: &str) -> String {
+pub fn section(title: &str, body: &str) -> String {
     format!("<section><h2>{}</h2>{body}</section>\n", escaped(title))
 }
 
 /// The same with a line on how to read it.
-fn section_of(title: &str, body: &str, note: &str) -> String {
+pub fn section_of(title: &str, body: &str, note: &str) -> String {
     section(title, &format!("<p class=\"note\">{}</p>{body}", escaped(note)))
 }
 

@@ -1,4 +1,4 @@
-//! How long jobs waited: percentiles that are a job's own waiting time, and counts by bounds.
+//! How long jobs waited and took: percentiles that are a job's own time, and counts by bounds.
 
 use serde::Serialize;
 use solyx_schemas::units::{DurationUs, SECOND_US};
@@ -29,10 +29,14 @@ pub struct Waiting {
     pub placed: usize,
     /// Jobs that are admitted and have not got one yet.
     pub unplaced: usize,
+    /// The mean, rounded down.
+    pub mean_us: DurationUs,
     /// Half of the placed jobs waited no longer.
     pub p50_us: DurationUs,
     /// Nineteen of twenty waited no longer.
     pub p95_us: DurationUs,
+    /// Ninety-nine of a hundred waited no longer.
+    pub p99_us: DurationUs,
     /// The longest.
     pub max_us: DurationUs,
     /// All of them together.
@@ -41,9 +45,41 @@ pub struct Waiting {
     pub counts: Vec<usize>,
 }
 
+/// Times from request to end of the jobs that finished, with whatever they waited, lost and did again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Completion {
+    /// Jobs that finished.
+    pub finished: usize,
+    /// The mean, rounded down.
+    pub mean_us: DurationUs,
+    /// Half took no longer.
+    pub p50_us: DurationUs,
+    /// Nineteen of twenty took no longer.
+    pub p95_us: DurationUs,
+    /// Ninety-nine of a hundred took no longer.
+    pub p99_us: DurationUs,
+    /// The longest.
+    pub max_us: DurationUs,
+}
+
+impl Completion {
+    /// Of these times, in any order.
+    pub fn of(mut times_us: Vec<i64>) -> Self {
+        times_us.sort_unstable();
+        Self {
+            finished: times_us.len(),
+            mean_us: mean(&times_us),
+            p50_us: percentile(&times_us, 50),
+            p95_us: percentile(&times_us, 95),
+            p99_us: percentile(&times_us, 99),
+            max_us: percentile(&times_us, 100),
+        }
+    }
+}
+
 impl Waiting {
     /// Of these waiting times, in any order.
-    pub(super) fn of(mut times_us: Vec<i64>, unplaced: usize) -> Self {
+    pub fn of(mut times_us: Vec<i64>, unplaced: usize) -> Self {
         times_us.sort_unstable();
         let mut counts = vec![0; WAITING_BOUNDS_US.len() + 1];
         for time in &times_us {
@@ -52,13 +88,20 @@ impl Waiting {
         Self {
             placed: times_us.len(),
             unplaced,
+            mean_us: mean(&times_us),
             p50_us: percentile(&times_us, 50),
             p95_us: percentile(&times_us, 95),
+            p99_us: percentile(&times_us, 99),
             max_us: percentile(&times_us, 100),
             total_us: DurationUs(times_us.iter().sum()),
             counts,
         }
     }
+}
+
+fn mean(times_us: &[i64]) -> DurationUs {
+    let sum: i128 = times_us.iter().map(|time| i128::from(*time)).sum();
+    DurationUs((sum / times_us.len().max(1) as i128) as i64)
 }
 
 /// The nearest rank of sorted times.
@@ -78,6 +121,8 @@ mod tests {
         assert_eq!((waiting.placed, waiting.unplaced), (20, 3));
         assert_eq!(waiting.p50_us.0, 10 * MINUTE_US);
         assert_eq!(waiting.p95_us.0, 19 * MINUTE_US);
+        assert_eq!(waiting.p99_us.0, 20 * MINUTE_US);
+        assert_eq!(waiting.mean_us.0, 10 * MINUTE_US + 30 * SECOND_US);
         assert_eq!(waiting.max_us.0, 20 * MINUTE_US);
         assert_eq!(waiting.counts, [0, 1, 4, 10, 5, 0, 0, 0, 0, 0]);
         assert_eq!(Waiting::of(Vec::new(), 0).p95_us.0, 0);
