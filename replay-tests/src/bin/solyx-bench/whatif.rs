@@ -9,7 +9,7 @@ use solyx_runtime::{Engine, EngineOptions, recall};
 use solyx_schemas::codec::Codec;
 use solyx_schemas::events::Event;
 use solyx_schemas::events::common::Sum;
-use solyx_schemas::events::policy::LeaseSold;
+use solyx_schemas::events::policy::{LeaseSold, PaymentOption};
 use solyx_schemas::events::world::{EnergyPriced, PriceKind};
 use solyx_schemas::ids::*;
 use solyx_schemas::log::Log;
@@ -109,6 +109,7 @@ fn ask(rehearsal: &Rehearsal, question: usize) -> anyhow::Result<()> {
                 gpu_model: GpuModelId::from("H100"),
                 from_us: now,
                 to_us: now.after(DurationUs(24 * HOUR_US)),
+                payment: PaymentOption::None,
                 price: Sum { micros: MoneyMicros(1_000_000), currency: usd },
                 ..LeaseSold::default()
             }
