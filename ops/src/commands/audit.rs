@@ -152,7 +152,11 @@ fn one(command: &Audit, source: &Source, advance: &dyn Fn(u64)) -> Result<Audite
 
 /// A report for a person.
 fn tell(command: &Audit, Audited { report, signed }: &Audited) {
-    let verdict = if report.ok { "everything came out as recorded" } else { "something differs" };
+    let verdict = match (report.ok, signed.as_ref().is_none_or(Signed::is_good)) {
+        (true, true) => "everything came out as recorded",
+        (true, false) => "everything came out as recorded, and what was signed is not good",
+        (false, _) => "something differs",
+    };
     output::line(format!(
         "{verdict}: {} epochs, {} events, {} events/s",
         output::grouped(report.epochs),

@@ -29,7 +29,7 @@ pub(super) struct Foreseen<'c> {
 
 impl<'c> Foreseen<'c> {
     /// Takes no run for lost, however long nobody renews its lease: to be called before the first step.
-    pub(super) fn as_expected(mut self) -> Self {
+    pub(super) fn into_expected(mut self) -> Self {
         let runs: Vec<RunId> = self.state.runs.iter().map(|(run, _)| run.clone()).collect();
         runs.iter().for_each(|run| holds_on(&mut self.state, &mut self.index, run));
         self

@@ -162,7 +162,7 @@ impl Rehearsal {
 
     /// Goes from end to end of runs, as they are expected, until the job starts.
     fn forecast(&self, state: State, index: Index, id: &JobId, outputs: Vec<Event>) -> Forecast {
-        let mut foreseen = Foreseen { cell: &self.cell, state, index, outputs }.as_expected();
+        let mut foreseen = Foreseen { cell: &self.cell, state, index, outputs }.into_expected();
         for _ in 0..FORECAST_STEPS_MAX {
             if let Some(settled) = settled(&foreseen.state, id) {
                 return settled;

@@ -139,7 +139,7 @@ impl Rehearsal {
         if until <= self.state.now() {
             return courses;
         }
-        let mut foreseen = foreseen.as_expected();
+        let mut foreseen = foreseen.into_expected();
         for _ in 0..FORECAST_STEPS_MAX {
             if !foreseen.step(until) {
                 return courses;

@@ -137,7 +137,6 @@ fn started(placed: &JobPlaced, now: TimeUs) -> Event {
         decision: RefId::from(format!("bench/{}/{}/{}", placed.epoch, placed.term, placed.index)),
         nodes: placed.nodes.clone(),
         started_us: now,
-        ..RunStarted::default()
     }
     .into()
 }
@@ -145,7 +144,7 @@ fn started(placed: &JobPlaced, now: TimeUs) -> Event {
 /// Use of a run and power of a node, in turns.
 fn metered(placed: &JobPlaced, number: usize, now: TimeUs) -> Event {
     let from_us = TimeUs(now.0 - ROUND_US / 2);
-    if number % 2 == 0 {
+    if number.is_multiple_of(2) {
         UsageMetered {
             event_id: EventId::from(format!("usage/{}/{number}", placed.run)),
             source: SourceId::from("bench"),
@@ -170,7 +169,6 @@ fn metered(placed: &JobPlaced, number: usize, now: TimeUs) -> Event {
             power_w: PowerW(3_000),
             from_us,
             to_us: now,
-            ..PowerMeasured::default()
         }
         .into()
     }

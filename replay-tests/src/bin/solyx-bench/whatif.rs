@@ -95,7 +95,6 @@ fn ask(rehearsal: &Rehearsal, question: usize) -> anyhow::Result<()> {
                 revision: Count(1),
                 occurred_us: now,
                 published_us: now,
-                ..EnergyPriced::default()
             }
             .into(),
         ),
