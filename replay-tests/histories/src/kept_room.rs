@@ -3,51 +3,46 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use solyx_kernel::Closed;
+use solyx_kernel::rows::Claim;
 use solyx_kernel::state::State;
 use solyx_schemas::events::Event;
 use solyx_schemas::ids::{JobId, NodeId};
 
-/// What was kept after the last epoch.
+/// The room that was kept after the last epoch, by the job that it is kept for.
 #[derive(Default)]
 pub struct KeptRoom {
-    /// Nodes, and for whom.
-    kept: BTreeMap<NodeId, JobId>,
-    /// Jobs that are moved, with the nodes that they are moved to.
-    moved: BTreeMap<JobId, BTreeSet<NodeId>>,
-    /// Other jobs for which room is made.
-    others: BTreeSet<JobId>,
+    claims: BTreeMap<JobId, Claim>,
+}
+
+/// The nodes to which a job is moved that this is kept for.
+fn berth(claim: &Claim) -> Option<BTreeSet<&NodeId>> {
+    Some(claim.berth.as_ref()?.nodes.iter().map(|replica| &replica.node).collect())
 }
 
 impl KeptRoom {
     /// Takes in an epoch and checks it.
     pub fn epoch(&mut self, state: &State, closed: &Closed) {
-        let mut after = Self::default();
-        for (job, claim) in state.claims.iter() {
-            after.kept.extend(claim.nodes.iter().map(|node| (node.clone(), job.clone())));
-            match &claim.berth {
-                Some(berth) => {
-                    let nodes = berth.nodes.iter().map(|replica| replica.node.clone()).collect();
-                    after.moved.insert(job.clone(), nodes);
-                }
-                None => drop(after.others.insert(job.clone())),
-            }
-        }
-        // What is kept now and was before was kept all the while.
-        self.kept.retain(|node, job| after.kept.get(node) == Some(job));
+        // What is the same now was kept all the while; what was given up and made again had other victims.
+        let kept = |job: &JobId, claim: &Claim| state.claims.get(job) == Some(claim);
         let mut before_it = None;
         for output in &closed.outputs {
             let Event::JobPlaced(placed) = output else { continue };
-            let nodes: BTreeSet<NodeId> = placed.nodes.iter().map(|replica| replica.node.clone()).collect();
-            let goes_on = self.moved.get(&placed.job).is_some_and(|berth| *berth == nodes);
+            let nodes: BTreeSet<&NodeId> = placed.nodes.iter().map(|replica| &replica.node).collect();
+            let own = self.claims.get(&placed.job);
+            let goes_on = own.and_then(berth).is_some_and(|berth| berth == nodes);
             // Who is moved has its room already, on a node of which the rest may be kept for another.
-            let other = nodes.iter().find_map(|node| self.kept.get(node).filter(|job| **job != placed.job));
-            assert!(goes_on || other.is_none(), "{} takes room of {nodes:?} that is kept for {other:?}", placed.job);
+            for (job, claim) in
+                self.claims.iter().filter(|(job, claim)| !goes_on && **job != placed.job && kept(job, claim))
+            {
+                let taken = claim.nodes.iter().find(|node| nodes.contains(node));
+                assert!(taken.is_none(), "{} takes room on {taken:?} that is kept for {job}", placed.job);
+            }
             // It uses what it has used all along: nobody for whom room is made is asked before it.
             assert!(!goes_on || before_it.is_none(), "{} is moved and goes on after {before_it:?}", placed.job);
-            if self.others.contains(&placed.job) {
+            if own.is_some_and(|claim| claim.berth.is_none()) {
                 before_it = Some(placed.job.clone());
             }
         }
-        *self = after;
+        self.claims = state.claims.iter().map(|(job, claim)| (job.clone(), claim.clone())).collect();
     }
 }
