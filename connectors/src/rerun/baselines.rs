@@ -18,7 +18,7 @@ const CARBON_ALONE: Amount = Amount(1_000_000_000);
 
 /// Names of the baselines, and what each does.
 pub const BASELINES: [(&str, &str); 9] = [
-    ("fifo", "in order of arrival, nobody passes the first that waits"),
+    ("fifo", "in order of arrival, and nobody passes the first that waits for room"),
     ("shortest-first", "least expected work first, with backfill (sjf)"),
     ("easy", "in order of arrival, with EASY backfill"),
     (

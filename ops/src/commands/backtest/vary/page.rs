@@ -97,7 +97,7 @@ fn of_base(base: &Base, cases: &[&Case]) -> String {
             "Part of all jobs that had their first place after so long.",
         );
     }
-    body += &section("Side by side", &table(base, cases));
+    body += &section("Side by side", &(described(cases) + &table(base, cases)));
     body += &section("By tenant", &OF_TENANTS.map(|at| tenants(&LINES[at], base, cases)).concat());
     let changed: String = cases.iter().filter(|case| !case.changed.is_empty()).map(|case| changed(case)).collect();
     if !changed.is_empty() {
@@ -161,6 +161,14 @@ fn trade(numbers: &[(&str, &Numbers)]) -> String {
     }
     drawing.finish("Cost and mean waiting of each run")
         + &legend(numbers.iter().enumerate().map(|(n, (name, _))| (colour(n), *name)))
+}
+
+/// What each variation is for, where it says so.
+fn described(cases: &[&Case]) -> String {
+    let told = cases.iter().filter(|case| !case.description.is_empty());
+    let told = told.map(|case| format!("<li>{}: {}</li>", escaped(&case.name), escaped(&case.description)));
+    let list: String = told.collect();
+    if list.is_empty() { list } else { format!("<ul class=\"notes\">{list}</ul>") }
 }
 
 /// Variations that stand beside each other in one table.

@@ -111,9 +111,9 @@ impl Plan {
             let directory = path.parent().unwrap_or(Path::new(""));
             variations.push(Item::parse(&path.display().to_string(), &text, directory)?);
         }
-        for name in named(&command.baseline)? {
-            let names = [("name", Value::from(name)), ("baseline", Value::from(name))];
-            let table = names.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+        for (name, what) in named(&command.baseline)? {
+            let names = [("name", name), ("baseline", name), ("description", what)];
+            let table = names.into_iter().map(|(key, value)| (key.to_owned(), Value::from(value))).collect();
             variations.push(Item::of_table(&format!("--baseline {name}"), table, Path::new(""))?);
         }
         if let Some(path) = &command.grid {
@@ -150,14 +150,13 @@ pub fn names_of(logs: &[PathBuf]) -> Vec<String> {
     if distinct.len() == names.len() { names } else { logs.iter().map(|log| log.display().to_string()).collect() }
 }
 
-/// Baselines by name.
-fn named(wanted: &[String]) -> Result<Vec<&'static str>, Failure> {
-    let all = baselines::BASELINES.map(|(name, _)| name);
+/// Baselines by name, with what each does.
+fn named(wanted: &[String]) -> Result<Vec<(&'static str, &'static str)>, Failure> {
     if wanted.iter().any(|name| name == "all") {
-        return Ok(all.to_vec());
+        return Ok(baselines::BASELINES.to_vec());
     }
     let known = |name: &String| {
-        all.into_iter().find(|known| known == name).ok_or_else(|| {
+        baselines::BASELINES.into_iter().find(|(known, _)| known == name).ok_or_else(|| {
             let detail = format!("--baseline: found {name:?}, expected all or one of {}", baselines::names());
             Failure::usage("there is no such baseline", detail, HINT)
         })
