@@ -294,7 +294,7 @@ hold = false
         let file = write("jobs.csv", b"submitted,user,gpus,hours,model\n2024-01-01,{model}{row},1,,H100\n");
         let (summary, _) = imported(|sink| import(&file, &mapping, &Options::default(), sink));
         let said = summary.bad_rows.iter().find(|bad| bad.field == "job").map(|bad| bad.found.clone());
-        assert_eq!(said.as_deref(), Some("{model}{row}1{other"), "{:?}", summary.bad_rows);
+        assert_eq!(said.as_deref(), Some("\"{model}{row}1{other\""), "{:?}", summary.bad_rows);
     }
 
     #[test]

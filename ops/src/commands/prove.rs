@@ -18,7 +18,7 @@ use crate::world::Source;
     after_help = "Examples:\n  solyx view billing --invoice TENANT --log world --json     # lines with their ids\n  \
                   solyx prove invoice-line 1f0c8a9be2d47765 --log world -o line.json\n  \
                   solyx prove decision cell-1/1042/0/3 --log world -o decision.json\n  \
-                  solyx verify line.json --keys signing.key.pub"
+                  solyx verify line.json --public-keys signing.key.pub"
 )]
 pub struct Prove {
     #[command(subcommand)]

@@ -17,9 +17,9 @@ use crate::output;
 
 /// Check a receipt or a signed head, without any log.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  solyx verify line.json --keys signing.key.pub\n  \
+#[command(after_help = "Examples:\n  solyx verify line.json --public-keys signing.key.pub\n  \
                   solyx verify line.json --key d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a\n  \
-                  solyx verify later.txt --since head.txt --keys signing.key.pub")]
+                  solyx verify later.txt --since head.txt --public-keys signing.key.pub")]
 pub struct Verify {
     /// The receipt, or the signed head.
     file: PathBuf,
@@ -28,7 +28,7 @@ pub struct Verify {
     key: Vec<PublicKey>,
     /// A file of public keys, as `solyx proofs keygen` writes FILE.pub, one a line.
     #[arg(long, value_name = "FILE")]
-    keys: Option<PathBuf>,
+    public_keys: Option<PathBuf>,
     /// A head that you kept: the one in the file has to go on from it.
     #[arg(long, value_name = "FILE")]
     since: Option<PathBuf>,
@@ -45,7 +45,7 @@ const UNTRUSTED: &str =
 /// Runs it.
 pub fn run(command: &Verify, json: bool) -> Outcome {
     let mut keys = command.key.clone();
-    if let Some(path) = &command.keys {
+    if let Some(path) = &command.public_keys {
         keys.extend(public_keys(path)?);
     }
     let text = read_text(&command.file, RECEIPT_BYTES_MAX)?;
@@ -185,8 +185,8 @@ fn head(command: &Verify, keys: &[PublicKey], json: bool) -> Outcome {
     if keys.is_empty() {
         return Err(Failure::usage(
             "a signed head is checked with a key",
-            "found neither --key nor --keys",
-            "solyx verify HEAD --keys FILE.pub",
+            "found neither --key nor --public-keys",
+            "solyx verify HEAD --public-keys FILE.pub",
         ));
     }
     let refused = |detail: &str| {

@@ -52,7 +52,7 @@ fn an_archive_with_one_byte_flipped_is_refused_by_file_and_brings_nothing_wrong_
         if let Ok(log) = EmbeddedLog::open_read_only(&other.log().join("log")) {
             assert_beginning(&contents(&*log), &contents(&*world.read()), "brought in before the damage was met");
         }
-        solyx(&["audit", "--archive", &name]).fails(3, &["damaged", &said]);
+        solyx(&["audit", "--archive", &name]).ends(1).says(&["first difference: epoch ", "damaged", &said]);
         std::fs::write(&file, &good).unwrap();
     }
     solyx(&["archive", "verify", "--archive", &name]).ends(0);

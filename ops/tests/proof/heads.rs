@@ -42,7 +42,7 @@ fn a_key_hands_over_to_the_next_and_signs_nothing_more() {
     let file = world.prove("decision", &decision);
     for name in ["first", "second"] {
         let report =
-            solyx(&["verify", &file, "--json", "--keys", world.path(&format!("{name}.pub")).to_str().unwrap()]);
+            solyx(&["verify", &file, "--json", "--public-keys", world.path(&format!("{name}.pub")).to_str().unwrap()]);
         assert_eq!(report.ends(0).json()["key_trusted"], true);
     }
     assert!(refuses_every_change(&file) > 100);
@@ -51,10 +51,11 @@ fn a_key_hands_over_to_the_next_and_signs_nothing_more() {
     let later = world.path("later.txt").display().to_string();
     world.solyx(&["proofs", "export", "--since", &old, "-o", &later]).ends(0);
     let second = world.path("second.pub").display().to_string();
-    solyx(&["verify", &later, "--since", &old, "--keys", &second]).ends(0).says(&["goes on from"]);
-    solyx(&["verify", &later, "--keys", world.path("first.pub").to_str().unwrap()]).fails(1, &["none of the keys"]);
+    solyx(&["verify", &later, "--since", &old, "--public-keys", &second]).ends(0).says(&["goes on from"]);
+    solyx(&["verify", &later, "--public-keys", world.path("first.pub").to_str().unwrap()])
+        .fails(1, &["none of the keys"]);
     let alone = head("alone.txt");
-    solyx(&["verify", &alone, "--since", &old, "--keys", &second]).fails(1, &["no proof from the older head"]);
+    solyx(&["verify", &alone, "--since", &old, "--public-keys", &second]).fails(1, &["no proof from the older head"]);
     world.solyx(&["audit", "--head", &old]).ends(0).says(&["is one of this log's"]);
     world.solyx(&["audit", "--head", &later]).ends(0).says(&["is one of this log's"]);
 

@@ -31,7 +31,7 @@ fn a_receipt_is_good_without_the_log_and_refused_after_any_change() {
 
     for (file, says) in [(&line_file, "micros of"), (&decision_file, decision.as_str())] {
         let name = Path::new(file).file_name().unwrap().to_str().unwrap();
-        let (code, said) = alone(&[Path::new(file), &key], &["verify", name, "--keys", "first.pub"]);
+        let (code, said) = alone(&[Path::new(file), &key], &["verify", name, "--public-keys", "first.pub"]);
         assert_eq!(code, 0, "{said}");
         for text in ["good: ", "this proves inclusion", "it does not prove", "JobPlaced", "JobRequested", says] {
             assert!(said.contains(text), "{text}: {said}");
@@ -50,7 +50,7 @@ fn a_receipt_is_good_without_the_log_and_refused_after_any_change() {
     solyx(&["verify", &dearer]).fails(1, &["proves nothing", "amount_micros", &amount]);
     world.key("other");
     let other = world.path("other.pub");
-    solyx(&["verify", &line_file, "--keys", other.to_str().unwrap()]).fails(1, &["not one of those given"]);
+    solyx(&["verify", &line_file, "--public-keys", other.to_str().unwrap()]).fails(1, &["not one of those given"]);
     solyx(&["verify", &world.write("none.json", "{}")]).fails(1, &["solyx_receipt"]);
     solyx(&["verify", &world.write("later.json", "{\"solyx_receipt\": 2}")]).fails(1, &["expected 1"]);
 }
@@ -246,7 +246,7 @@ fn every_kind_of_line_has_a_receipt_with_nothing_of_other_tenants_in_it() {
             let count = kinds.entry(kind).or_default();
             *count += 1;
             let file = world.prove("invoice-line", line["id"].as_str().unwrap());
-            let report = solyx(&["verify", &file, "--json", "--keys", &key]).ends(0).json();
+            let report = solyx(&["verify", &file, "--json", "--public-keys", &key]).ends(0).json();
             assert_eq!((&report["line"], &report["currency"]), (line, &invoice["currency"]));
             let text = std::fs::read_to_string(&file).unwrap();
             for word in [other, if tenant == "acme" { "job-d" } else { "job-a" }] {
