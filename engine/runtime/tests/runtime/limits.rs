@@ -142,8 +142,10 @@ fn a_feature_that_this_build_lacks_stops_whoever_reads_the_log_and_is_named() {
             }
         });
     }
-    let mut told = vec![audit(&log, &AuditOptions::default(), &mut |_| {}).unwrap_err().to_string()];
-    told.push(Engine::lead(&log, &options(None).engine, None).err().unwrap().to_string());
+    // No input has switched it on: an audit takes it for a change of the record.
+    let difference = audit(&log, &AuditOptions::default(), &mut |_| {}).unwrap().first_difference.unwrap();
+    assert_eq!((difference.epoch, difference.what.as_str()), (EPOCH, "features"));
+    let mut told = vec![Engine::lead(&log, &options(None).engine, None).err().unwrap().to_string()];
     let mut redecisions = Redecisions::begin(&log, &RedecideOptions::default()).unwrap();
     let error = std::iter::from_fn(|| redecisions.next_epoch().transpose()).find_map(Result::err);
     told.push(error.unwrap().to_string());
