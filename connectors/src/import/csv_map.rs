@@ -74,8 +74,8 @@ pub fn import(path: &Path, mapping_file: &Path, options: &Options, sink: &mut Si
     for (column, target) in &mapping.columns {
         targets.push((table.column(column)?, target));
     }
-    let paths = mapping.columns.values().map(|target| &target.field).chain(mapping.constants.keys());
-    for path in paths.filter(|path| path.split('.').count() > PATH_PARTS_MAX) {
+    let mut paths = mapping.columns.values().map(|target| &target.field).chain(mapping.constants.keys());
+    if let Some(path) = paths.find(|path| path.split('.').count() > PATH_PARTS_MAX) {
         return Err(ImportError::Content {
             file: mapping_file.display().to_string(),
             detail: format!(

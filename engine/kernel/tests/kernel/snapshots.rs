@@ -29,13 +29,14 @@ fn a_snapshot_that_lacks_an_entry_or_has_another_is_not_restored() {
                 torn.entries[place].key.push(0);
             }
         };
-        let changes: [(&str, &dyn Fn(&mut Snapshot)); 3] =
-            [("without", &without), ("cut at", &cut), ("turned", &turned)];
-        for (what, change) in changes {
+        let tear = |what: &str, change: &dyn Fn(&mut Snapshot)| {
             let mut torn = good.clone();
             change(&mut torn);
             is_refused(torn, &format!("{what} entry {place}"));
-        }
+        };
+        tear("without", &without);
+        tear("cut at", &cut);
+        tear("turned", &turned);
     }
 }
 

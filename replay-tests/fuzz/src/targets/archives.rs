@@ -181,8 +181,11 @@ fn with_file(input: &[u8]) -> Outcome {
     taken(&archive(&manifest, Some((name, input))))
 }
 
+/// Header, marker, number of rows and the rows of a file.
+type Parts = (Vec<u8>, Vec<u8>, u64, Vec<u8>);
+
 /// What stands before the first block, the marker, and the rows of the first block.
-fn parts() -> (Vec<u8>, Vec<u8>, u64, Vec<u8>) {
+fn parts() -> Parts {
     let bytes = file().1;
     let marker = bytes[bytes.len() - 16..].to_vec();
     let first = bytes.windows(16).position(|window| window == marker).expect("the header ends with the marker") + 16;
@@ -200,7 +203,7 @@ fn rows() -> Vec<Vec<u8>> {
 }
 
 fn with_rows(input: &[u8]) -> Outcome {
-    static PARTS: LazyLock<(Vec<u8>, Vec<u8>, u64, Vec<u8>)> = LazyLock::new(parts);
+    static PARTS: LazyLock<Parts> = LazyLock::new(parts);
     let (header, marker, ..) = &*PARTS;
     let Some((records, rows)) = input.split_first() else { return Ok("nothing".to_owned()) };
     let mut bytes = header.clone();

@@ -97,8 +97,8 @@ fn clusters() -> Vec<Vec<u8>> {
 
 fn connection(input: &[u8]) -> Outcome {
     let file = file("cluster.toml", input);
-    let cluster = KafkaConfig::load(&file).map_or_else(|error| said(error), |_| Ok("a cluster".to_owned()))?;
+    let cluster = KafkaConfig::load(&file).map_or_else(said, |_| Ok("a cluster".to_owned()))?;
     let registry = RegistryConfig::read(&file).and_then(|config| Registry::open(&config));
-    let registry = registry.map_or_else(|error| said(error), |_| Ok("a registry".to_owned()))?;
+    let registry = registry.map_or_else(said, |_| Ok("a registry".to_owned()))?;
     Ok(format!("{cluster} {registry}"))
 }
