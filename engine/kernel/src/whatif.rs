@@ -30,6 +30,7 @@ pub use self::told::{Consequence, Course, Otherwise, Rest, Stop, TOLD_MAX};
 
 use self::domain::contents;
 use self::fate::fates;
+use crate::Kernel;
 use crate::apply::{apply, expected_work_done};
 use crate::decide::decide;
 use crate::follow::Follower;
@@ -143,16 +144,30 @@ pub struct Rehearsal {
 impl Follower {
     /// A rehearsal at the end of the last epoch.
     pub fn rehearsal(&self) -> Rehearsal {
-        let mut state = self.kernel.state.clone();
-        let needed: BTreeSet<JobId> =
-            state.specs.iter().flat_map(|(_, spec)| spec.open().depends_on).map(|other| other.job).collect();
-        state.jobs = state.jobs.filtered(|id, job| !job.is_over() || needed.contains(id));
-        state.forget_changes();
-        Rehearsal { cell: self.kernel.cell.clone(), state, index: self.kernel.index.clone() }
+        Rehearsal::of(self.kernel.cell.clone(), self.kernel.state.clone(), self.kernel.index.clone())
+    }
+
+    /// The same of a state that nobody follows any further: without a copy.
+    pub fn into_rehearsal(self) -> Rehearsal {
+        let Kernel { cell, state, index, .. } = self.kernel;
+        Rehearsal::of(cell, state, index)
     }
 }
 
 impl Rehearsal {
+    fn of(cell: CellId, mut state: State, index: Index) -> Self {
+        let needed: BTreeSet<JobId> =
+            state.specs.iter().flat_map(|(_, spec)| spec.open().depends_on).map(|other| other.job).collect();
+        state.jobs = state.jobs.filtered(|id, job| !job.is_over() || needed.contains(id));
+        state.forget_changes();
+        Self { cell, state, index }
+    }
+
+    /// The instant at which it stands.
+    pub fn now(&self) -> TimeUs {
+        self.state.now()
+    }
+
     /// Every failure domain.
     pub fn domains(&self) -> Vec<Domain> {
         domains(&self.state)

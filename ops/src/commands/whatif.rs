@@ -109,9 +109,9 @@ fn event(file: &Path, hours: i64, source: &Source, json: bool) -> Outcome {
             "ask in several questions",
         ));
     }
-    let follower = state(source)?;
-    let until = follower.state().now().after(DurationUs(hours * HOUR_US));
-    let found = follower.rehearsal().told(&events, until).map_err(|(number, detail)| {
+    let rehearsal = rehearsal(source)?;
+    let until = rehearsal.now().after(DurationUs(hours * HOUR_US));
+    let found = rehearsal.told(&events, until).map_err(|(number, detail)| {
         Failure::usage(
             format!("event {number} of {} cannot be said", file.display()),
             detail,
@@ -154,7 +154,7 @@ fn loss(domain: &str, source: &Source, json: bool) -> Outcome {
 
 /// The state at the end of a log, to be asked.
 pub fn rehearsal(source: &Source) -> Result<Rehearsal, Failure> {
-    state(source).map(|follower| follower.rehearsal())
+    state(source).map(Follower::into_rehearsal)
 }
 
 fn state(source: &Source) -> Result<Follower, Failure> {

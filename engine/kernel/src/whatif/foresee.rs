@@ -15,19 +15,38 @@ use crate::state::State;
 /// By when a run that has outlived its expected end is taken to end, from then on.
 const OVERDUE_US: i64 = 60 * SECOND_US;
 
+/// Ends of runs that are looked at before somebody gives up: that many take about half a second.
+const ENDS_MAX: usize = 16_384;
+
+/// What a step came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// It stands at a later instant.
+    Went,
+    /// Nothing more is foreseen until then.
+    Nothing,
+    /// More would happen than is looked at.
+    TooMuch,
+}
+
 /// A state on its way.
 pub(super) struct Foreseen<'c> {
-    /// Whose state it is.
-    pub(super) cell: &'c CellId,
+    cell: &'c CellId,
     /// Where it stands.
     pub(super) state: State,
     /// Its index.
     pub(super) index: Index,
     /// What was decided at this instant.
     pub(super) outputs: Vec<Event>,
+    ends_left: usize,
 }
 
 impl<'c> Foreseen<'c> {
+    /// A state in which this was decided.
+    pub(super) fn new(cell: &'c CellId, state: State, index: Index, outputs: Vec<Event>) -> Self {
+        Self { cell, state, index, outputs, ends_left: ENDS_MAX }
+    }
+
     /// Takes no run for lost, however long nobody renews its lease: to be called before the first step.
     pub(super) fn into_expected(mut self) -> Self {
         let runs: Vec<RunId> = self.state.runs.iter().map(|(run, _)| run.clone()).collect();
@@ -36,8 +55,8 @@ impl<'c> Foreseen<'c> {
     }
 
     /// Starts what was placed and goes to the next instant at which something ends or is waited for, if that is not after
-    /// `until`. Says whether there is one.
-    pub(super) fn step(&mut self, until: TimeUs) -> bool {
+    /// `until`.
+    pub(super) fn step(&mut self, until: TimeUs) -> Step {
         let (state, index) = (&mut self.state, &mut self.index);
         for output in &self.outputs {
             if let Event::JobPlaced(placed) = output {
@@ -45,12 +64,15 @@ impl<'c> Foreseen<'c> {
             }
         }
         self.outputs.clear();
-        let Some(next) = next_instant(state, index).filter(|next| *next <= until) else { return false };
+        let Some(next) = next_instant(state, index).filter(|next| *next <= until) else { return Step::Nothing };
+        let ends = index.ends.iter().take_while(|(end, _)| *end <= next).take(self.ends_left + 1).count();
+        let Some(left) = self.ends_left.checked_sub(ends) else { return Step::TooMuch };
+        self.ends_left = left;
         state.meta_mut().now_us = next;
         index.due(state);
         end_runs(state, index);
         self.outputs = decide(state, index, self.cell, 0).outputs;
-        true
+        Step::Went
     }
 }
 

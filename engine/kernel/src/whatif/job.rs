@@ -8,7 +8,7 @@ use solyx_schemas::events::jobs::JobRequested;
 use solyx_schemas::ids::*;
 use solyx_schemas::units::*;
 
-use super::foresee::Foreseen;
+use super::foresee::{Foreseen, Step};
 use super::{Fate, Rehearsal, fate};
 use crate::apply::apply;
 use crate::decide::{decide, earliest_start, share_of};
@@ -162,13 +162,15 @@ impl Rehearsal {
 
     /// Goes from end to end of runs, as they are expected, until the job starts.
     fn forecast(&self, state: State, index: Index, id: &JobId, outputs: Vec<Event>) -> Forecast {
-        let mut foreseen = Foreseen { cell: &self.cell, state, index, outputs }.into_expected();
+        let mut foreseen = Foreseen::new(&self.cell, state, index, outputs).into_expected();
         for _ in 0..FORECAST_STEPS_MAX {
             if let Some(settled) = settled(&foreseen.state, id) {
                 return settled;
             }
-            if !foreseen.step(TimeUs(TIME_MAX_US)) {
-                return Forecast::Never;
+            match foreseen.step(TimeUs(TIME_MAX_US)) {
+                Step::Went => {}
+                Step::Nothing => return Forecast::Never,
+                Step::TooMuch => break,
             }
         }
         Forecast::NotBefore(foreseen.state.now())

@@ -9,7 +9,7 @@ use solyx_schemas::events::decisions::{CostTerms, Overcommitment, StopCause};
 use solyx_schemas::ids::*;
 use solyx_schemas::units::*;
 
-use super::foresee::Foreseen;
+use super::foresee::{Foreseen, Step};
 use super::job::FORECAST_STEPS_MAX;
 use super::{Fate, Rehearsal, fate, stays};
 use crate::apply::apply;
@@ -134,17 +134,18 @@ impl Rehearsal {
     fn courses(&self, mut state: State, mut index: Index, until: TimeUs) -> Courses {
         let Decided { outputs, overcommitments } = decide(&mut state, &mut index, &self.cell, 0);
         let mut courses = Courses { reached: until.max(state.now()), overcommitments, ..Courses::default() };
-        let mut foreseen = Foreseen { cell: &self.cell, state, index, outputs };
+        let mut foreseen = Foreseen::new(&self.cell, state, index, outputs);
         courses.note(&mut foreseen);
         if until <= self.state.now() {
             return courses;
         }
         let mut foreseen = foreseen.into_expected();
         for _ in 0..FORECAST_STEPS_MAX {
-            if !foreseen.step(until) {
-                return courses;
+            match foreseen.step(until) {
+                Step::Went => courses.note(&mut foreseen),
+                Step::Nothing => return courses,
+                Step::TooMuch => break,
             }
-            courses.note(&mut foreseen);
         }
         courses.reached = foreseen.state.now();
         courses

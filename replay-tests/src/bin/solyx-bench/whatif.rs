@@ -41,7 +41,7 @@ pub fn measure(nodes: usize, waiting: usize, runs: u32, say: &dyn Fn(&str)) -> a
         let follower = recall(&log, &options.cell, Some(&dir.path().join("snapshots")))?;
         had.push(ms(begun.elapsed()));
         let begun = Instant::now();
-        let rehearsal = follower.rehearsal();
+        let rehearsal = follower.into_rehearsal();
         copied.push(ms(begun.elapsed()));
         for (question, times) in asked.iter_mut().enumerate() {
             let begun = Instant::now();
