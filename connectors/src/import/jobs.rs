@@ -186,6 +186,10 @@ pub fn llm(path: &Path, options: &Options, sink: &mut Sink<'_>) -> Result<(), Im
     let mut full = false;
     sink.table(&mut table, |row, rows| {
         let time = takes.shift.apply(row.time(timestamp)?);
+        // The job of a minute comes when it is over; that of the last one is written after all rows.
+        if !(0..=TIME_MAX_US - MINUTE_US).contains(&time.0) {
+            return Err(row.bad(timestamp, "a time from 1970 on, before the year 2200"));
+        }
         let tokens = (row.integer(context, 0..=100_000_000)?, row.integer(generated, 0..=100_000_000)?);
         let start = TimeUs(time.0 / MINUTE_US * MINUTE_US);
         if start != minute.start {
@@ -292,10 +296,10 @@ mod tests {
         let file = write(
             "llm.csv",
             b"TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46.6805900,8000,1000\n\
-            2023-11-16 18:15:50.1,8000,1000\nx,1,1\n2023-11-16 18:17:50.1,0,5000\n",
+            2023-11-16 18:15:50.1,8000,1000\nx,1,1\n2023-11-16 18:17:50.1,0,5000\n2823-11-16 18:17:50.1,0,5000\n",
         );
         let (summary, events) = imported(|sink| llm(&file, &Options::default(), sink));
-        assert_eq!((summary.rows, summary.bad), (4, 1));
+        assert_eq!((summary.rows, summary.bad), (5, 2));
         let found: Vec<_> = work(&events).into_iter().map(|(_, seconds)| seconds).collect();
         assert_eq!(found, [4, 5]);
     }
