@@ -1,30 +1,13 @@
 //! `solyx backtest --base`, by the built binary over a small world on real jobs.
 
+mod common;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
+use common::{code, here, json, solyx, text};
 use serde_json::Value;
-
-fn solyx(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_solyx")).args(arguments).output().expect("solyx runs")
-}
-
-fn code(output: &Output) -> i32 {
-    output.status.code().expect("it ends by itself")
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).expect("solyx writes UTF-8")
-}
-
-fn json(output: &Output) -> Value {
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {}", text(&output.stderr)))
-}
-
-fn here(path: &str) -> String {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(path).display().to_string()
-}
 
 fn done(arguments: &[&str]) -> Output {
     let output = solyx(arguments);

@@ -1,35 +1,17 @@
 //! `solyx compare` and the views it is made of, by the built binary over two small worlds on real jobs.
 
+mod common;
+
 use std::path::Path;
-use std::process::{Command, Output};
 use std::sync::OnceLock;
 
+use common::{code, here, json, solyx, text};
 use serde_json::Value;
 use solyx_connectors::log::embedded::{Durability, EmbeddedLog, EmbeddedOptions};
 use solyx_schemas::codec::Codec;
 use solyx_schemas::events::Event;
 use solyx_schemas::log::{Log, ReadLimit, Record};
 use solyx_schemas::topics::{Topic, TopicName};
-
-fn solyx(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_solyx")).args(arguments).output().expect("solyx runs")
-}
-
-fn code(output: &Output) -> i32 {
-    output.status.code().expect("it ends by itself")
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).expect("solyx writes UTF-8")
-}
-
-fn json(output: &Output) -> Value {
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {}", text(&output.stderr)))
-}
-
-fn here(path: &str) -> String {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(path).display().to_string()
-}
 
 /// A hybrid and a leased world with the same two hundred jobs of one day.
 fn worlds() -> (&'static str, &'static str) {
