@@ -6,6 +6,7 @@ use solyx_kernel::Closed;
 use solyx_kernel::rows::Claim;
 use solyx_kernel::state::State;
 use solyx_schemas::events::Event;
+use solyx_schemas::events::decisions::LimitKind;
 use solyx_schemas::ids::{JobId, NodeId};
 
 /// The room that was kept after the last epoch, by the job that it is kept for.
@@ -22,8 +23,12 @@ fn berth(claim: &Claim) -> Option<BTreeSet<&NodeId>> {
 impl KeptRoom {
     /// Takes in an epoch and checks it.
     pub fn epoch(&mut self, state: &State, closed: &Closed) {
-        // What is the same now was kept all the while; what was given up and made again had other victims.
-        let kept = |job: &JobId, claim: &Claim| state.claims.get(job) == Some(claim);
+        // What is the same now was kept all the while, unless room was made for the job in this epoch: of a set some have nobody
+        // stopped for them, and look the same when all of it was given up and made again.
+        let made = |job: &JobId| {
+            closed.outputs.iter().any(|output| matches!(output, Event::JobHeld(held) if held.job == *job && held.limit.kind == LimitKind::Draining))
+        };
+        let kept = |job: &JobId, claim: &Claim| state.claims.get(job) == Some(claim) && !made(job);
         let mut before_it = None;
         for output in &closed.outputs {
             let Event::JobPlaced(placed) = output else { continue };

@@ -33,6 +33,15 @@ fn some_histories_hold_and_every_kind_of_fault_strikes_in_them() {
 }
 
 #[test]
+fn histories_that_once_went_wrong_hold() {
+    // Room for two of a set on one node, which only one of them then found.
+    let once_failed = [1_795_954_860_362];
+    for history in once_failed.map(History::of) {
+        outcome(&history).unwrap_or_else(|found| panic!("{}: {found}", command(&history)));
+    }
+}
+
+#[test]
 fn a_history_without_a_fault_has_the_others_as_before() {
     let has_both = |summary: &solyx_sim::Summary| {
         [Fault::WrongKey, Fault::ClockAhead].iter().all(|fault| summary.struck.contains_key(fault))

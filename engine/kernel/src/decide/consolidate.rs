@@ -198,7 +198,7 @@ fn find_room(epoch: &mut Epoch<'_>, head: &Head, plan: &Plan, victims: &[Victim]
         .iter()
         .filter_map(|number| Some((*number, epoch.state.runs.get(&victims[*number].run)?.clone())))
         .collect();
-    epoch.index.claimed.extend(plan.nodes.iter().map(|node| (node.clone(), head.job.clone())));
+    epoch.index.keep_nodes(&plan.nodes, &head.job);
     let mut found: Vec<(usize, Berth)> = Vec::new();
     let mut stuck = None;
     // The largest first: they have the fewest places.
@@ -235,9 +235,7 @@ fn find_room(epoch: &mut Epoch<'_>, head: &Head, plan: &Plan, victims: &[Victim]
         let job = rows.iter().find(|(own, _)| own == number).map(|(_, run)| &run.job);
         job.into_iter().for_each(|job| epoch.index.hold_berth(epoch.state, job, berth, -1));
     }
-    plan.nodes.iter().for_each(|node| {
-        epoch.index.claimed.remove(node);
-    });
+    epoch.index.keep_no_more(&plan.nodes, &head.job);
     match (gang, stuck) {
         (Some(gang), None) => {
             let nodes: BTreeSet<&NodeId> = gang.nodes.iter().map(|replica| &replica.node).collect();

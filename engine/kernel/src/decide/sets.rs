@@ -100,15 +100,40 @@ pub(super) fn room_for_all(
         // What a member gets is no longer there for those after it.
         if !found.victims.is_empty() {
             tried.hold_amount(epoch, id, &found);
-            epoch.index.claimed.extend(found.nodes.iter().map(|node| (node.clone(), id.clone())));
+            epoch.index.keep_nodes(&found.nodes, id);
         }
         plans.push((id.clone(), found));
     }
-    for node in plans.iter().filter(|(_, plan)| !plan.victims.is_empty()).flat_map(|(_, plan)| &plan.nodes) {
-        epoch.index.claimed.remove(node);
+    for (id, plan) in plans.iter().filter(|(_, plan)| !plan.victims.is_empty()) {
+        epoch.index.keep_no_more(&plan.nodes, id);
     }
     tried.give_back(epoch);
-    (plans.len() == members.len()).then_some(plans)
+    (plans.len() == members.len() && suffices(epoch, &plans, victims)).then_some(plans)
+}
+
+/// Whether all members find places once the victims are gone, as they will be looked for then: a member that has room already may
+/// then take another.
+fn suffices(epoch: &mut Epoch<'_>, plans: &[(JobId, Plan)], victims: &[Victim]) -> bool {
+    let stopped = plans.iter().flat_map(|(_, plan)| &plan.victims).map(|number| &victims[*number].run);
+    let gone: Vec<(RunId, Run)> = stopped.filter_map(|id| Some((id.clone(), epoch.state.runs.remove(id)?))).collect();
+    for (id, run) in &gone {
+        epoch.index.hold(epoch.state, id, run, -1);
+    }
+    for (id, plan) in plans {
+        epoch.index.keep_nodes(&plan.nodes, id);
+    }
+    let mut tried = Tried::default();
+    let all =
+        plans.iter().all(|(id, _)| tried.find(epoch, id, None, false).map(|best| tried.hold(epoch, id, best)).is_ok());
+    tried.give_back(epoch);
+    for (id, plan) in plans {
+        epoch.index.keep_no_more(&plan.nodes, id);
+    }
+    for (id, run) in gone {
+        epoch.state.runs.insert(id.clone(), run.clone());
+        epoch.index.hold(epoch.state, &id, &run, 1);
+    }
+    all
 }
 
 /// What has been found for members so far, and is held for the time being.

@@ -182,7 +182,7 @@ pub struct Index {
     /// Runs that were told to stop and have not, by pool.
     pub stopping: BTreeMap<PoolId, u32>,
     /// Nodes on which room is made for a job.
-    pub claimed: BTreeMap<NodeId, JobId>,
+    pub claimed: BTreeMap<NodeId, BTreeSet<JobId>>,
     /// Leased instances kept for the jobs they were ordered for.
     pub earmarked: BTreeMap<JobId, BTreeSet<NodeId>>,
     /// What is set aside by reservations and sold leases.
@@ -288,7 +288,7 @@ impl Index {
         }
         index.set_all_timers(state);
         for (id, claim) in state.claims.iter() {
-            index.claimed.extend(claim.nodes.iter().map(|node| (node.clone(), id.clone())));
+            index.keep_nodes(&claim.nodes, id);
             if let Some(berth) = &claim.berth {
                 index.hold_berth(state, id, berth, 1);
             }
@@ -380,7 +380,7 @@ impl Index {
 
     /// Keeps nodes for a job while they become free.
     pub fn claim(&mut self, state: &mut State, job: &JobId, claim: Claim) {
-        self.claimed.extend(claim.nodes.iter().map(|node| (node.clone(), job.clone())));
+        self.keep_nodes(&claim.nodes, job);
         if let Some(berth) = &claim.berth {
             self.hold_berth(state, job, berth, 1);
         }
@@ -390,13 +390,30 @@ impl Index {
     /// Nodes that were kept for a job are anybody's again.
     pub fn give_up_claim(&mut self, state: &mut State, job: &JobId) {
         let Some(claim) = state.claims.remove(job) else { return };
-        for node in &claim.nodes {
-            self.claimed.remove(node);
-        }
+        self.keep_no_more(&claim.nodes, job);
         if let Some(berth) = &claim.berth {
             self.hold_berth(state, job, berth, -1);
         }
         self.changed = true;
+    }
+
+    /// Lets only this job onto nodes, beside others that they are kept for already.
+    pub fn keep_nodes(&mut self, nodes: &[NodeId], job: &JobId) {
+        for node in nodes {
+            self.claimed.entry(node.clone()).or_default().insert(job.clone());
+        }
+    }
+
+    /// Takes back that nodes are kept for a job.
+    pub fn keep_no_more(&mut self, nodes: &[NodeId], job: &JobId) {
+        for node in nodes {
+            if let Some(jobs) = self.claimed.get_mut(node) {
+                jobs.remove(job);
+                if jobs.is_empty() {
+                    self.claimed.remove(node);
+                }
+            }
+        }
     }
 
     /// What is noted that `decide` has not answered yet.

@@ -82,7 +82,7 @@ pub fn plan_nodes(
                     .is_none_or(|power| power.overload_with(&BTreeMap::from([(node.clone(), per_node_w)])).is_none()),
             }
         };
-        let claimed = claimed.get(node).is_some_and(|by| by != id);
+        let claimed = claimed.get(node).is_some_and(|by| !by.contains(id));
         attested && mine && !promised && !claimed && !job.past().avoided.contains(node) && powered()
     };
     let layout = Layout::of(spec);

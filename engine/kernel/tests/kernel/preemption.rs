@@ -116,6 +116,22 @@ fn the_room_that_one_of_a_set_has_is_kept_while_others_stop_for_the_rest() {
 }
 
 #[test]
+fn two_of_a_set_may_be_given_room_on_one_node() {
+    let mut world = World::with_nodes(1);
+    world.step(vec![policy("share-surcharge").into(), class("urgent", 200, true, 0)]);
+    world.step(vec![job("low", "red", 1, 4, 20).into()]);
+    world.now += MINUTE_US;
+    let job_set = Some(JobSet { set: RefId::from("set"), size: Count(2) });
+    let member = |name: &str, gpus| JobRequested { job_set: job_set.clone(), ..urgent(name, gpus, 1) };
+    let stopped = preempted(&world.step(vec![member("one", 2).into(), member("two", 6).into()]));
+    assert_eq!(stopped.len(), 1);
+    let gone = world.stopped("low", StopReason::Preempted);
+    let outputs = world.step(vec![gone]);
+    assert!(placed(&outputs, "one").is_some() && placed(&outputs, "two").is_some());
+    assert_eq!(world.kernel.index_differences(), Vec::<String>::new());
+}
+
+#[test]
 fn nobody_is_stopped_for_a_set_that_could_not_start_even_then() {
     let quota = QuotaSet {
         tenant: TenantId::from("blue"),
