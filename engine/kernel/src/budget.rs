@@ -95,7 +95,7 @@ pub fn refusal(state: &State, spec: &Spec, price: &Sum) -> Option<(Limit, bool)>
 pub fn hold(state: &mut State, spec: &Spec, price: &Sum) {
     shift_held(state, spec, price.micros.0);
     if let Some(job) = state.jobs.edit(&spec.job) {
-        job.budget_held = Some(price.clone());
+        job.budget_held = Some(Box::new(price.clone()));
     }
 }
 

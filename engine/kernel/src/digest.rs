@@ -41,6 +41,13 @@ impl SetHash {
         }
     }
 
+    /// Takes in all entries of another set.
+    pub fn add_all(&mut self, other: &Self) {
+        for (sum, lane) in self.0.iter_mut().zip(other.0.iter()) {
+            *sum = sum.wrapping_add(*lane);
+        }
+    }
+
     /// The digest of 32 bytes.
     pub fn digest(&self) -> Hash32 {
         let mut bytes = [0; LANES * 2];

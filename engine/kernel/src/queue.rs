@@ -100,6 +100,8 @@ pub struct Queue {
     pub fresh: BTreeSet<JobId>,
     /// Jobs in line that draw on a reservation or sold lease.
     pub drawers: BTreeSet<JobId>,
+    /// Those that name a contract, whether it is in force or not.
+    pub namers: BTreeSet<JobId>,
     /// Jobs that wait for theirs to come into force, by when it does.
     pub awaiting: BTreeSet<(TimeUs, JobId)>,
     awaited: BTreeMap<JobId, TimeUs>,
@@ -175,8 +177,29 @@ impl Queue {
         }
     }
 
+    /// Everybody who waits, with the sets that jobs say they are of.
+    pub fn of(state: &State, sets: Vec<(JobId, SetKey)>) -> Self {
+        let mut queue = Self::default();
+        // Nobody stands in line yet, so that this only counts.
+        for (id, key) in sets {
+            queue.join_set(state, &id, key);
+        }
+        // Jobs and what they ask for are both in the order of their ids.
+        let mut specs = state.specs.iter().peekable();
+        for (id, job) in state.jobs.iter().filter(|(_, job)| job.phase == Phase::Waiting) {
+            while specs.next_if(|(of, _)| *of < id).is_some() {}
+            if let Some((_, spec)) = specs.next_if(|(of, _)| *of == id) {
+                queue.enter(state, id, job, &spec.open());
+            }
+        }
+        queue
+    }
+
     /// Puts a waiting job in that stands nowhere yet.
     pub fn enter(&mut self, state: &State, id: &JobId, job: &Job, spec: &Spec) {
+        if spec.reservation.is_some() || spec.sold_lease.is_some() {
+            self.namers.insert(id.clone());
+        }
         if let Some(limit) = self.parking(state, job, spec) {
             if limit.kind == LimitKind::Reservation
                 && let Some((_, Some(at))) = set_aside::parking(state, spec)
@@ -274,6 +297,7 @@ impl Queue {
         self.notices.remove(id);
         self.fresh.remove(id);
         self.drawers.remove(id);
+        self.namers.remove(id);
         if let Some(at) = self.awaited.remove(id) {
             self.awaiting.remove(&(at, id.clone()));
         }

@@ -183,7 +183,7 @@ pub struct Job {
     /// The limit last told.
     pub told: Option<LimitKind>,
     /// What is held for it against budgets, in the customer's price.
-    pub budget_held: Option<Sum>,
+    pub budget_held: Option<Box<Sum>>,
     /// GPU time held by its runs that are over, lost work among it, thousandths of a GPU × s.
     pub used_gpu_milli_s: i64,
     /// Since when it waits.

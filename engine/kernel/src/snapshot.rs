@@ -137,20 +137,22 @@ impl Kernel {
     }
 }
 
-/// The state of entries with what its jobs ask for, and their digest. The digest is a third of the work, and reading what jobs ask
-/// for a fifth: each is done on a thread of its own.
+/// The state of entries with what its jobs ask for, and their digest. The digest is half of the work and done on two threads, and
+/// reading what jobs ask for a third, on one of its own.
 fn load<B: AsRef<[u8]> + Sync>(entries: &[Entry<B>]) -> Result<(State, Said, SetHash), String> {
     let specs =
         entries.partition_point(|entry| entry.table < SPECS)..entries.partition_point(|entry| entry.table <= SPECS);
     let (before, after) = (&entries[..specs.start], &entries[specs.end..]);
     std::thread::scope(|scope| {
-        let digest = scope.spawn(|| {
+        let digest_of = |entries: &[Entry<B>]| {
             let mut digest = SetHash::default();
             for entry in entries {
                 digest.add(entry.table, entry.key.as_ref(), entry.value.as_ref());
             }
             digest
-        });
+        };
+        let (first, second) = entries.split_at(entries.len() / 2);
+        let digests = [first, second].map(|entries| scope.spawn(move || digest_of(entries)));
         let specs = scope.spawn(|| {
             let (mut table, mut said) = (Table::default(), Said::default());
             let row = |id: &JobId, bytes: &[u8]| {
@@ -167,6 +169,10 @@ fn load<B: AsRef<[u8]> + Sync>(entries: &[Entry<B>]) -> Result<(State, Said, Set
         let died = |_| "a thread died".to_owned();
         let (table, said) = specs.join().map_err(died)??;
         state.specs = table;
-        Ok((state, said, digest.join().map_err(died)?))
+        let mut digest = SetHash::default();
+        for part in digests {
+            digest.add_all(&part.join().map_err(died)?);
+        }
+        Ok((state, said, digest))
     })
 }

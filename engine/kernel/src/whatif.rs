@@ -156,8 +156,7 @@ impl Follower {
 
 impl Rehearsal {
     fn of(cell: CellId, mut state: State, index: Index) -> Self {
-        let needed: BTreeSet<JobId> =
-            state.specs.iter().flat_map(|(_, spec)| spec.open().depends_on).map(|other| other.job).collect();
+        let needed: BTreeSet<&JobId> = index.dependents.iter().map(|(on, _)| on).collect();
         state.jobs = state.jobs.filtered(|id, job| !job.is_over() || needed.contains(id));
         state.forget_changes();
         Self { cell, state, index }

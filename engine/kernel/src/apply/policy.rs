@@ -167,7 +167,7 @@ pub fn reservation_cancelled(state: &mut State, index: &mut Index, e: &Reservati
 /// Jobs that name a contract may hear something else now, also where none is in force.
 fn contract_changed(state: &State, index: &mut Index) {
     index.rebuild_set_aside(state);
-    index.redeclared = true;
+    index.contracts_changed = true;
 }
 
 pub fn reserve_set(state: &mut State, index: &mut Index, e: &ReserveSet) -> Folded {

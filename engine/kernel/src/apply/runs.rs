@@ -160,12 +160,8 @@ pub fn close_job(state: &mut State, index: &mut Index, id: &JobId, phase: Phase)
             index.look_at_kept();
         }
     }
-    while let Some((on, dependent)) = index.dependents.range((id.clone(), JobId::default())..).next().cloned()
-        && on == *id
-    {
-        index.dependents.remove(&(on, dependent.clone()));
-        index.suspect_jobs.insert(dependent);
-    }
+    let behind = index.dependents.range((id.clone(), JobId::default())..).take_while(|(on, _)| on == id);
+    index.suspect_jobs.extend(behind.map(|(_, dependent)| dependent.clone()));
     index.changed = true;
 }
 

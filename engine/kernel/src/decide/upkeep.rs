@@ -16,12 +16,15 @@ use crate::apply::{end_run, expected_work_done, record_failure};
 use crate::index::Timer;
 use crate::rows::*;
 
-/// Sorts every waiting job anew after something was declared.
+/// Sorts every waiting job anew after something was declared, or those that name a contract after one has changed.
 pub fn redeclared(epoch: &mut Epoch<'_>) {
-    if !std::mem::take(&mut epoch.index.redeclared) {
-        return;
-    }
-    for id in epoch.index.queue.jobs() {
+    let contracts = std::mem::take(&mut epoch.index.contracts_changed);
+    let jobs: Vec<JobId> = match std::mem::take(&mut epoch.index.redeclared) {
+        true => epoch.index.queue.jobs(),
+        false if contracts => epoch.index.queue.namers.iter().cloned().collect(),
+        false => return,
+    };
+    for id in jobs {
         epoch.index.queue.place(epoch.state, &id);
     }
     epoch.index.changed = true;

@@ -3,7 +3,7 @@
 
 use std::fmt::Debug;
 
-use solyx_schemas::ids::{JobId, NodeId};
+use solyx_schemas::ids::NodeId;
 
 use super::Index;
 use crate::state::State;
@@ -61,6 +61,7 @@ impl Index {
         let open = |index: &Self| {
             let late = [
                 ("redeclared", index.redeclared),
+                ("contracts changed", index.contracts_changed),
                 ("set aside", index.set_aside.is_touched),
                 ("leaving", !index.leaving.is_empty()),
             ];
@@ -71,13 +72,7 @@ impl Index {
         check("ends", &self.ends, &anew.ends);
         let named = |index: &Self| index.handles.keys().cloned().collect::<Vec<_>>();
         check("nodes that take work", &named(self), &named(&anew));
-        // Of a job that is over nobody is told any more.
-        let over = |job: &JobId| state.jobs.get(job).is_some_and(|job| job.is_over());
-        let dependents = |index: &Self| {
-            let pairs = index.dependents.iter().filter(|(job, _)| !over(job));
-            pairs.cloned().collect::<Vec<_>>()
-        };
-        check("dependents", &dependents(self), &dependents(&anew));
+        check("dependents", &self.dependents, &anew.dependents);
         let earmarked = |index: &Self| {
             index
                 .earmarked

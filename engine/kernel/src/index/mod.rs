@@ -171,6 +171,8 @@ pub struct Index {
     pub changed: bool,
     /// What is declared has changed: every waiting job is sorted anew.
     pub redeclared: bool,
+    /// A contract has changed: those who name one are sorted anew.
+    pub contracts_changed: bool,
     /// Failures of this epoch that `decide` answers.
     pub failed: Vec<crate::decide::Failure>,
     /// Prices of usage.
@@ -230,6 +232,7 @@ impl Default for Index {
             idle_instances: BTreeSet::new(),
             changed: false,
             redeclared: false,
+            contracts_changed: false,
             failed: Vec::new(),
             rates: crate::rating::RateBook::default(),
             exchange: crate::rating::ExchangeBook::default(),
@@ -251,9 +254,30 @@ impl Index {
         Self::with(state, Said::of(state))
     }
 
-    /// The same for who knows what requests say.
+    /// The same for who knows what requests say. Who waits is put in line on a thread of its own.
     pub fn with(state: &State, said: Said) -> Self {
-        let mut index = Self { dependents: said.dependents, ..Self::default() };
+        let Said { apart, sets, dependents } = said;
+        let (mut index, queue) = std::thread::scope(|scope| {
+            let queue = scope.spawn(|| Queue::of(state, sets));
+            let index = Self::without_queue(state, &apart, dependents);
+            (index, queue.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        });
+        index.queue = queue;
+        index.rebuild_set_aside(state);
+        if index.set_aside.is_on() {
+            let asked = index.asked(state);
+            index.set_aside.set_asked(asked);
+        }
+        index.shortages = index.set_aside.shortages();
+        // Everything has just been sorted and looked at.
+        index.redeclared = false;
+        index.contracts_changed = false;
+        index.set_aside.is_touched = false;
+        index
+    }
+
+    fn without_queue(state: &State, apart: &BTreeSet<TenantId>, dependents: BTreeSet<(JobId, JobId)>) -> Self {
+        let mut index = Self { dependents, ..Self::default() };
         index.set_kinds(state);
         for (_, card) in state.rate_cards.iter() {
             index.rates.insert(card);
@@ -270,11 +294,12 @@ impl Index {
         for (id, _) in state.tenants.iter().filter(|(_, tenant)| tenant.gpu_of_one_tenant == Some(true)) {
             index.apart.of(id);
         }
-        for tenant in &said.apart {
+        for tenant in apart {
             index.apart.of(tenant);
         }
         for (id, run) in state.runs.iter() {
-            index.hold(state, id, run, 1);
+            index.count(state, id, run, 1);
+            index.use_nodes(id, run, 1);
             if run.stop.is_some() {
                 index.note_stopping(&run.pool);
             }
@@ -293,27 +318,6 @@ impl Index {
                 index.hold_berth(state, id, berth, 1);
             }
         }
-        // Nobody stands in line yet, so that this only counts.
-        for (id, key) in said.sets {
-            index.queue.join_set(state, &id, key);
-        }
-        // Jobs and what they ask for are both in the order of their ids.
-        let mut specs = state.specs.iter().peekable();
-        for (id, job) in state.jobs.iter().filter(|(_, job)| job.phase == Phase::Waiting) {
-            while specs.next_if(|(of, _)| *of < id).is_some() {}
-            if let Some((_, spec)) = specs.next_if(|(of, _)| *of == id) {
-                index.queue.enter(state, id, job, &spec.open());
-            }
-        }
-        index.rebuild_set_aside(state);
-        if index.set_aside.is_on() {
-            let asked = index.asked(state);
-            index.set_aside.set_asked(asked);
-        }
-        index.shortages = index.set_aside.shortages();
-        // Everything has just been sorted and looked at.
-        index.redeclared = false;
-        index.set_aside.is_touched = false;
         index
     }
 

@@ -49,15 +49,29 @@ impl Index {
 
     /// Adds a run's resources to what is in use, or takes them away with a sign of −1.
     pub fn hold(&mut self, state: &State, id: &RunId, run: &Run, sign: i64) {
+        self.count(state, id, run, sign);
+        self.hold_room(state, id, run, sign);
+    }
+
+    /// Adds all but what it holds of nodes.
+    pub(super) fn count(&mut self, state: &State, id: &RunId, run: &Run, sign: i64) {
         if crate::apart::keeps(state, run) {
             self.keepers += sign;
         }
         self.count_use(state, id, run, sign);
-        self.hold_room(state, id, run, sign);
     }
 
     /// Adds what a run holds of nodes, or takes it away with a sign of −1: who it counts against stays as it is.
     pub fn hold_room(&mut self, state: &State, id: &RunId, run: &Run, sign: i64) {
+        self.use_nodes(id, run, sign);
+        let nodes: BTreeSet<&NodeId> = run.nodes.iter().map(|replica| &replica.node).collect();
+        for node in nodes {
+            self.refresh_node(state, node);
+        }
+    }
+
+    /// The same for who refreshes the nodes then.
+    pub(super) fn use_nodes(&mut self, id: &RunId, run: &Run, sign: i64) {
         for (number, replica) in run.nodes.iter().enumerate() {
             let used = self.uses.entry(replica.node.clone()).or_default();
             if let Some(mig) = &run.mig {
@@ -81,10 +95,6 @@ impl Index {
             } else {
                 used.runs.remove(id);
             }
-        }
-        let nodes: BTreeSet<&NodeId> = run.nodes.iter().map(|replica| &replica.node).collect();
-        for node in nodes {
-            self.refresh_node(state, node);
         }
     }
 

@@ -18,10 +18,10 @@ impl Index {
         self.set_aside = SetAside::of(state);
         if !self.set_aside.is_on() {
             self.clear_timer(&Timer::SetAside);
-            self.redeclared |= was_on;
+            self.contracts_changed |= was_on;
             return;
         }
-        self.redeclared = true;
+        self.contracts_changed = true;
         for (_, run) in state.runs.iter() {
             self.set_aside.count(run, 1);
         }

@@ -43,7 +43,9 @@ pub(super) fn fates(state: &State, index: &mut Index, mut hits: BTreeMap<JobId, 
         }
     }
     let mut hits: Vec<Hit> = hits.into_values().map(|hit| binding(state, hit)).collect();
-    hits.sort_by_key(|hit| order.get(&hit.job).map_or((true, usize::MAX), |(settled, place)| (!settled, *place)));
+    hits.sort_by_cached_key(|hit| {
+        order.get(&hit.job).map_or((true, usize::MAX), |(settled, place)| (!settled, *place))
+    });
     hits
 }
 

@@ -85,25 +85,13 @@ impl Rehearsal {
     /// What comes of events that are said now, in their order, up to an instant; up to now, only the next epoch is looked at.
     /// Refused with the event's number from 1 and the reason, in words.
     pub fn told(&self, events: &[Event], until: TimeUs) -> Result<Consequence, (usize, String)> {
-        let (mut state, mut index) = (self.state.clone(), self.index.clone());
-        for (place, event) in events.iter().enumerate().take(TOLD_MAX) {
-            let refused = |detail: String| (place + 1, detail);
-            if !event.topic().is_input() {
-                return Err(refused(format!("{} is no input of the kernel", event.name())));
-            }
-            event.check().map_err(|error| refused(error.to_string()))?;
-            // After all that has been said, in the order in which they stand here.
-            let position = Position::new(event.topic(), u32::MAX, u64::MAX - (TOLD_MAX - place) as u64);
-            apply(&mut state, &mut index, position, event).map_err(|rejection| refused(rejection.detail))?;
-        }
-        let told_rest = self.rest(&state, &mut index);
-        let (mut now, mut now_index) = (self.state.clone(), self.index.clone());
-        let rest = self.rest(&now, &mut now_index);
-        now_index.changed = true;
-        index.changed = true;
-        now.forget_changes();
-        let without = self.courses(now, now_index, until);
-        let with = self.courses(state, index, until);
+        // Both ways are gone side by side.
+        let (now, told) = std::thread::scope(|scope| {
+            let now = scope.spawn(|| self.ahead(self.state.clone(), self.index.clone(), until));
+            let told = self.after(events).map(|(state, index)| self.ahead(state, index, until));
+            (now.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), told)
+        });
+        let ((rest, without), (told_rest, with)) = (now, told?);
         Ok(Consequence {
             now: self.state.now(),
             reached: without.reached.min(with.reached),
@@ -116,6 +104,30 @@ impl Rehearsal {
             jobs: otherwise(without.jobs, with.jobs),
             rest: (rest, told_rest),
         })
+    }
+
+    /// The state after events.
+    fn after(&self, events: &[Event]) -> Result<(State, Index), (usize, String)> {
+        let (mut state, mut index) = (self.state.clone(), self.index.clone());
+        for (place, event) in events.iter().enumerate().take(TOLD_MAX) {
+            let refused = |detail: String| (place + 1, detail);
+            if !event.topic().is_input() {
+                return Err(refused(format!("{} is no input of the kernel", event.name())));
+            }
+            event.check().map_err(|error| refused(error.to_string()))?;
+            // After all that has been said, in the order in which they stand here.
+            let position = Position::new(event.topic(), u32::MAX, u64::MAX - (TOLD_MAX - place) as u64);
+            apply(&mut state, &mut index, position, event).map_err(|rejection| refused(rejection.detail))?;
+        }
+        Ok((state, index))
+    }
+
+    /// What is left of what runs now in a state, and what comes of its jobs.
+    fn ahead(&self, mut state: State, mut index: Index, until: TimeUs) -> (Rest, Courses) {
+        let rest = self.rest(&state, &mut index);
+        index.changed = true;
+        state.forget_changes();
+        (rest, self.courses(state, index, until))
     }
 
     /// What is left of what runs now, at the prices of a state.
