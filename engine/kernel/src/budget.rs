@@ -4,12 +4,12 @@ use solyx_schemas::events::common::Sum;
 use solyx_schemas::events::decisions::{Limit, LimitKind};
 use solyx_schemas::events::policy::BudgetSet;
 use solyx_schemas::events::usage::{Meter, UsageMetered};
-use solyx_schemas::ids::{JobId, RefId};
-use solyx_schemas::units::{GPU_MILLI_US_PER_GPU_HOUR, MoneyMicros, TimeUs};
+use solyx_schemas::ids::{JobId, RefId, RunId};
+use solyx_schemas::units::{Currency, GPU_MILLI_US_PER_GPU_HOUR, MoneyMicros, TimeUs, WorkUs};
 
 use crate::index::Index;
 use crate::rating::{Month, units_per_price};
-use crate::rows::{Budget, Spec, limit_of};
+use crate::rows::{Budget, Job, Owner, Phase, Spec, limit_of};
 use crate::state::State;
 
 /// The most that a job is taken to cost, micros: the most that an amount can say.
@@ -93,14 +93,50 @@ pub fn refusal(state: &State, spec: &Spec, price: &Sum) -> Option<(Limit, bool)>
 
 /// Holds a price against every budget of the job in its currency.
 pub fn hold(state: &mut State, spec: &Spec, price: &Sum) {
-    shift_held(state, spec, price.micros.0);
+    shift_held(state, spec, price.currency, price.micros.0);
     if let Some(job) = state.jobs.edit(&spec.job) {
         job.budget_held = Some(Box::new(price.clone()));
     }
 }
 
-fn shift_held(state: &mut State, spec: &Spec, micros: i64) {
-    let ids: Vec<RefId> = budgets_of(state, spec).into_iter().map(|(id, _)| id.clone()).collect();
+/// Counts anew what is held against a budget that was set, by all jobs that it covers now. A job that was admitted without a price
+/// or a budget has what is left of it held from now on.
+pub fn hold_anew(state: &mut State, index: &Index, id: &RefId) {
+    let Some(set) = state.budgets.get(id).map(|budget| budget.set.clone()) else { return };
+    let admitted = |job: &Job| !job.is_over() && job.phase != Phase::Requested;
+    let mut held: i64 = 0;
+    let mut late = Vec::new();
+    for (job, row) in state.jobs.iter().filter(|(_, job)| admitted(job)) {
+        let Some(spec) = state.spec(job).filter(|spec| covers(&set, spec)) else { continue };
+        match &row.budget_held {
+            Some(own) if own.currency == set.amount.currency => held = held.saturating_add(own.micros.0),
+            Some(_) => {}
+            None => late.extend(price_of_rest(state, index, &spec, row).map(|price| (spec, price))),
+        }
+    }
+    if let Some(budget) = state.budgets.edit(id) {
+        budget.held_micros = held;
+    }
+    for (spec, price) in late {
+        hold(state, &spec, &price);
+    }
+    // What was placed while there was no budget is metered from now on.
+    let unknown = state.runs.iter().filter(|(run, _)| !state.owners.contains(*run));
+    let unknown: Vec<(RunId, Owner)> = unknown.map(|(id, run)| (id.clone(), Owner::of(run))).collect();
+    for (run, owner) in unknown {
+        state.owners.insert(run, owner);
+    }
+}
+
+/// What the work of a job that is not durable yet is expected to cost.
+fn price_of_rest(state: &State, index: &Index, spec: &Spec, job: &Job) -> Option<Sum> {
+    let left = spec.expected_work_us.map(|work| WorkUs((work.0 - job.kept_work_us.0).max(0)));
+    expected_price(state, index, &Spec { expected_work_us: left, ..spec.clone() })
+}
+
+fn shift_held(state: &mut State, spec: &Spec, currency: Currency, micros: i64) {
+    let own = budgets_of(state, spec).into_iter().filter(|(_, budget)| budget.set.amount.currency == currency);
+    let ids: Vec<RefId> = own.map(|(id, _)| id.clone()).collect();
     for budget in ids {
         if let Some(budget) = state.budgets.edit(&budget) {
             budget.held_micros = budget.held_micros.saturating_add(micros).max(0);
@@ -113,7 +149,7 @@ pub fn settle_job(state: &mut State, id: &JobId) {
     let held = state.jobs.get(id).and_then(|job| job.budget_held.clone());
     if let Some(held) = held {
         if let Some(spec) = state.spec(id) {
-            shift_held(state, &spec, -held.micros.0);
+            shift_held(state, &spec, held.currency, -held.micros.0);
         }
         if let Some(job) = state.jobs.edit(id) {
             job.budget_held = None;
@@ -150,8 +186,8 @@ pub fn use_up(state: &mut State, index: &mut Index, e: &UsageMetered) {
         })
         .map(|(id, _)| id.clone())
         .collect();
-    let released =
-        state.jobs.get(&owner.job).and_then(|job| job.budget_held.as_ref()).map_or(0, |held| held.micros.0.min(micros));
+    let held = state.jobs.get(&owner.job).and_then(|job| job.budget_held.as_ref());
+    let released = held.filter(|held| held.currency == currency).map_or(0, |held| held.micros.0.min(micros));
     if released > 0
         && let Some(job) = state.jobs.edit(&owner.job)
         && let Some(held) = job.budget_held.as_mut()

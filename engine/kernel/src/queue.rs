@@ -17,6 +17,7 @@ use solyx_schemas::units::TimeUs;
 pub use self::lines::{Head, Lines, Place, Told};
 use self::shapes::Shapes;
 pub use self::shapes::{Fit, Models, Shape};
+use crate::budget;
 use crate::mig;
 use crate::order_rule::{gang_milli, rank};
 use crate::place::spread_of;
@@ -326,14 +327,17 @@ impl Queue {
         }
     }
 
-    /// The same, with how many of its set have come by now.
+    /// The same, with how many of its set have come by now, or how much of which budget is used.
     pub fn parked_now(&self, state: &State, id: &JobId) -> Option<Limit> {
-        let mut limit = self.parked(id)?;
-        if limit.kind == LimitKind::JobSet {
-            let key = state.spec(id).and_then(|spec| set_of(&spec));
-            limit.available = key.map(|key| self.set(&key).count() as i64);
-        }
-        Some(limit)
+        let limit = self.parked(id)?;
+        Some(match limit.kind {
+            LimitKind::JobSet => {
+                let key = state.spec(id).and_then(|spec| set_of(&spec));
+                Limit { available: key.map(|key| self.set(&key).count() as i64), ..limit }
+            }
+            LimitKind::Budget => state.spec(id).and_then(|spec| budget::parking(state, &spec)).unwrap_or(limit),
+            _ => limit,
+        })
     }
 
     /// Forgets what nobody asks for any more. Nobody may keep a number of a shape or fit over this.
@@ -470,5 +474,6 @@ fn parking(state: &State, job: &Job, spec: &Spec) -> Option<Limit> {
             return Some(Limit { subject: Some(RefId::from(dependency.job.as_str())), ..limit(LimitKind::Dependency) });
         }
     }
-    crate::budget::parking(state, spec)
+    // How much is used changes while nobody looks.
+    budget::parking(state, spec).map(|_| limit(LimitKind::Budget))
 }

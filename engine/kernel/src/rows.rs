@@ -379,6 +379,19 @@ pub struct Owner {
     pub model: GpuModelId,
 }
 
+impl Owner {
+    /// Whose a run is.
+    pub fn of(run: &Run) -> Self {
+        Self {
+            job: run.job.clone(),
+            tenant: run.tenant.clone(),
+            project: run.project.clone(),
+            class: run.class.clone(),
+            model: run.model.clone(),
+        }
+    }
+}
+
 /// A budget and what became of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Budget {

@@ -9,6 +9,7 @@ use solyx_schemas::events::Event;
 use solyx_schemas::events::decisions::LimitKind;
 use solyx_schemas::ids::RunId;
 
+use crate::budgets;
 use crate::history::Mood;
 use crate::kept_room::KeptRoom;
 use crate::ledger::Ledger;
@@ -28,14 +29,14 @@ pub struct Books {
     pub moves: MovesBook,
     /// Who shares GPUs.
     pub shared: SharedBook,
-    /// What is kept free for whom; not asked where absent.
-    pub kept_room: Option<KeptRoom>,
+    /// What is kept free for whom.
+    pub kept_room: KeptRoom,
 }
 
 impl Books {
     /// Empty ones for a history in which this is what happens beside runs.
     pub fn of(mood: Mood) -> Self {
-        Self { mood, kept_room: Some(KeptRoom::default()), ..Self::default() }
+        Self { mood, ..Self::default() }
     }
 
     /// Takes in an epoch, by the inputs that counted and the decisions, and checks it and the state after it.
@@ -46,9 +47,8 @@ impl Books {
         let nothing_is_lost = matches!(self.mood, Mood::Calm | Mood::Crowded);
         self.moves.epoch(now, counted, closed, state, nothing_is_lost);
         self.shared.epoch(state, counted, closed);
-        if let Some(kept_room) = &mut self.kept_room {
-            kept_room.epoch(state, closed);
-        }
+        self.kept_room.epoch(state, closed);
+        budgets::check(state, &closed.outputs);
         assert_eq!(kernel.index_differences(), Vec::<String>::new(), "after epoch {}", closed.record.epoch);
         self.nobody_is_kept_out_by_growth(state);
         let live: BTreeSet<&RunId> = state.runs.iter().map(|(id, _)| id).collect();

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, missing_docs, reason = "a test's world: it is to stop where it cannot go on")]
 
 pub mod books;
+pub mod budgets;
 pub mod history;
 pub mod kept_room;
 pub mod ledger;

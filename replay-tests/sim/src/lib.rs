@@ -4,6 +4,7 @@
 pub mod cell;
 pub mod faults;
 pub mod inputs;
+pub mod money;
 pub mod shrink;
 pub mod tamper;
 pub mod witness;
@@ -20,6 +21,7 @@ use solyx_schemas::units::HOUR_US;
 use crate::cell::Cell;
 use crate::faults::{Fault, Weather};
 use crate::inputs::Inputs;
+use crate::money::Money;
 use crate::witness::Witness;
 
 /// Turns of a history that is not told otherwise.
@@ -83,6 +85,8 @@ impl History {
         let mut witness = Witness::of(log, as_told(mood))?;
         let mut inputs = Inputs::default();
         let (mut executor, mut events) = beginning(&mut luck, mood);
+        let mut money = Money::of(self.seed);
+        events.extend(money.begins());
         let mut now = START;
         for _ in 0..self.turns {
             log.set_clock_us(Some(now));
@@ -93,6 +97,7 @@ impl History {
             now = later(&mut luck, now, witness.kernel().next_wakeup().map(|at| at.0));
             events = executor.says(&mut luck, now);
             let kernel = witness.kernel();
+            events.extend(money.says(kernel.state(), now));
             events.extend(kernel.plan_is_due().then(|| kernel.packing_plan()).flatten().map(Into::into));
         }
         weather.clears();

@@ -112,6 +112,7 @@ pub fn budget_set(state: &mut State, index: &mut Index, e: &BudgetSet) -> Folded
     }
     budget.set = e.clone();
     budget.exhausted = false;
+    crate::budget::hold_anew(state, index, &e.budget);
     index.set_budget_timer(state, &e.budget);
     index.budgets_touched.insert(e.budget.clone());
     index.redeclared = true;

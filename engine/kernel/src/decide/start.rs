@@ -212,13 +212,7 @@ pub(super) fn place(
     let known = spec.expected_work_us.is_some();
     let end = run.expected_end_us;
     let plan = epoch.state.packing_plan().map(|plan| RefId::from(plan.event_id.as_str()));
-    let owner = Owner {
-        job: id.clone(),
-        tenant: spec.tenant.clone(),
-        project: spec.project.clone(),
-        class: spec.class.clone(),
-        model: best.model.clone(),
-    };
+    let owner = Owner::of(&run);
     let placed = JobPlaced {
         job: id.clone(),
         tenant: spec.tenant.clone(),

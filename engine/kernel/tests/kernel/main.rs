@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod backfill;
+mod budgets;
 mod elastic;
 mod laws;
 mod leasing;

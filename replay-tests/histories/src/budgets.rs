@@ -1,0 +1,40 @@
+//! A second opinion on budgets: what is held against each is what living jobs that it covers have held, and nothing is admitted
+//! that a hard one has not left.
+
+use solyx_kernel::rows::{Budget, Spec};
+use solyx_kernel::state::State;
+use solyx_schemas::events::Event;
+use solyx_schemas::events::common::Sum;
+
+fn covers(budget: &Budget, spec: &Spec, price: &Sum) -> bool {
+    let set = &budget.set;
+    let (project, job) = (set.project.as_ref(), set.job.as_ref());
+    set.tenant == spec.tenant
+        && (project.is_none() || project == spec.project.as_ref())
+        && job.is_none_or(|job| *job == spec.job)
+        && set.amount.currency == price.currency
+}
+
+/// Checks the state after an epoch with these decisions.
+pub fn check(state: &State, outputs: &[Event]) {
+    let held: Vec<(Spec, Sum)> = state
+        .jobs
+        .iter()
+        .filter(|(_, job)| !job.is_over())
+        .filter_map(|(id, job)| Some((state.spec(id)?, Sum::clone(job.budget_held.as_ref()?))))
+        .collect();
+    for (id, budget) in state.budgets.iter() {
+        let own = held.iter().filter(|(spec, price)| covers(budget, spec, price));
+        let sum: i128 = own.map(|(_, price)| i128::from(price.micros.0)).sum();
+        assert_eq!(i128::from(budget.held_micros), sum, "budget {id}: what is held, and what its jobs have held");
+        let Some(admitted) = outputs.iter().find_map(|output| {
+            let Event::JobAdmitted(admitted) = output else { return None };
+            let (spec, price) = (state.spec(&admitted.job)?, admitted.budget_held.as_ref()?);
+            (budget.is_hard() && covers(budget, &spec, price)).then_some(&admitted.job)
+        }) else {
+            continue;
+        };
+        let (used, amount) = (i128::from(budget.used_micros()), i128::from(budget.set.amount.micros.0));
+        assert!(used + sum <= amount, "budget {id}: {admitted} is admitted; {used} used and {sum} held of {amount}");
+    }
+}
