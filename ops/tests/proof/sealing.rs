@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::signing::refuses_every_change;
 use crate::world::{World, ops, solyx};
 
 const LABEL: &str = "patient 4711";
@@ -106,6 +107,27 @@ fn without_the_key_everything_is_audited_as_before_and_what_depends_on_it_is_lis
     let archive = world.path("archive").display().to_string();
     world.solyx(&["archive", "export", "--archive", &archive]).ends(0);
     assert_eq!(solyx(&["audit", "--archive", &archive, "--json"]).ends(0).json()["sealed"], said["sealed"]);
+}
+
+#[test]
+fn a_receipt_is_good_without_the_key_and_shows_nothing_of_what_is_sealed() {
+    let Sealed { world, key, .. } = sealed(true);
+    world.key("first");
+    world.declare("first");
+    world.run();
+    world.sign("first").ends(0);
+    let decision = world.decisions("JobCancelled")[0].clone();
+    let file = world.prove("decision", &decision);
+    std::fs::remove_file(&key).unwrap();
+    std::fs::rename(world.log(), world.path("away")).unwrap();
+    let public = world.path("first.pub").display().to_string();
+    let said = solyx(&["verify", &file, "--public-keys", &public]).ends(0);
+    let said = said.says(&["good: ", "JobCancelled"]);
+    let receipt = std::fs::read_to_string(&file).unwrap();
+    for text in [&said.out, &receipt] {
+        assert!(!text.contains(LABEL) && !text.contains(REASON), "{text}");
+    }
+    assert!(refuses_every_change(&file) > 100);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use solyx_schemas::ids::{ProjectId, RefId, TenantId};
 use solyx_schemas::units::{Currency, HOUR_US, MoneyMicros, RateMicros, TimeUs, UsageQuantity};
 
 /// One history in so many has money in it: the one that leaves this rest.
-const WITH_MONEY: (u64, u64) = (3, 1);
+const WITH_MONEY: (u64, u64) = (3, 0);
 const TENANTS: [&str; 3] = ["red", "blue", "red/a"];
 const PRICE_MICROS_PER_GPU_HOUR: i64 = 3_000_000;
 
@@ -23,7 +23,7 @@ impl Money {
     /// That of a seed.
     pub fn of(seed: u64) -> Self {
         let (of, rest) = WITH_MONEY;
-        Self { luck: (seed % of == rest).then_some(Luck(seed ^ 0x6d6f_6e65_79)) }
+        Self { luck: (seed % of == rest).then_some(Luck(seed ^ 0x006d_6f6e_6579)) }
     }
 
     /// What is said before the first turn.
