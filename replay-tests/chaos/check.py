@@ -97,7 +97,8 @@ def check(run: Path, binary: str, kept: list[str]) -> tuple[Findings, dict[str, 
     say(f"{len(VIEWS)} views of {len(kept)} instances against a rebuild; {lines} lines of {len(billing.get('invoices', []))} invoices counted again")
     audit = solyx(binary, "audit", "--log", str(run / "rebuilt"))
     findings.expect(audit.get("ok") is True, findings.diverged, f"the audit says {json.dumps(audit)[:400]}")
-    say(f"audit: {'ok' if audit.get('ok') else json.dumps(audit)[:300]}")
+    counted = "{epochs} epochs, {events} events, {events_per_s} events/s from the cluster".format_map(audit) if audit.get("ok") else ""
+    say(f"audit: {counted or json.dumps(audit)[:300]}")
     if findings.is_clean():
         seen, missed = try_out(log, journals)
         findings.expect(not missed, findings.diverged, f"the checker is blind to {', '.join(missed)}")

@@ -90,6 +90,8 @@ fn run(options: &Options) -> anyhow::Result<ExitCode> {
         return Ok(child(target, options));
     }
     let reports = in_processes(&wanted, options)?;
+    // One with findings in it stays.
+    let _ = std::fs::remove_dir(&options.dir);
     Ok(tell(&reports, options))
 }
 
