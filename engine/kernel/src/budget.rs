@@ -1,5 +1,7 @@
 //! Budgets: held at admission in the customer's price, settled as usage is applied.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use solyx_schemas::events::common::Sum;
 use solyx_schemas::events::decisions::{Limit, LimitKind};
 use solyx_schemas::events::policy::BudgetSet;
@@ -21,6 +23,30 @@ pub fn period_at(set: &BudgetSet, now: TimeUs) -> (TimeUs, TimeUs) {
         (Some(from), to) => (from, to.unwrap_or(TimeUs(i64::MAX))),
         _ => (Month::of(now).start(), Month::of(now).end()),
     }
+}
+
+/// Whether it is in force: one with a period of its own is not before it and not after.
+pub fn is_in_force(set: &BudgetSet, now: TimeUs) -> bool {
+    let (from, to) = period_at(set, now);
+    from <= now && now < to
+}
+
+/// Begins a period anew, if another one has begun. Everybody who waits is then sorted anew.
+pub fn renew(state: &mut State, index: &mut Index, id: &RefId) {
+    let now = state.now();
+    let Some(budget) = state.budgets.get(id) else { return };
+    let (from, ended) = (period_at(&budget.set, now).0, !is_in_force(&budget.set, now));
+    let renewed = budget.period_from_us != from;
+    if !renewed && !(ended && budget.exhausted) {
+        return;
+    }
+    if let Some(budget) = state.budgets.edit(id) {
+        budget.used = if renewed { 0 } else { budget.used };
+        budget.exhausted = false;
+        budget.period_from_us = from;
+    }
+    index.set_budget_timer(state, id);
+    index.redeclared = true;
 }
 
 fn covers(set: &BudgetSet, spec: &Spec) -> bool {
@@ -66,7 +92,8 @@ pub fn expected_price(state: &State, index: &Index, spec: &Spec) -> Option<Sum> 
 pub fn parking(state: &State, spec: &Spec) -> Option<Limit> {
     budgets_of(state, spec).into_iter().find_map(|(id, budget)| {
         let used = budget.used_micros();
-        let gone = budget.is_hard() && used >= budget.set.amount.micros.0;
+        let binds = budget.is_hard() && is_in_force(&budget.set, state.now());
+        let gone = binds && used >= budget.set.amount.micros.0;
         gone.then(|| limit_of(LimitKind::Budget, id.as_str(), used, budget.set.amount.micros.0, "micros"))
     })
 }
@@ -80,52 +107,79 @@ pub fn refusal(state: &State, spec: &Spec, price: &Sum) -> Option<(Limit, bool)>
         return Some((limit_of(LimitKind::Budget, spec.job.as_str(), price.micros.0, own.micros.0, "micros"), true));
     }
     budgets_of(state, spec).into_iter().find_map(|(id, budget)| {
-        if !budget.is_hard() || budget.set.amount.currency != price.currency {
+        let binds = budget.is_hard() && is_in_force(&budget.set, state.now());
+        if !binds || budget.set.amount.currency != price.currency {
             return None;
         }
         let amount = budget.set.amount.micros.0;
-        let left = amount.saturating_sub(budget.used_micros()).saturating_sub(budget.held_micros);
+        let left = i128::from(amount) - i128::from(budget.used_micros()) - budget.held_micros;
+        let left = i64::try_from(left.max(0)).unwrap_or(i64::MAX);
         let never = price.micros.0 > amount;
         (price.micros.0 > left)
-            .then(|| (limit_of(LimitKind::Budget, id.as_str(), price.micros.0, left.max(0), "micros"), never))
+            .then(|| (limit_of(LimitKind::Budget, id.as_str(), price.micros.0, left, "micros"), never))
     })
 }
 
 /// Holds a price against every budget of the job in its currency.
 pub fn hold(state: &mut State, spec: &Spec, price: &Sum) {
-    shift_held(state, spec, price.currency, price.micros.0);
+    shift_held(state, spec, price.currency, i128::from(price.micros.0));
     if let Some(job) = state.jobs.edit(&spec.job) {
         job.budget_held = Some(Box::new(price.clone()));
     }
 }
 
-/// Counts anew what is held against a budget that was set, by all jobs that it covers now. A job that was admitted without a price
-/// or a budget has what is left of it held from now on.
-pub fn hold_anew(state: &mut State, index: &Index, id: &RefId) {
-    let Some(set) = state.budgets.get(id).map(|budget| budget.set.clone()) else { return };
-    let admitted = |job: &Job| !job.is_over() && job.phase != Phase::Requested;
-    let mut held: i64 = 0;
+/// Counts anew what is held against budgets that were set, by all jobs that they cover now. A job that was admitted without a
+/// price or a budget has what is left of it held from now on.
+pub fn hold_anew(state: &mut State, index: &Index, ids: &BTreeSet<RefId>) {
+    let mut held: BTreeMap<&RefId, (BudgetSet, i128)> = BTreeMap::new();
+    for id in ids {
+        held.extend(state.budgets.get(id).map(|budget| (id, (budget.set.clone(), 0))));
+    }
     let mut late = Vec::new();
-    for (job, row) in state.jobs.iter().filter(|(_, job)| admitted(job)) {
-        let Some(spec) = state.spec(job).filter(|spec| covers(&set, spec)) else { continue };
-        match &row.budget_held {
-            Some(own) if own.currency == set.amount.currency => held = held.saturating_add(own.micros.0),
-            Some(_) => {}
-            None => late.extend(price_of_rest(state, index, &spec, row).map(|price| (spec, price))),
+    for (id, job) in state.jobs.iter().filter(|(_, job)| !job.is_over() && job.phase != Phase::Requested) {
+        let Some(spec) = state.spec(id) else { continue };
+        let mut is_covered = false;
+        for (set, held) in held.values_mut().filter(|(set, _)| covers(set, &spec)) {
+            is_covered = true;
+            let own = job.budget_held.as_ref().filter(|own| own.currency == set.amount.currency);
+            *held += own.map_or(0, |own| i128::from(own.micros.0));
+        }
+        if is_covered && job.budget_held.is_none() {
+            late.extend(price_of_rest(state, index, &spec, job).map(|price| (spec, price)));
         }
     }
-    if let Some(budget) = state.budgets.edit(id) {
-        budget.held_micros = held;
+    for (id, (_, held)) in held {
+        if let Some(budget) = state.budgets.edit(id) {
+            budget.held_micros = held;
+        }
     }
     for (spec, price) in late {
         hold(state, &spec, &price);
     }
-    // What was placed while there was no budget is metered from now on.
+}
+
+/// Remembers whose the runs are that were placed while there was no budget: they are metered from now on.
+pub fn know_owners(state: &mut State) {
     let unknown = state.runs.iter().filter(|(run, _)| !state.owners.contains(*run));
     let unknown: Vec<(RunId, Owner)> = unknown.map(|(id, run)| (id.clone(), Owner::of(run))).collect();
     for (run, owner) in unknown {
         state.owners.insert(run, owner);
     }
+}
+
+/// Holds for a job that waits what it costs as it is asked for now, in place of what was held for it; or says which hard budget
+/// cannot take that, and changes nothing.
+pub fn hold_amended(state: &mut State, index: &Index, amended: &Spec) -> Result<(), Limit> {
+    let Some(job) = state.jobs.get(&amended.job) else { return Ok(()) };
+    let Some(before) = job.budget_held.clone() else { return Ok(()) };
+    let Some(price) = price_of_rest(state, index, amended, job) else { return Ok(()) };
+    shift_held(state, amended, before.currency, -i128::from(before.micros.0));
+    if let Some((limit, _)) = refusal(state, amended, &price) {
+        shift_held(state, amended, before.currency, i128::from(before.micros.0));
+        return Err(limit);
+    }
+    hold(state, amended, &price);
+    Ok(())
 }
 
 /// What the work of a job that is not durable yet is expected to cost.
@@ -134,12 +188,12 @@ fn price_of_rest(state: &State, index: &Index, spec: &Spec, job: &Job) -> Option
     expected_price(state, index, &Spec { expected_work_us: left, ..spec.clone() })
 }
 
-fn shift_held(state: &mut State, spec: &Spec, currency: Currency, micros: i64) {
+fn shift_held(state: &mut State, spec: &Spec, currency: Currency, micros: i128) {
     let own = budgets_of(state, spec).into_iter().filter(|(_, budget)| budget.set.amount.currency == currency);
     let ids: Vec<RefId> = own.map(|(id, _)| id.clone()).collect();
     for budget in ids {
         if let Some(budget) = state.budgets.edit(&budget) {
-            budget.held_micros = budget.held_micros.saturating_add(micros).max(0);
+            budget.held_micros += micros;
         }
     }
 }
@@ -149,7 +203,7 @@ pub fn settle_job(state: &mut State, id: &JobId) {
     let held = state.jobs.get(id).and_then(|job| job.budget_held.clone());
     if let Some(held) = held {
         if let Some(spec) = state.spec(id) {
-            shift_held(state, &spec, held.currency, -held.micros.0);
+            shift_held(state, &spec, held.currency, -i128::from(held.micros.0));
         }
         if let Some(job) = state.jobs.edit(id) {
             job.budget_held = None;
@@ -187,7 +241,9 @@ pub fn use_up(state: &mut State, index: &mut Index, e: &UsageMetered) {
         .map(|(id, _)| id.clone())
         .collect();
     let held = state.jobs.get(&owner.job).and_then(|job| job.budget_held.as_ref());
-    let released = held.filter(|held| held.currency == currency).map_or(0, |held| held.micros.0.min(micros));
+    // It was held for GPU time only.
+    let released = held.filter(|held| held.currency == currency && e.meter == Meter::GpuTime);
+    let released = released.map_or(0, |held| held.micros.0.min(micros));
     if released > 0
         && let Some(job) = state.jobs.edit(&owner.job)
         && let Some(held) = job.budget_held.as_mut()
@@ -195,9 +251,11 @@ pub fn use_up(state: &mut State, index: &mut Index, e: &UsageMetered) {
         held.micros.0 -= released;
     }
     for id in ids {
+        renew(state, index, &id);
         if let Some(budget) = state.budgets.edit(&id) {
-            budget.held_micros = (budget.held_micros - released).max(0);
-            if e.from_us >= budget.period_from_us {
+            budget.held_micros -= i128::from(released);
+            let until = period_at(&budget.set, budget.period_from_us).1;
+            if budget.period_from_us <= e.from_us && e.from_us < until {
                 budget.used = budget.used.saturating_add(exact);
             }
         }

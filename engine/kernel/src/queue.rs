@@ -11,7 +11,7 @@ use std::sync::Arc;
 use solyx_schemas::events::decisions::{Limit, LimitKind};
 use solyx_schemas::events::jobs::DependencyCondition;
 use solyx_schemas::events::policy::{ScopeKind, ScopeState};
-use solyx_schemas::ids::{GpuModelId, JobId, Name, RefId, TenantId};
+use solyx_schemas::ids::{GpuModelId, JobId, RefId, TenantId};
 use solyx_schemas::units::TimeUs;
 
 pub use self::lines::{Head, Lines, Place, Told};
@@ -381,7 +381,7 @@ impl Queue {
             // One that has started with the others goes on without them.
             let key = set_of(spec).filter(|_| job.attempts == 0)?;
             let come = self.sets.get(&key).map_or(0, |members| members.len() as i64);
-            let unit = Some(Name::from("jobs of the set"));
+            let unit = Some("jobs of the set".to_owned());
             (come < key.2).then(|| Limit { unit, asked: Some(key.2), subject: Some(key.1), ..limit(LimitKind::JobSet) })
         })
     }

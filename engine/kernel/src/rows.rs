@@ -398,7 +398,7 @@ pub struct Budget {
     /// Its declaration.
     pub set: BudgetSet,
     /// Held for admitted work.
-    pub held_micros: i64,
+    pub held_micros: i128,
     /// Used in the period, exact: micros × 3.6e12 plus a rest, as numerator over that divisor.
     pub used: i128,
     /// Start of the period that `used` is of.
@@ -478,6 +478,6 @@ pub fn limit_of(kind: LimitKind, subject: &str, asked: i64, available: i64, unit
         subject: Some(RefId::from(subject)),
         asked: Some(asked),
         available: Some(available),
-        unit: Some(Name::from(unit)),
+        unit: Some(unit.to_owned()),
     }
 }

@@ -205,7 +205,7 @@ pub(super) fn terms(t: &CostTerms) -> String {
 /// A limit in words: what is lacking, of what, how much of it, and its name.
 pub(super) fn limit(limit: &Limit) -> String {
     let subject = limit.subject.as_ref().map_or(String::new(), |subject| format!(" ({subject})"));
-    let unit = limit.unit.as_ref().map_or("", |unit| unit.as_str());
+    let unit = limit.unit.as_deref().unwrap_or_default();
     let amounts = match (limit.asked, limit.available) {
         (Some(asked), Some(there)) => format!(": {} asked, {} there", amount(asked, unit), amount(there, unit)),
         (Some(asked), None) => format!(": {} asked", amount(asked, unit)),

@@ -42,6 +42,10 @@ impl Books {
     /// Takes in an epoch, by the inputs that counted and the decisions, and checks it and the state after it.
     pub fn epoch(&mut self, counted: &[Event], closed: &Closed, kernel: &Kernel) {
         let (state, now) = (kernel.state(), kernel.now().0);
+        // Before the cell has a currency there is none to be named.
+        for output in closed.outputs.iter().filter(|_| state.meta().currency.is_some()) {
+            assert_eq!(output.check(), Ok(()), "{}: a decision is an event like any other", output.name());
+        }
         self.ledger.epoch(now, counted, closed);
         self.set_aside.epoch(state, closed);
         let nothing_is_lost = matches!(self.mood, Mood::Calm | Mood::Crowded);

@@ -5,6 +5,7 @@ use solyx_kernel::rows::{Budget, Spec};
 use solyx_kernel::state::State;
 use solyx_schemas::events::Event;
 use solyx_schemas::events::common::Sum;
+use solyx_schemas::units::TimeUs;
 
 fn covers(budget: &Budget, spec: &Spec, price: &Sum) -> bool {
     let set = &budget.set;
@@ -26,11 +27,14 @@ pub fn check(state: &State, outputs: &[Event]) {
     for (id, budget) in state.budgets.iter() {
         let own = held.iter().filter(|(spec, price)| covers(budget, spec, price));
         let sum: i128 = own.map(|(_, price)| i128::from(price.micros.0)).sum();
-        assert_eq!(i128::from(budget.held_micros), sum, "budget {id}: what is held, and what its jobs have held");
+        assert_eq!(budget.held_micros, sum, "budget {id}: what is held, and what its jobs have held");
+        let set = &budget.set;
+        let (from, to) = (set.period_from_us.unwrap_or(TimeUs(0)), set.period_to_us.unwrap_or(TimeUs(i64::MAX)));
+        let binds = budget.is_hard() && from <= state.now() && state.now() < to;
         let Some(admitted) = outputs.iter().find_map(|output| {
             let Event::JobAdmitted(admitted) = output else { return None };
             let (spec, price) = (state.spec(&admitted.job)?, admitted.budget_held.as_ref()?);
-            (budget.is_hard() && covers(budget, &spec, price)).then_some(&admitted.job)
+            (binds && covers(budget, &spec, price)).then_some(&admitted.job)
         }) else {
             continue;
         };

@@ -54,6 +54,7 @@ pub struct Ledger {
     fenced: BTreeSet<NodeId>,
     pools: BTreeMap<PoolId, PoolDeclared>,
     models: BTreeMap<GpuModelId, GpuModelDeclared>,
+    sites: BTreeSet<SiteId>,
     elements: BTreeMap<(SiteId, ElementId), PowerElementDeclared>,
     out: BTreeSet<(SiteId, ElementId)>,
     limits: BTreeMap<RefId, PowerLimitSet>,
@@ -182,6 +183,9 @@ impl Ledger {
             }
             Event::InstanceLeaseEnded(e) => {
                 self.gone.insert(NodeId::from(e.instance.as_str()));
+            }
+            Event::SiteDeclared(e) => {
+                self.sites.insert(e.site.clone());
             }
             Event::PoolDeclared(e) => {
                 self.pools.insert(e.pool.clone(), (**e).clone());
@@ -469,8 +473,8 @@ impl Ledger {
     }
 
     fn power(&self, gpu: &BTreeMap<(&NodeId, i64), i64>, beyond: &mut BTreeMap<String, (i128, bool)>) {
-        let sites: BTreeSet<&SiteId> = self.pools.values().map(|pool| &pool.site).collect();
-        for site in sites {
+        // Nothing is known of the power of a site that nobody has declared, and nothing runs there.
+        for site in &self.sites {
             let roots: Vec<&ElementId> = self
                 .elements
                 .iter()

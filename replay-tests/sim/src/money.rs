@@ -41,7 +41,7 @@ impl Money {
         let Some(luck) = &mut self.luck else { return Vec::new() };
         let mut events = Vec::new();
         if luck.chance(15) {
-            events.push(budget(luck));
+            events.push(budget(luck, now));
         }
         let runs: Vec<_> = state.runs.iter().collect();
         if !runs.is_empty() && luck.chance(60) {
@@ -80,7 +80,10 @@ fn card(tenant: Option<&str>, currency: &str) -> Event {
     .into()
 }
 
-fn budget(luck: &mut Luck) -> Event {
+fn budget(luck: &mut Luck, now: i64) -> Event {
+    // One of its own may lie before, around and after now.
+    let from = now + (luck.below(7) - 4) * 12 * HOUR_US;
+    let period = luck.chance(40).then(|| (TimeUs(from), TimeUs(from + (1 + luck.below(4)) * 12 * HOUR_US)));
     let currency = Currency::parse(luck.of::<&str>(&["USD", "USD", "EUR"])).unwrap_or_default();
     BudgetSet {
         budget: RefId::from(format!("budget-{}", luck.below(3))),
@@ -88,7 +91,8 @@ fn budget(luck: &mut Luck) -> Event {
         project: luck.chance(20).then(|| ProjectId::from("lab")),
         amount: Sum { currency, micros: MoneyMicros(luck.below(100) * PRICE_MICROS_PER_GPU_HOUR) },
         kind: *luck.of(&[BudgetKind::Hard, BudgetKind::Soft]),
-        period_from_us: luck.chance(50).then_some(TimeUs(0)),
+        period_from_us: period.map(|(from, _)| from),
+        period_to_us: period.map(|(_, to)| to),
         ..BudgetSet::default()
     }
     .into()

@@ -163,7 +163,7 @@ records! { "solyx.decisions";
         /// Amount there is.
         available: Option<i64>,
         /// The unit of both.
-        unit: Option<Name>,
+        unit: Option<String>,
     }
     /// Every term of a placement's cost, in the cell's currency, over the expected duration.
     CostTerms {

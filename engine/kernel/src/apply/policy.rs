@@ -106,13 +106,18 @@ pub fn quota_set(state: &mut State, index: &mut Index, e: &QuotaSet) -> Folded {
 
 pub fn budget_set(state: &mut State, index: &mut Index, e: &BudgetSet) -> Folded {
     let (from, _) = period_at(e, state.now());
+    if state.budgets.is_empty() {
+        crate::budget::know_owners(state);
+    }
     let budget = state.budgets.edit_or_default(&e.budget);
-    if budget.period_from_us != from {
+    // What was used in another period or currency, or of another scope, says nothing of this one.
+    let whose = |set: &BudgetSet| (set.tenant.clone(), set.project.clone(), set.job.clone(), set.amount.currency);
+    if budget.period_from_us != from || whose(&budget.set) != whose(e) {
         *budget = Budget { held_micros: budget.held_micros, period_from_us: from, ..Budget::default() };
     }
     budget.set = e.clone();
     budget.exhausted = false;
-    crate::budget::hold_anew(state, index, &e.budget);
+    index.budgets_set.insert(e.budget.clone());
     index.set_budget_timer(state, &e.budget);
     index.budgets_touched.insert(e.budget.clone());
     index.redeclared = true;

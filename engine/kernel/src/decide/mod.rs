@@ -131,6 +131,7 @@ pub fn decide(state: &mut State, index: &mut Index, cell: &CellId, term: i64) ->
         divided: BTreeSet::new(),
     };
     instances::end_keeping(&mut epoch);
+    upkeep::budgets_set(&mut epoch);
     upkeep::redeclared(&mut epoch);
     admission::admit(&mut epoch);
     upkeep::losses(&mut epoch);

@@ -246,7 +246,9 @@ pub(super) fn waiting<'e>(epoch: &'e Epoch<'_>) -> impl Iterator<Item = Vec<Head
 /// The members of a set in line, and what they ask for together, for the first of them.
 fn led_by(epoch: &Epoch<'_>, job: &JobId) -> Option<(i64, Vec<JobId>)> {
     let members = together(epoch, job, &epoch.state.spec(job)?)?;
-    if members.first() != Some(job) || members.iter().any(|member| epoch.index.queue.line_of(member).is_none()) {
+    // What is still kept for one of them is used or given up first.
+    let waits = |member: &JobId| epoch.index.queue.line_of(member).is_some() && !epoch.state.claims.contains(member);
+    if members.first() != Some(job) || !members.iter().all(waits) {
         return None;
     }
     let specs = members.iter().filter_map(|member| epoch.state.spec(member));

@@ -30,11 +30,38 @@ pub fn redeclared(epoch: &mut Epoch<'_>) {
     epoch.index.changed = true;
 }
 
+/// Begins periods anew whose time has come, and counts what is held against budgets that were set.
+pub fn budgets_set(epoch: &mut Epoch<'_>) {
+    let touched: Vec<RefId> = epoch.index.budgets_touched.iter().cloned().collect();
+    touched.iter().for_each(|id| crate::budget::renew(epoch.state, epoch.index, id));
+    let set = std::mem::take(&mut epoch.index.budgets_set);
+    if !set.is_empty() {
+        crate::budget::hold_anew(epoch.state, epoch.index, &set);
+    }
+    if !set.is_empty() || epoch.index.redeclared && !touched.is_empty() {
+        spare(epoch);
+    }
+}
+
+/// Takes back that runs are to stop at their next checkpoint for a budget which has something left again.
+fn spare(epoch: &mut Epoch<'_>) {
+    let marked = epoch.state.runs.iter().filter(|(_, run)| run.stop_at_checkpoint == Some(StopCause::Budget));
+    let spared = marked.filter(|(_, run)| {
+        epoch.state.spec(&run.job).is_none_or(|spec| crate::budget::parking(epoch.state, &spec).is_none())
+    });
+    let spared: Vec<RunId> = spared.map(|(id, _)| id.clone()).collect();
+    for id in spared {
+        if let Some(run) = epoch.state.runs.edit(&id) {
+            run.stop_at_checkpoint = None;
+        }
+    }
+}
+
 /// Says exhausted budgets, and stops what they pay for if they are hard.
 pub fn budgets(epoch: &mut Epoch<'_>) {
     for id in std::mem::take(&mut epoch.index.budgets_touched) {
-        roll_over(epoch, &id);
-        let Some(budget) = epoch.state.budgets.get(&id) else { continue };
+        let in_force = |budget: &&Budget| crate::budget::is_in_force(&budget.set, epoch.now);
+        let Some(budget) = epoch.state.budgets.get(&id).filter(in_force) else { continue };
         let (used, amount) = (budget.used_micros(), budget.set.amount.clone());
         if budget.exhausted || used < amount.micros.0 {
             continue;
@@ -69,23 +96,6 @@ pub fn budgets(epoch: &mut Epoch<'_>) {
     }
 }
 
-fn roll_over(epoch: &mut Epoch<'_>, id: &RefId) {
-    let Some(budget) = epoch.state.budgets.get(id) else { return };
-    let (from, _) = crate::budget::period_at(&budget.set, epoch.now);
-    if budget.period_from_us != from {
-        if let Some(budget) = epoch.state.budgets.edit(id) {
-            budget.used = 0;
-            budget.exhausted = false;
-            budget.period_from_us = from;
-        }
-        epoch.index.set_budget_timer(epoch.state, id);
-        for job in epoch.index.queue.parked_jobs() {
-            epoch.index.queue.place(epoch.state, &job);
-        }
-        epoch.index.changed = true;
-    }
-}
-
 fn stop_budgeted(epoch: &mut Epoch<'_>, budget: &RefId) {
     let pays_for = |epoch: &Epoch<'_>, job: &JobId| {
         let spec = epoch.state.spec(job);
@@ -99,7 +109,7 @@ fn stop_budgeted(epoch: &mut Epoch<'_>, budget: &RefId) {
         let checkpoints = epoch.state.spec(&job).is_some_and(|spec| spec.checkpoint_interval_us.is_some());
         if checkpoints {
             if let Some(run) = epoch.state.runs.edit(&id).filter(|run| run.stop.is_none()) {
-                run.stop_at_checkpoint = Some(StopCause::Budget);
+                run.stop_at_checkpoint.get_or_insert(StopCause::Budget);
             }
         } else {
             stop_run(epoch, &id, StopCause::Budget, None);

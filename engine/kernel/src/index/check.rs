@@ -64,6 +64,7 @@ impl Index {
                 ("contracts changed", index.contracts_changed),
                 ("set aside", index.set_aside.is_touched),
                 ("leaving", !index.leaving.is_empty()),
+                ("budgets set", !index.budgets_set.is_empty()),
             ];
             index.open_notes().chain(late.into_iter().filter(|(_, is)| *is).map(|(name, _)| name)).collect::<Vec<_>>()
         };

@@ -181,6 +181,8 @@ pub struct Index {
     pub exchange: crate::rating::ExchangeBook,
     /// A budget is to be looked at.
     pub budgets_touched: BTreeSet<RefId>,
+    /// Budgets that were set in this epoch: what is held against them is to be counted.
+    pub budgets_set: BTreeSet<RefId>,
     /// Runs that were told to stop and have not, by pool.
     pub stopping: BTreeMap<PoolId, u32>,
     /// Nodes on which room is made for a job.
@@ -237,6 +239,7 @@ impl Default for Index {
             rates: crate::rating::RateBook::default(),
             exchange: crate::rating::ExchangeBook::default(),
             budgets_touched: BTreeSet::new(),
+            budgets_set: BTreeSet::new(),
             stopping: BTreeMap::new(),
             claimed: BTreeMap::new(),
             earmarked: BTreeMap::new(),
@@ -384,6 +387,7 @@ impl Index {
 
     /// Keeps nodes for a job while they become free.
     pub fn claim(&mut self, state: &mut State, job: &JobId, claim: Claim) {
+        self.give_up_claim(state, job);
         self.keep_nodes(&claim.nodes, job);
         if let Some(berth) = &claim.berth {
             self.hold_berth(state, job, berth, 1);

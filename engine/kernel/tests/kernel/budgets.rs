@@ -4,8 +4,8 @@ use proptest::prelude::*;
 use solyx_histories::*;
 use solyx_schemas::events::Event;
 use solyx_schemas::events::common::Sum;
-use solyx_schemas::events::decisions::LimitKind;
-use solyx_schemas::events::jobs::JobRequested;
+use solyx_schemas::events::decisions::{LimitKind, StopCause};
+use solyx_schemas::events::jobs::{JobRequestAmended, JobRequested};
 use solyx_schemas::events::policy::{BudgetKind, BudgetSet, PriceTier, RateCardSet, RateLine, TierMode};
 use solyx_schemas::events::usage::{Meter, UsageMetered};
 use solyx_schemas::ids::*;
@@ -90,7 +90,84 @@ fn the_end_of_a_job_takes_nothing_from_a_budget_that_does_not_hold_it() {
     world.step(vec![job("dollars", "red", 1, 8, 5).into()]);
     world.step(vec![budget("red", "red", 100).into()]);
     let held = world.kernel.state().budgets.get(&RefId::from("red")).unwrap().held_micros;
-    assert!((40 * USD_PER_GPU_HOUR..41 * USD_PER_GPU_HOUR).contains(&held), "{held}");
+    assert!((40 * i128::from(USD_PER_GPU_HOUR)..41 * i128::from(USD_PER_GPU_HOUR)).contains(&held), "{held}");
+}
+
+#[test]
+fn a_budget_binds_only_in_its_period_and_in_a_new_one_begins_anew() {
+    let day = 24 * HOUR_US;
+    let mut world = World::with_nodes(1);
+    let own = |from, to| BudgetSet {
+        period_from_us: Some(TimeUs(from)),
+        period_to_us: Some(TimeUs(to)),
+        ..budget("own", "red", 1)
+    };
+    world.step(vec![card(None, "USD"), own(world.now + day, world.now + 2 * day).into()]);
+    assert!(!rejected(&world.step(vec![job("before", "red", 1, 1, 2).into()]), "before"));
+    world.now += day;
+    assert!(rejected(&world.step(vec![job("within", "red", 1, 1, 2).into()]), "within"));
+    let usage = used(&world, "before", 2).unwrap();
+    assert!(world.step(vec![usage]).iter().any(|output| matches!(output, Event::BudgetExhausted(_))));
+    let outputs = world.step(vec![job("parked", "blue", 1, 1, 1).into()]);
+    assert!(placed(&outputs, "parked").is_some(), "another tenant's");
+    world.now += day;
+    assert!(!rejected(&world.step(vec![job("after", "red", 1, 1, 2).into()]), "after"));
+}
+
+#[test]
+fn use_in_the_epoch_that_begins_a_month_counts_in_it() {
+    let mut world = World::with_nodes(1);
+    world.step(vec![card(None, "USD"), budget("b", "red", 100).into(), job("a", "red", 1, 1, 99).into()]);
+    let month = 31 * 24 * HOUR_US;
+    world.now = (world.now / month + 2) * month;
+    let usage = used(&world, "a", 3).unwrap();
+    world.step(vec![usage]);
+    let now = world.kernel.state().budgets.get(&RefId::from("b")).unwrap().clone();
+    assert_eq!(now.used_micros(), 3 * USD_PER_GPU_HOUR);
+}
+
+#[test]
+fn a_budget_in_another_currency_or_of_another_tenant_has_used_nothing_yet() {
+    for (tenant, currency) in [("red", "EUR"), ("blue", "USD")] {
+        let mut world = World::with_nodes(1);
+        world.step(vec![card(None, "USD"), budget("b", "red", 100).into(), job("a", "red", 1, 1, 20).into()]);
+        let usage = used(&world, "a", 3).unwrap();
+        world.step(vec![usage]);
+        let amount = Sum { currency: Currency::parse(currency).unwrap(), micros: MoneyMicros(1) };
+        let outputs = world.step(vec![BudgetSet { amount, ..budget("b", tenant, 1) }.into()]);
+        assert!(!outputs.iter().any(|output| matches!(output, Event::BudgetExhausted(_))), "{tenant} {currency}");
+    }
+}
+
+#[test]
+fn an_amendment_that_a_budget_cannot_take_is_refused_and_one_that_it_can_is_held() {
+    let mut world = World::with_nodes(1);
+    let hold = JobRequested { hold: true, ..job("a", "red", 1, 1, 2) };
+    world.step(vec![card(None, "USD"), budget("b", "red", 10).into(), hold.into()]);
+    let held = |world: &World| world.kernel.state().budgets.get(&RefId::from("b")).unwrap().held_micros;
+    for (replicas, hours) in [(4, 8), (100, 8), (2, 4)] {
+        let amended = JobRequestAmended {
+            job: JobId::from("a"),
+            replicas_min: Some(Count(replicas)),
+            replicas_max: Some(Count(replicas)),
+            ..JobRequestAmended::default()
+        };
+        world.step(vec![amended.into()]);
+        assert_eq!(held(&world) / i128::from(USD_PER_GPU_HOUR), hours, "{replicas}");
+    }
+}
+
+#[test]
+fn what_was_to_stop_for_a_budget_goes_on_when_that_is_raised() {
+    let mut world = World::with_nodes(1);
+    let saves = JobRequested { checkpoint_interval_us: Some(DurationUs(HOUR_US)), ..job("a", "red", 1, 1, 20) };
+    world.step(vec![card(None, "USD"), budget("b", "red", 20).into(), saves.into()]);
+    let usage = used(&world, "a", 21).unwrap();
+    world.step(vec![usage]);
+    let mark = |world: &World| world.kernel.state().runs.iter().next().unwrap().1.stop_at_checkpoint;
+    assert_eq!(mark(&world), Some(StopCause::Budget));
+    world.step(vec![budget("b", "red", 90).into()]);
+    assert_eq!(mark(&world), None);
 }
 
 proptest! {

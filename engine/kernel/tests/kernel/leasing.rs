@@ -108,10 +108,7 @@ fn a_set_orders_what_one_of_it_lacks_and_starts_when_that_has_come() {
     assert_eq!((ordered.job.as_ref().unwrap().as_str(), ordered.instances), ("two", Count(1)));
     assert!(placed(&outputs, "one").is_none() && placed(&outputs, "two").is_none());
     let limit = &held(&outputs, "one").unwrap().limit;
-    assert_eq!(
-        (limit.kind, limit.unit.as_ref().map(Name::as_str)),
-        (LimitKind::JobSet, Some("jobs of the set; LEASE_PENDING"))
-    );
+    assert_eq!((limit.kind, limit.unit.as_deref()), (LimitKind::JobSet, Some("jobs of the set; LEASE_PENDING")));
     assert_eq!(limit.subject.as_ref().unwrap().as_str(), "two");
     assert_eq!(held(&outputs, "two").unwrap().limit.kind, LimitKind::LeasePending);
     world.now += 120 * SECOND_US;
@@ -162,7 +159,7 @@ fn orders_of_a_set_count_together_against_what_the_provider_has_and_what_the_ten
     let outputs = step(&mut world, vec![quota.into(), of_set("one", 1, 2).into(), of_set("two", 1, 2).into()]);
     assert!(orders(&outputs).is_empty());
     let limit = &held(&outputs, "one").unwrap().limit;
-    assert_eq!(limit.unit.as_ref().map(Name::as_str), Some("jobs of the set; QUOTA"));
+    assert_eq!(limit.unit.as_deref(), Some("jobs of the set; QUOTA"));
 }
 
 #[test]

@@ -179,7 +179,7 @@ fn limit(limit: &Limit) -> String {
         text += &format!(" of {subject}");
     }
     if let (Some(asked), Some(available)) = (limit.asked, limit.available) {
-        let unit = limit.unit.as_ref().map_or("", |unit| unit.as_str());
+        let unit = limit.unit.as_deref().unwrap_or_default();
         text += &format!(", {} of {} {unit}", grouped(asked), grouped(available));
     }
     text

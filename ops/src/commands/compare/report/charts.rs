@@ -96,7 +96,7 @@ pub fn waited<'c>(series: impl Iterator<Item = (&'c str, &'c [usize], usize)>) -
             .collect();
         drawing.line(&points, colour);
     }
-    let bound = |(i, us): (usize, &i64)| (i as f64, format!("≤ {}", short(*us)));
+    let bound = |(i, us): (usize, &i64)| (i as f64, short(*us));
     drawing.x_labels(WAITING_BOUNDS_US.iter().enumerate().map(bound).chain([(last, "all".to_owned())]));
     drawing.finish("Part of the jobs that waited no longer than a time")
 }
@@ -105,7 +105,7 @@ pub fn waited<'c>(series: impl Iterator<Item = (&'c str, &'c [usize], usize)>) -
 fn short(us: i64) -> String {
     match us {
         us if us < 60_000_000 => duration(us),
-        us if us < 2 * HOUR_US => format!("{} min", us / 60_000_000),
+        us if us < HOUR_US => format!("{} min", us / 60_000_000),
         us => format!("{} h", us / HOUR_US),
     }
 }
