@@ -67,9 +67,17 @@ impl Failure {
             });
             eprintln!("{error}");
         } else {
-            eprintln!("error: {}\n  detail: {}\n  hint: {}", self.what, self.detail, self.hint);
+            let [what, detail, hint] = [&self.what, &self.detail, &self.hint].map(|text| harmless(text));
+            eprintln!("error: {what}\n  detail: {detail}\n  hint: {hint}");
         }
     }
+}
+
+/// A text with nothing in it that a terminal obeys: what is quoted may come from anybody.
+fn harmless(text: &str) -> String {
+    let shown =
+        |c: char| if c.is_control() && c != '\n' && c != '\t' { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(shown).collect()
 }
 
 impl From<LogError> for Failure {

@@ -41,6 +41,11 @@ pub fn line(text: impl AsRef<str>) {
     write(&revealed(text.as_ref()));
 }
 
+/// Writes a text as it is, with a line end.
+pub fn bytes(text: &str) {
+    write(text);
+}
+
 /// A reader who has seen enough (`| head`) ends the program quietly.
 fn write(text: &str) {
     let mut out = std::io::stdout().lock();

@@ -71,6 +71,8 @@ pub struct HeadsReport {
     /// Records that were signed before their key was revoked, of trees that end when it was no longer to be trusted: nobody's fault,
     /// and worth nothing.
     pub distrusted: Vec<String>,
+    /// Events of keys that mean nothing: nobody signs by them, and they keep nobody from signing.
+    pub odd: Vec<Finding>,
     /// What is not as it has to be.
     pub findings: Vec<Finding>,
 }
@@ -79,7 +81,7 @@ pub struct HeadsReport {
 pub fn judge(signed: &[Signed], history: &History) -> HeadsReport {
     let mut report = HeadsReport::default();
     for (epoch, detail) in &history.keys.odd {
-        report.findings.push(Finding { place: format!("epoch {epoch}"), detail: detail.clone() });
+        report.odd.push(Finding { place: format!("epoch {epoch}"), detail: detail.clone() });
     }
     let used = report.follow_keys(signed, history);
     for Signed { place, event } in signed {

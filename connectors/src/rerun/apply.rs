@@ -98,7 +98,6 @@ impl Change<'_> {
     pub fn put(&mut self, at: usize, event: &Event, place: &str) -> Result<(), FleetError> {
         event.check().map_err(|e| self.wrong(&format!("{place}, field {}", e.path), &e.found, &e.expected))?;
         let old = &self.recording.taken[at].record;
-        // The headers that are not the event's own stay: who sent it, say.
         let record = Codec::global().record(event, old.topic, self.partitions(old.topic.topic));
         self.changes.replaced.insert(at, Some(record));
         Ok(())

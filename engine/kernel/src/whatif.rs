@@ -37,8 +37,9 @@ use crate::follow::Follower;
 use crate::index::Index;
 use crate::place::{ask_at, duration_of, price};
 use crate::power::Overload;
-use crate::rows::Run;
+use crate::rows::{Job, Run};
 use crate::state::State;
+use crate::table::Table;
 
 /// Why a run is hit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,6 +140,8 @@ pub struct Rehearsal {
     cell: CellId,
     state: State,
     index: Index,
+    /// All jobs, also those that are left out.
+    past: Table<JobId, Box<Job>>,
 }
 
 impl Follower {
@@ -157,9 +160,22 @@ impl Follower {
 impl Rehearsal {
     fn of(cell: CellId, mut state: State, index: Index) -> Self {
         let needed: BTreeSet<&JobId> = index.dependents.iter().map(|(on, _)| on).collect();
-        state.jobs = state.jobs.filtered(|id, job| !job.is_over() || needed.contains(id));
+        let living = state.jobs.filtered(|id, job| !job.is_over() || needed.contains(id));
+        let past = std::mem::replace(&mut state.jobs, living);
         state.forget_changes();
-        Self { cell, state, index }
+        Self { cell, state, index, past }
+    }
+
+    /// Puts back what a request names of jobs that are over: its own id, and what it waits for.
+    fn recall(&self, state: &mut State, event: &Event) {
+        let Event::JobRequested(request) = event else { return };
+        for id in request.depends_on.iter().map(|other| &other.job).chain([&request.job]) {
+            if !state.jobs.contains(id)
+                && let Some(job) = self.past.get(id)
+            {
+                state.jobs.insert(id.clone(), job.clone());
+            }
+        }
     }
 
     /// The instant at which it stands.

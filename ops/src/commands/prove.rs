@@ -53,7 +53,8 @@ pub fn run(command: &Prove, json: bool) -> Outcome {
     let receipt = receipt.map_err(|error| failure(of, error))?;
     let text = receipt.text();
     let Some(path) = &of.out else {
-        output::line(text.trim_end());
+        // Not as it is shown to a person: every byte is signed.
+        output::bytes(text.trim_end());
         return Ok(Exit::Good);
     };
     write_new(path, &text, false)?;

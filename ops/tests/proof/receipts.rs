@@ -42,6 +42,11 @@ fn a_receipt_is_good_without_the_log_and_refused_after_any_change() {
         assert!(refuses_every_change(file) > 300);
     }
 
+    // A field that is there twice is one that somebody else reads otherwise.
+    let text = std::fs::read_to_string(&decision_file).unwrap();
+    let twice = world.write("twice.json", text.replacen("\"subject\":", "\"subject\": {}, \"subject\":", 1));
+    solyx(&["verify", &twice]).fails(1, &["field subject is there twice"]);
+
     // The commands say so too, and another key does not do.
     let text = std::fs::read_to_string(&line_file).unwrap();
     let amount = line["amount_micros"].to_string();

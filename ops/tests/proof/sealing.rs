@@ -111,19 +111,22 @@ fn without_the_key_everything_is_audited_as_before_and_what_depends_on_it_is_lis
 
 #[test]
 fn a_receipt_is_good_without_the_key_and_shows_nothing_of_what_is_sealed() {
-    let Sealed { world, key, .. } = sealed(true);
+    let Sealed { world, key, keys, .. } = sealed(true);
     world.key("first");
     world.declare("first");
     world.run();
     world.sign("first").ends(0);
     let decision = world.decisions("JobCancelled")[0].clone();
     let file = world.prove("decision", &decision);
-    std::fs::remove_file(&key).unwrap();
     std::fs::rename(world.log(), world.path("away")).unwrap();
     let public = world.path("first.pub").display().to_string();
     let said = solyx(&["verify", &file, "--public-keys", &public]).ends(0);
     let said = said.says(&["good: ", "JobCancelled"]);
     let receipt = std::fs::read_to_string(&file).unwrap();
+    let away = world.path("away").display().to_string();
+    let shown = solyx(&["prove", "decision", &decision, "--log", &away, "--keys", &keys]).ends(0);
+    assert_eq!(shown.out, receipt, "what goes to stdout is the file");
+    std::fs::remove_file(&key).unwrap();
     for text in [&said.out, &receipt] {
         assert!(!text.contains(LABEL) && !text.contains(REASON), "{text}");
     }

@@ -7,6 +7,8 @@ use solyx_schemas::hash::Hash32;
 use solyx_schemas::ids::{CellId, RefId};
 use solyx_schemas::json::{from_json, to_json};
 
+use super::strict::Strict;
+
 /// Version of the format. A verifier refuses others.
 pub const VERSION: u32 = 1;
 /// The largest receipt that is read.
@@ -165,7 +167,7 @@ impl Receipt {
     /// The receipt that a file's text says. Only the one form that [`Receipt::text`] gives is taken, but for spaces and the order of
     /// fields.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let value: Value = serde_json::from_str(text).map_err(|e| e.to_string())?;
+        let Strict(value) = serde_json::from_str(text).map_err(|e| e.to_string())?;
         match value.get("solyx_receipt").map(Value::as_u64) {
             Some(Some(version)) if version == u64::from(VERSION) => {}
             Some(found) => {

@@ -8,6 +8,7 @@
 mod format;
 mod prove;
 mod select;
+mod strict;
 mod verify;
 
 pub use format::{

@@ -76,7 +76,9 @@ pub fn job_request_amended(state: &mut State, index: &mut Index, e: &JobRequestA
     crate::budget::hold_amended(state, index, &amended).map_err(|limit| {
         let (budget, left) = (limit.subject.unwrap_or_default(), limit.available.unwrap_or_default());
         let asked = limit.asked.unwrap_or_default();
-        Rejection::rejected(format!("its price: found {asked} micros, expected at most {left}, which budget {budget} has left"))
+        Rejection::rejected(format!(
+            "its price: found {asked} micros, expected at most {left}, which budget {budget} has left"
+        ))
     })?;
     state.specs.insert(e.job.clone(), Packed::of(&amended));
     index.queue.place(state, &e.job);

@@ -6,6 +6,7 @@ use std::fmt::Debug;
 use solyx_schemas::ids::NodeId;
 
 use super::Index;
+use crate::queue::Queue;
 use crate::state::State;
 
 impl Index {
@@ -74,6 +75,11 @@ impl Index {
         let named = |index: &Self| index.handles.keys().cloned().collect::<Vec<_>>();
         check("nodes that take work", &named(self), &named(&anew));
         check("dependents", &self.dependents, &anew.dependents);
+        let contracts = |index: &Self| {
+            let Queue { namers, drawers, awaiting, .. } = &index.queue;
+            (namers.clone(), drawers.clone(), awaiting.clone())
+        };
+        check("those who name contracts", &contracts(self), &contracts(&anew));
         let earmarked = |index: &Self| {
             index
                 .earmarked

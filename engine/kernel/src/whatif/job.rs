@@ -87,6 +87,7 @@ impl Rehearsal {
         let event = Event::from(request.clone());
         event.check().map_err(|error| error.to_string())?;
         let (mut state, mut index) = (self.state.clone(), self.index.clone());
+        self.recall(&mut state, &event);
         let arrival = Position::new(solyx_schemas::topics::Topic::Jobs, u32::MAX, u64::MAX);
         apply(&mut state, &mut index, arrival, &event).map_err(|refused| refused.detail)?;
         Ok(self.answer(state, index, &request.job))

@@ -85,13 +85,11 @@ impl Rehearsal {
     /// What comes of events that are said now, in their order, up to an instant; up to now, only the next epoch is looked at.
     /// Refused with the event's number from 1 and the reason, in words.
     pub fn told(&self, events: &[Event], until: TimeUs) -> Result<Consequence, (usize, String)> {
-        // Both ways are gone side by side.
-        let (now, told) = std::thread::scope(|scope| {
-            let now = scope.spawn(|| self.ahead(self.state.clone(), self.index.clone(), until));
-            let told = self.after(events).map(|(state, index)| self.ahead(state, index, until));
-            (now.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), told)
-        });
-        let ((rest, without), (told_rest, with)) = (now, told?);
+        // Both are made ready, and then both ways are gone, side by side.
+        let (now, told) = beside(|| (self.state.clone(), self.index.clone()), || self.after(events));
+        let told = told?;
+        let ((rest, without), (told_rest, with)) =
+            beside(|| self.ahead(now.0, now.1, until), || self.ahead(told.0, told.1, until));
         Ok(Consequence {
             now: self.state.now(),
             reached: without.reached.min(with.reached),
@@ -111,6 +109,7 @@ impl Rehearsal {
         let (mut state, mut index) = (self.state.clone(), self.index.clone());
         for (place, event) in events.iter().enumerate().take(TOLD_MAX) {
             let refused = |detail: String| (place + 1, detail);
+            self.recall(&mut state, event);
             if !event.topic().is_input() {
                 return Err(refused(format!("{} is no input of the kernel", event.name())));
             }
@@ -162,6 +161,15 @@ impl Rehearsal {
         courses.reached = foreseen.state.now();
         courses
     }
+}
+
+/// Does one thing on a thread of its own and another one on this, and waits for both.
+fn beside<A: Send, B>(one: impl FnOnce() -> A + Send, other: impl FnOnce() -> B) -> (A, B) {
+    std::thread::scope(|scope| {
+        let one = scope.spawn(one);
+        let other = other();
+        (one.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), other)
+    })
 }
 
 /// What comes of all jobs.

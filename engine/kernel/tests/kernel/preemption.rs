@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use solyx_histories::*;
 use solyx_schemas::events::Event;
 use solyx_schemas::events::decisions::{JobPreempted, LimitKind, StopCause};
-use solyx_schemas::events::jobs::{JobRequested, JobSet};
+use solyx_schemas::events::jobs::{HoldAction, JobHoldSet, JobRequested, JobSet};
 use solyx_schemas::events::policy::*;
 use solyx_schemas::events::runs::{RunFinished, RunStarted, RunStopped, StopReason};
 use solyx_schemas::ids::*;
@@ -129,6 +129,33 @@ fn two_of_a_set_may_be_given_room_on_one_node() {
     let outputs = world.step(vec![gone]);
     assert!(placed(&outputs, "one").is_some() && placed(&outputs, "two").is_some());
     assert_eq!(world.kernel.index_differences(), Vec::<String>::new());
+}
+
+#[test]
+fn a_set_of_which_one_was_held_back_meanwhile_is_given_room_when_nothing_is_kept_for_it_any_more() {
+    let (mut world, stopped) = set_comes("share-surcharge", 4, 4, vec![]);
+    assert_eq!(stopped.len(), 2);
+    let mut more = Vec::new();
+    for action in [HoldAction::Hold, HoldAction::Release] {
+        let held = JobHoldSet { job: JobId::from("one"), action, actor: Name::from("desk"), ..JobHoldSet::default() };
+        more.extend(preempted(&world.step(vec![held.into()])));
+        assert_eq!(world.kernel.index_differences(), Vec::<String>::new());
+    }
+    more.extend(preempted(&world.advance(MINUTE_US)));
+    assert_eq!(world.kernel.index_differences(), Vec::<String>::new());
+    assert_eq!(more, [], "what is still kept for the other one is used or given up first");
+    for stop in &stopped {
+        let gone = world.stopped(stop.job.as_str(), StopReason::Preempted);
+        world.step(vec![gone]);
+        assert_eq!(world.kernel.index_differences(), Vec::<String>::new());
+    }
+    // What was kept for the one that was held back is taken by then, and made free once more.
+    for stop in preempted(&world.advance(2 * HOUR_US)) {
+        let gone = world.stopped(stop.job.as_str(), StopReason::Preempted);
+        world.step(vec![gone]);
+        assert_eq!(world.kernel.index_differences(), Vec::<String>::new());
+    }
+    assert!(["one", "two"].iter().all(|job| world.running.contains_key(&JobId::from(*job))));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use solyx_kernel::follow::Follower;
 use solyx_kernel::whatif::{Answer, Fate, Forecast, Rehearsal};
 use solyx_schemas::events::Event;
 use solyx_schemas::events::decisions::LimitKind;
-use solyx_schemas::events::jobs::JobRequested;
+use solyx_schemas::events::jobs::{Dependency, DependencyCondition, JobRequested};
 use solyx_schemas::events::policy::SchedulingPolicySet;
 use solyx_schemas::ids::*;
 use solyx_schemas::units::*;
@@ -32,6 +32,20 @@ fn a_job_that_fits_is_placed_where_the_kernel_then_places_it() {
     let placed = &world.running[&JobId::from("x")];
     assert_eq!(*nodes, placed.nodes);
     assert_eq!(answer.placed.unwrap().terms, placed.terms);
+}
+
+#[test]
+fn a_request_may_name_jobs_that_are_over() {
+    let mut world = World::with_nodes(1);
+    world.step(vec![job("done", "red", 1, 8, 2).into()]);
+    world.step(vec![world.finish("done")]);
+    let behind = Dependency { job: JobId::from("done"), condition: DependencyCondition::Ok };
+    let answer = asked(&world, JobRequested { depends_on: vec![behind], ..job("x", "red", 1, 8, 2) });
+    assert!(matches!(answer.fate, Fate::Placed { .. }), "{answer:?}");
+    let mut again = Event::from(job("done", "red", 1, 8, 2));
+    identify(&mut again, 9_999, world.now);
+    let Event::JobRequested(again) = again else { unreachable!() };
+    assert!(rehearsal(&world).job(&again).unwrap_err().contains("field job"));
 }
 
 #[test]

@@ -57,7 +57,7 @@ pub fn summary(report: &HeadsReport, epochs: u64) -> serde_json::Value {
     );
     json!({
         "epochs": epochs, "keys": keys.collect::<Vec<_>>(), "heads": report.heads, "rotations": report.rotations.len(),
-        "last": last, "distrusted": report.distrusted, "findings": report.findings,
+        "last": last, "distrusted": report.distrusted, "odd": report.odd, "findings": report.findings,
     })
 }
 
@@ -87,6 +87,7 @@ pub fn text(report: &HeadsReport, epochs: u64) -> String {
             report.distrusted.join(", ")
         ));
     }
+    lines.extend(report.odd.iter().map(|odd| format!("means nothing: {}: {}", odd.place, odd.detail)));
     lines.extend(report.findings.iter().map(|finding| format!("finding: {}: {}", finding.place, finding.detail)));
     lines.join("\n")
 }

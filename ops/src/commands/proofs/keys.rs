@@ -81,8 +81,12 @@ pub fn keygen(command: &Keygen, json: bool) -> Outcome {
     let key = SecretKey::generate(command.id.clone())
         .map_err(|e| Failure::environment("the system gives no randomness", e, "check getrandom(2) on this machine"))?;
     let (public, public_file) = (key.public(), public_file(&command.out));
-    write_new(&command.out, &(key.file() + "\n"), true)?;
+    // A public half without its secret one does no harm, and is taken away again.
     write_new(&public_file, &(public.file() + "\n"), false)?;
+    if let Err(failure) = write_new(&command.out, &(key.file() + "\n"), true) {
+        let _ = std::fs::remove_file(&public_file);
+        return Err(failure);
+    }
     if json {
         let (id, key) = (public.id.as_str(), public.digits());
         output::json(

@@ -67,15 +67,18 @@ const KEY_BYTES_MAX: u64 = 64 << 10;
 
 /// A small text file; larger ones are none of ours.
 pub(super) fn read_text(path: &Path, bytes_max: u64) -> Result<String, Failure> {
-    let length = std::fs::metadata(path).map_err(|e| unreadable(path, e))?.len();
-    if length > bytes_max {
+    use std::io::Read;
+    let file = std::fs::File::open(path).map_err(|e| unreadable(path, e))?;
+    let mut text = String::new();
+    file.take(bytes_max + 1).read_to_string(&mut text).map_err(|e| unreadable(path, e))?;
+    if text.len() as u64 > bytes_max {
         return Err(Failure::usage(
             format!("{} is too large", path.display()),
-            format!("found {length} bytes, expected at most {bytes_max}"),
+            format!("found more than {bytes_max} bytes, expected at most that"),
             "check the path",
         ));
     }
-    std::fs::read_to_string(path).map_err(|e| unreadable(path, e))
+    Ok(text)
 }
 
 fn bad_key(path: &Path, detail: String) -> Failure {
@@ -83,6 +86,18 @@ fn bad_key(path: &Path, detail: String) -> Failure {
 }
 
 fn secret_key(path: &Path) -> Result<SecretKey, Failure> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = std::fs::metadata(path).map_err(|e| unreadable(path, e))?.permissions().mode() & 0o777;
+        if mode & 0o077 != 0 {
+            return Err(Failure::usage(
+                format!("others could read the key {}", path.display()),
+                format!("its mode is {mode:04o}, expected 0600"),
+                format!("chmod 600 {}", path.display()),
+            ));
+        }
+    }
     SecretKey::from_file(&read_text(path, KEY_BYTES_MAX)?).map_err(|detail| bad_key(path, detail))
 }
 
@@ -128,7 +143,7 @@ pub(super) fn history_failure(error: HistoryError) -> Failure {
     }
 }
 
-/// A file that is written whole or not at all, and never over another one.
+/// A file that is never written over another one, and taken away again where it cannot be written to its end.
 pub(super) fn write_new(path: &Path, text: &str, secret: bool) -> Result<(), Failure> {
     use std::io::Write;
     let mut options = std::fs::OpenOptions::new();
@@ -138,8 +153,11 @@ pub(super) fn write_new(path: &Path, text: &str, secret: bool) -> Result<(), Fai
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     }
     let written = options.open(path).and_then(|mut file| {
-        file.write_all(text.as_bytes())?;
-        file.sync_all()
+        let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
+        if written.is_err() {
+            let _ = std::fs::remove_file(path);
+        }
+        written
     });
     written.map_err(|e| match e.kind() {
         std::io::ErrorKind::AlreadyExists => Failure::usage(
