@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use solyx_runtime::INSTANT;
 use solyx_runtime::cursors::{Cursors, STAGED};
 use solyx_schemas::codec::Codec;
 use solyx_schemas::epochs::{EpochReader, RawEpoch, RawInput, ReadError};
@@ -223,9 +224,12 @@ impl Reading {
             let name = TopicName::staged(topic);
             for partition in 0..log.partitions(name) {
                 for stored in Scan::new(log, name, partition, 0) {
-                    let record = stored?.record;
+                    let mut record = stored?.record;
                     let Ok(decoded) = Codec::global().decode_record(&record) else { continue };
-                    let at = decoded.event.identity().occurred_us;
+                    // Of a history that was itself run again the record says when it happens.
+                    let said = record.header(INSTANT).and_then(|at| std::str::from_utf8(at).ok()?.parse().ok());
+                    let at = said.map_or(decoded.event.identity().occurred_us, TimeUs);
+                    record.headers.retain(|(name, _)| name != INSTANT);
                     if at > self.to && goes_on_alone(&decoded.event) {
                         self.taken.push(Taken { at, record: Record { topic: topic.into(), ..record } });
                     }

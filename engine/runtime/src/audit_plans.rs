@@ -74,6 +74,8 @@ impl Plans {
                 return Some(Difference::new(raw.record.epoch, place, field, recorded, derived));
             }
             self.derived += 1;
+            // Frontiers only rise: nobody asks for an earlier one any more.
+            self.made = self.made.split_off(&recorded.frontier_epoch.0.saturating_add(1));
         }
         None
     }
