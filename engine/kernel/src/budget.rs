@@ -37,7 +37,7 @@ pub fn renew(state: &mut State, index: &mut Index, id: &RefId) {
     let Some(budget) = state.budgets.get(id) else { return };
     let (from, ended) = (period_at(&budget.set, now).0, !is_in_force(&budget.set, now));
     let renewed = budget.period_from_us != from;
-    if !renewed && !(ended && budget.exhausted) {
+    if !(renewed || ended && budget.exhausted) {
         return;
     }
     if let Some(budget) = state.budgets.edit(id) {
