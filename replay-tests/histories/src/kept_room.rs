@@ -7,7 +7,7 @@ use solyx_kernel::rows::Claim;
 use solyx_kernel::state::State;
 use solyx_schemas::events::Event;
 use solyx_schemas::events::decisions::LimitKind;
-use solyx_schemas::ids::{JobId, NodeId};
+use solyx_schemas::ids::{JobId, NodeId, PoolId};
 
 /// The room that was kept after the last epoch, by the job that it is kept for.
 #[derive(Default)]
@@ -15,9 +15,10 @@ pub struct KeptRoom {
     claims: BTreeMap<JobId, Claim>,
 }
 
-/// The nodes to which a job is moved that this is kept for.
-fn berth(claim: &Claim) -> Option<BTreeSet<&NodeId>> {
-    Some(claim.berth.as_ref()?.nodes.iter().map(|replica| &replica.node).collect())
+/// The pool and nodes to which a job is moved that this is kept for. A node may be in another pool by then.
+fn berth(claim: &Claim) -> Option<(&PoolId, BTreeSet<&NodeId>)> {
+    let berth = claim.berth.as_ref()?;
+    Some((&berth.pool, berth.nodes.iter().map(|replica| &replica.node).collect()))
 }
 
 impl KeptRoom {
@@ -34,7 +35,7 @@ impl KeptRoom {
             let Event::JobPlaced(placed) = output else { continue };
             let nodes: BTreeSet<&NodeId> = placed.nodes.iter().map(|replica| &replica.node).collect();
             let own = self.claims.get(&placed.job);
-            let goes_on = own.and_then(berth).is_some_and(|berth| berth == nodes);
+            let goes_on = own.and_then(berth).is_some_and(|(pool, berth)| *pool == placed.pool && berth == nodes);
             // Who is moved has its room already, on a node of which the rest may be kept for another.
             for (job, claim) in
                 self.claims.iter().filter(|(job, claim)| !goes_on && **job != placed.job && kept(job, claim))
