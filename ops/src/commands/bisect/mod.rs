@@ -88,6 +88,8 @@ struct Parting {
     state: Option<i64>,
     /// The epoch that they decide differently.
     epoch: Option<i64>,
+    /// The one that ends before the other.
+    short: Option<usize>,
 }
 
 /// Runs it.
@@ -106,6 +108,19 @@ pub fn run(command: &Bisect, json: bool) -> Outcome {
     let parting = part(&mut good, &mut bad, json)?;
     drop((good, bad));
     let Some(epoch) = parting.epoch else {
+        // A log that is being written may give one of them more epochs than the other.
+        if let Some(short) = parting.short.filter(|_| command.source.archive.is_some()) {
+            return Err(Failure::finding(
+                format!(
+                    "{} ends after {} epochs, and {} goes on",
+                    builds[short].name,
+                    parting.alike,
+                    builds[1 - short].name
+                ),
+                "both read the same archive",
+                "ask that build alone: solyx derive --archive DIR",
+            ));
+        }
         tell_alike(&builds, &parting, &heads, json);
         return Ok(Exit::Good);
     };
@@ -131,9 +146,15 @@ pub fn run(command: &Bisect, json: bool) -> Outcome {
 /// Hears both until they say something else.
 fn part(good: &mut Asked, bad: &mut Asked, json: bool) -> Result<Parting, Failure> {
     let bar = progress::spinner("epochs decided alike:", json);
-    let mut parting = Parting { alike: 0, state: None, epoch: None };
-    // A log that is being written may give one of them more epochs than the other.
-    while let (Some(a), Some(b)) = (good.line()?, bad.line()?) {
+    let mut parting = Parting { alike: 0, state: None, epoch: None, short: None };
+    loop {
+        let (a, b) = match (good.line()?, bad.line()?) {
+            (Some(a), Some(b)) => (a, b),
+            (a, b) => {
+                parting.short = (a.is_some() != b.is_some()).then_some(usize::from(b.is_none()));
+                break;
+            }
+        };
         let same = |name: &str| a[name] == b[name];
         if !same("epoch") || !same("judged") || !same("decided") {
             parting.epoch = a["epoch"].as_i64();
