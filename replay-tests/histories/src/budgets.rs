@@ -5,7 +5,10 @@ use solyx_kernel::rows::{Budget, Spec};
 use solyx_kernel::state::State;
 use solyx_schemas::events::Event;
 use solyx_schemas::events::common::Sum;
-use solyx_schemas::units::TimeUs;
+use solyx_schemas::events::policy::{PriceTier, RateCardSet, RateLine, TierMode};
+use solyx_schemas::events::usage::Meter;
+use solyx_schemas::ids::{RefId, TenantId};
+use solyx_schemas::units::{Currency, RateMicros, TimeUs};
 
 fn covers(budget: &Budget, spec: &Spec, price: &Sum) -> bool {
     let set = &budget.set;
@@ -41,4 +44,23 @@ pub fn check(state: &State, outputs: &[Event]) {
         let (used, amount) = (i128::from(budget.used_micros()), i128::from(budget.set.amount.micros.0));
         assert!(used + sum <= amount, "budget {id}: {admitted} is admitted; {used} used and {sum} held of {amount}");
     }
+}
+
+/// A card of one price for GPU time, for one tenant or all of them.
+pub fn card(tenant: Option<&str>, currency: &str, micros_per_gpu_hour: i64) -> Event {
+    let line = RateLine {
+        meter: Meter::GpuTime,
+        tiers: vec![PriceTier { up_to: None, price_micros: RateMicros(micros_per_gpu_hour) }],
+        mode: TierMode::Graduated,
+        ..RateLine::default()
+    };
+    RateCardSet {
+        rate_card: RefId::from(tenant.unwrap_or("all")),
+        tenant: tenant.map(TenantId::from),
+        from_us: TimeUs(0),
+        currency: Currency::parse(currency).unwrap(),
+        lines: vec![line],
+        ..RateCardSet::default()
+    }
+    .into()
 }

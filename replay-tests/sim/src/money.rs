@@ -1,13 +1,14 @@
 //! Money in a history: prices in two currencies, budgets that come and change while jobs run, and what meters say of runs.
 
+use solyx_histories::budgets::card;
 use solyx_histories::history::Luck;
 use solyx_kernel::state::State;
 use solyx_schemas::events::Event;
 use solyx_schemas::events::common::Sum;
-use solyx_schemas::events::policy::{BudgetKind, BudgetSet, PriceTier, RateCardSet, RateLine, TierMode};
+use solyx_schemas::events::policy::{BudgetKind, BudgetSet};
 use solyx_schemas::events::usage::{Meter, UsageMetered};
 use solyx_schemas::ids::{ProjectId, RefId, TenantId};
-use solyx_schemas::units::{Currency, HOUR_US, MoneyMicros, RateMicros, TimeUs, UsageQuantity};
+use solyx_schemas::units::{Currency, HOUR_US, MoneyMicros, TimeUs, UsageQuantity};
 
 /// One history in so many has money in it: the one that leaves this rest.
 const WITH_MONEY: (u64, u64) = (3, 0);
@@ -29,9 +30,9 @@ impl Money {
     /// What is said before the first turn.
     pub fn begins(&mut self) -> Vec<Event> {
         let Some(luck) = &mut self.luck else { return Vec::new() };
-        let mut cards = vec![card(None, "USD")];
+        let mut cards = vec![card(None, "USD", PRICE_MICROS_PER_GPU_HOUR)];
         if luck.chance(30) {
-            cards.push(card(Some("blue"), "EUR"));
+            cards.push(card(Some("blue"), "EUR", PRICE_MICROS_PER_GPU_HOUR));
         }
         cards
     }
@@ -60,24 +61,6 @@ impl Money {
         }
         events
     }
-}
-
-fn card(tenant: Option<&str>, currency: &str) -> Event {
-    let line = RateLine {
-        meter: Meter::GpuTime,
-        tiers: vec![PriceTier { up_to: None, price_micros: RateMicros(PRICE_MICROS_PER_GPU_HOUR) }],
-        mode: TierMode::Graduated,
-        ..RateLine::default()
-    };
-    RateCardSet {
-        rate_card: RefId::from(tenant.unwrap_or("all")),
-        tenant: tenant.map(TenantId::from),
-        from_us: TimeUs(0),
-        currency: Currency::parse(currency).unwrap_or_default(),
-        lines: vec![line],
-        ..RateCardSet::default()
-    }
-    .into()
 }
 
 fn budget(luck: &mut Luck, now: i64) -> Event {

@@ -6,7 +6,7 @@ use solyx_schemas::events::Event;
 use solyx_schemas::events::common::Sum;
 use solyx_schemas::events::decisions::{LimitKind, StopCause};
 use solyx_schemas::events::jobs::{JobRequestAmended, JobRequested};
-use solyx_schemas::events::policy::{BudgetKind, BudgetSet, PriceTier, RateCardSet, RateLine, TierMode};
+use solyx_schemas::events::policy::{BudgetKind, BudgetSet};
 use solyx_schemas::events::usage::{Meter, UsageMetered};
 use solyx_schemas::ids::*;
 use solyx_schemas::units::*;
@@ -14,21 +14,7 @@ use solyx_schemas::units::*;
 const USD_PER_GPU_HOUR: i64 = 3_000_000;
 
 fn card(tenant: Option<&str>, currency: &str) -> Event {
-    let line = RateLine {
-        meter: Meter::GpuTime,
-        tiers: vec![PriceTier { up_to: None, price_micros: RateMicros(USD_PER_GPU_HOUR) }],
-        mode: TierMode::Graduated,
-        ..RateLine::default()
-    };
-    RateCardSet {
-        rate_card: RefId::from(tenant.unwrap_or("all")),
-        tenant: tenant.map(TenantId::from),
-        from_us: TimeUs(0),
-        currency: Currency::parse(currency).unwrap(),
-        lines: vec![line],
-        ..RateCardSet::default()
-    }
-    .into()
+    solyx_histories::budgets::card(tenant, currency, USD_PER_GPU_HOUR)
 }
 
 /// A hard budget of so many GPU hours, in the prices of the card.
