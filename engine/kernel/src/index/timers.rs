@@ -105,7 +105,9 @@ impl Index {
     /// Sets the timer of a budget to the end of its period.
     pub fn set_budget_timer(&mut self, state: &State, id: &RefId) {
         let now = state.now();
-        let end = state.budgets.get(id).map(|budget| period_at(&budget.set, now).1);
+        // A period of its own may be still to come.
+        let next = |(from, to): (TimeUs, TimeUs)| if from > now { from } else { to };
+        let end = state.budgets.get(id).map(|budget| next(period_at(&budget.set, now)));
         let timer = Timer::Budget(id.clone());
         match end.filter(|end| *end > now && *end < TimeUs(i64::MAX)) {
             Some(end) => self.set_timer(end, timer),
@@ -179,6 +181,7 @@ impl Index {
                     }
                 }
                 Timer::Budget(id) => {
+                    self.set_budget_timer(state, &id);
                     self.budgets_touched.insert(id);
                 }
                 Timer::SetAside => self.rebuild_set_aside(state),

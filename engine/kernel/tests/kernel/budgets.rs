@@ -101,6 +101,24 @@ fn a_budget_binds_only_in_its_period_and_in_a_new_one_begins_anew() {
 }
 
 #[test]
+fn a_budget_of_nothing_keeps_who_waits_out_from_the_moment_in_which_it_begins() {
+    let mut world = World::with_nodes(1);
+    let own = BudgetSet {
+        period_from_us: Some(TimeUs(world.now + HOUR_US)),
+        period_to_us: Some(TimeUs(world.now + 9 * HOUR_US)),
+        amount: Sum { currency: usd(), micros: MoneyMicros(0) },
+        ..budget("own", "red", 1)
+    };
+    let late = JobRequested { not_before_us: Some(TimeUs(world.now + 2 * HOUR_US)), ..job("late", "red", 1, 1, 1) };
+    world.step(vec![card(None, "USD"), own.into(), job("a", "blue", 1, 8, 20).into(), late.into()]);
+    for _ in 0..4 {
+        world.advance(HOUR_US);
+        assert_eq!(world.kernel.index_differences(), Vec::<String>::new());
+    }
+    assert!(!world.running.contains_key(&JobId::from("late")));
+}
+
+#[test]
 fn use_in_the_epoch_that_begins_a_month_counts_in_it() {
     let mut world = World::with_nodes(1);
     world.step(vec![card(None, "USD"), budget("b", "red", 100).into(), job("a", "red", 1, 1, 99).into()]);
