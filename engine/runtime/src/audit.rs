@@ -12,12 +12,12 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use solyx_kernel::Kernel;
-use solyx_schemas::codec::Codec;
+use solyx_schemas::codec::{Codec, FRAME_LEN};
 use solyx_schemas::epochs::{EpochReader, Frontier, ReadError};
 use solyx_schemas::events::Event;
 use solyx_schemas::events::decisions::EpochCommitted;
-use solyx_schemas::hash::Hash32;
-use solyx_schemas::log::{Log, LogErrorKind, Scan};
+use solyx_schemas::hash::{Hash32, chain_hash};
+use solyx_schemas::log::{Log, LogErrorKind, Scan, StoredRecord};
 use solyx_schemas::topics::Topic;
 
 use crate::audit_features::Foreign;
@@ -270,7 +270,8 @@ fn what_follows_nothing(
         for partition in 0..source.partitions(topic.into()) {
             // The reader may have dropped records that did not fit; they stand after the last one it took.
             let from = places.next(topic, partition);
-            for stored in Scan::new(source, topic.into(), partition, from) {
+            let mut scan = Scan::new(source, topic.into(), partition, from);
+            while let Some(stored) = scan.next() {
                 let stored = match stored {
                     Ok(stored) => stored,
                     Err(error) if error.kind == LogErrorKind::Damaged => {
@@ -285,6 +286,19 @@ fn what_follows_nothing(
                 };
                 match event {
                     Event::EpochCommitted(record) if record.epoch >= next => {
+                        let own = chain_hash(&stored.record.value[FRAME_LEN..]);
+                        // What the record after it says shows whether this one is as it was written: then the one before is not,
+                        // in something that nothing else can prove.
+                        let is_whole =
+                            || scan.filter_map(Result::ok).find_map(|stored| after(&stored, &record)) == Some(own);
+                        if record.epoch == next
+                            && record.previous_chain_hash != reader.chain_head()
+                            && next > 0
+                            && is_whole()
+                        {
+                            let (recorded, derived) = (reader.chain_head(), record.previous_chain_hash);
+                            return Ok(Some(Difference::new(next - 1, place, "chain_hash", recorded, derived)));
+                        }
                         return Ok(Some(out_of_chain(&record, place, reader)));
                     }
                     other if other.stamped().is_some_and(|stamp| stamp.epoch >= next) => {
@@ -301,6 +315,14 @@ fn what_follows_nothing(
         Difference::new(next, place, "epoch record", "none", format!("one that closes this {name}"))
     });
     Ok(open_output.or_else(|| Some(Difference::new(next, stranger?, "order", "a record of no epoch", "none"))))
+}
+
+/// What the record of the epoch after this one says of its chain hash; nothing of any other record.
+fn after(stored: &StoredRecord, record: &EpochCommitted) -> Option<Hash32> {
+    match Codec::global().decode_record(&stored.record).ok()?.event {
+        Event::EpochCommitted(later) if later.epoch == record.epoch + 1 => Some(later.previous_chain_hash),
+        _ => None,
+    }
 }
 
 fn out_of_chain(record: &EpochCommitted, place: String, reader: &EpochReader<'_>) -> Difference {
