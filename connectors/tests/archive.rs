@@ -337,7 +337,7 @@ fn fastavro_reads_the_same_records() {
             match Codec::global().decode(&stored.record.value) {
                 Ok(decoded) if Codec::global().encode(&decoded.event) == stored.record.value => {
                     *types.entry(decoded.event.name().to_owned()).or_default() += 1;
-                    ids.push(decoded.event.identity().id);
+                    ids.push(decoded.event.identity().id.into_owned());
                 }
                 _ => raw += 1,
             }

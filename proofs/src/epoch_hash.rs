@@ -56,7 +56,7 @@ pub fn input_hash(input: &RawInput) -> Hash32 {
     let identity = decoded.event.identity();
     record_hash(&parts(RecordContent::Event {
         id: &identity.id,
-        source: &identity.source,
+        source: identity.source,
         name: decoded.event.name(),
         schema: &decoded.schema,
         body: &record.value[FRAME_LEN..],
@@ -85,7 +85,7 @@ pub(crate) fn event_hash(
         partition,
         ordinal,
         key: key.as_bytes(),
-        content: RecordContent::Event { id: &identity.id, source: &identity.source, name: event.name(), schema, body },
+        content: RecordContent::Event { id: &identity.id, source: identity.source, name: event.name(), schema, body },
     })
 }
 

@@ -233,16 +233,30 @@ impl HeadsReport {
         Ok(&signing.key)
     }
 
-    /// Whether something of this log's tree was signed before its key was revoked, and when that was no longer to be trusted.
+    /// Whether something of this log's tree was signed before its key was revoked, and when that was no longer to be trusted. What
+    /// the key did not sign is no such thing.
     fn is_distrusted(&self, event: &SignedEvent, history: &History) -> bool {
-        let (cell, root, key) = match event {
-            SignedEvent::Head(e) => (&e.cell_id, &e.root, &e.key_id),
-            SignedEvent::Rotation(e) => (&e.cell_id, &e.root, &e.key_id),
+        let (cell, root, key, signature) = match event {
+            SignedEvent::Head(e) => (&e.cell_id, &e.root, &e.key_id, &e.signature),
+            SignedEvent::Rotation(e) => (&e.cell_id, &e.root, &e.key_id, &e.signature),
         };
         let size = event.size();
-        let tree = parsed_root(root.as_str()).and_then(|root| tree_is(history, cell, (size, root)));
-        let known = history.keys.get(key).zip(history.time_at(size));
-        tree.is_ok() && self.has(key) && known.is_some_and(|(known, time)| known.is_distrusted(size, time))
+        let (Ok(root), Ok(signature)) = (parsed_root(root.as_str()), parsed_signature(signature.as_str())) else {
+            return false;
+        };
+        let Some((known, time)) = history.keys.get(key).zip(history.time_at(size)) else { return false };
+        let text = match event {
+            SignedEvent::Head(_) => Checkpoint { cell: cell.clone(), size, root }.text(),
+            SignedEvent::Rotation(e) => {
+                let next = PublicKey::parse(&e.next_key_id, e.next_public_key.as_str());
+                let Ok(next) = next else { return false };
+                rotation_text(cell, (size, root), key, &next)
+            }
+        };
+        tree_is(history, cell, (size, root)).is_ok()
+            && self.has(key)
+            && known.is_distrusted(size, time)
+            && known.key.verifies(&text, &signature)
     }
 
     fn head(&mut self, event: &HeadSigned, history: &History) -> Result<(), String> {

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
-use crate::events::{EVENT_TYPES, Event};
+use crate::events::{EVENT_TYPES, Event, Identity};
 use crate::hash::{Hash32, schema_hash};
 use crate::json::shape;
 use crate::log::Record;
@@ -241,8 +241,8 @@ impl Codec {
         let identity = decoded.event.identity();
         for (name, found) in &record.headers {
             let (header, expected) = match name.as_str() {
-                "ce_id" => ("ce_id", identity.id.as_str()),
-                "ce_source" => ("ce_source", identity.source.as_str()),
+                "ce_id" => ("ce_id", &*identity.id),
+                "ce_source" => ("ce_source", identity.source),
                 "ce_type" => ("ce_type", decoded.event.name()),
                 "ce_specversion" => ("ce_specversion", SPEC_VERSION),
                 "ce_time" if !says_time(found, identity.occurred_us) => {
@@ -260,12 +260,12 @@ impl Codec {
     /// The record of an event for a topic with so many partitions.
     pub fn record(&self, event: &Event, topic: TopicName, partitions: u32) -> Record {
         let identity = event.identity();
-        let key = event.key().into_bytes();
+        let key = event.key().into_owned().into_bytes();
         Record {
             topic,
             partition: partition_of(&key, partitions),
             value: self.encode(event),
-            headers: cloud_event_headers(event.name(), identity.id, identity.source, identity.occurred_us),
+            headers: cloud_event_headers(event.name(), &identity),
             key,
         }
     }
@@ -297,13 +297,13 @@ fn contradicts(header: &'static str, found: &[u8], expected: String) -> DecodeEr
 }
 
 /// CloudEvents attributes in Kafka's binary mode (CloudEvents 1.0, Kafka protocol binding).
-fn cloud_event_headers(name: &str, id: String, source: String, occurred_us: TimeUs) -> Vec<(String, Vec<u8>)> {
+fn cloud_event_headers(name: &str, identity: &Identity<'_>) -> Vec<(String, Vec<u8>)> {
     vec![
         ("ce_specversion".to_owned(), SPEC_VERSION.as_bytes().to_vec()),
-        ("ce_id".to_owned(), id.into_bytes()),
-        ("ce_source".to_owned(), source.into_bytes()),
+        ("ce_id".to_owned(), identity.id.as_bytes().to_vec()),
+        ("ce_source".to_owned(), identity.source.as_bytes().to_vec()),
         ("ce_type".to_owned(), name.as_bytes().to_vec()),
-        ("ce_time".to_owned(), rfc3339(occurred_us).into_bytes()),
+        ("ce_time".to_owned(), rfc3339(identity.occurred_us).into_bytes()),
         ("content-type".to_owned(), b"application/avro".to_vec()),
     ]
 }

@@ -285,15 +285,15 @@ macro_rules! inputs {
             const TOPIC: $crate::topics::Topic = $crate::topics::Topic::$topic;
             const KEY_EXPRESSION: &'static str = stringify!($key);
 
-            fn key(&self) -> String {
+            fn key(&self) -> std::borrow::Cow<'_, str> {
                 let $e = self;
                 $key
             }
 
-            fn identity(&self) -> $crate::events::Identity {
+            fn identity(&self) -> $crate::events::Identity<'_> {
                 $crate::events::Identity {
-                    id: self.event_id.to_string(),
-                    source: self.source.to_string(),
+                    id: self.event_id.as_str().into(),
+                    source: self.source.as_str(),
                     occurred_us: self.occurred_us,
                 }
             }
@@ -326,15 +326,15 @@ macro_rules! outputs {
             const TOPIC: $crate::topics::Topic = $crate::topics::Topic::$topic;
             const KEY_EXPRESSION: &'static str = stringify!($key);
 
-            fn key(&self) -> String {
+            fn key(&self) -> std::borrow::Cow<'_, str> {
                 let $e = self;
                 $key
             }
 
-            fn identity(&self) -> $crate::events::Identity {
+            fn identity(&self) -> $crate::events::Identity<'_> {
                 $crate::events::Identity {
-                    id: format!("{}/{}/{}/{}", self.cell, self.epoch, self.term, self.index),
-                    source: self.cell.to_string(),
+                    id: format!("{}/{}/{}/{}", self.cell, self.epoch, self.term, self.index).into(),
+                    source: self.cell.as_str(),
                     occurred_us: self.now_us,
                 }
             }

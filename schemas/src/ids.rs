@@ -50,10 +50,20 @@ ids! {
     Name "solyx";
 }
 
+/// Which bytes an id may have.
+const ID_BYTES: [bool; 256] = {
+    let mut allowed = [false; 256];
+    let mut byte = 0_u8;
+    while byte < 128 {
+        allowed[byte as usize] = byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b':' | b'/' | b'-');
+        byte += 1;
+    }
+    allowed
+};
+
 /// Whether `text` is an id.
 pub fn check_id(text: &str) -> Result<(), FieldError> {
-    let valid = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b':' | b'/' | b'-');
-    if (1..=ID_LEN_MAX).contains(&text.len()) && text.bytes().all(valid) {
+    if (1..=ID_LEN_MAX).contains(&text.len()) && text.bytes().fold(true, |valid, b| valid & ID_BYTES[usize::from(b)]) {
         return Ok(());
     }
     let shown: String = text.chars().take(ID_LEN_MAX).collect();

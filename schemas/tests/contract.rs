@@ -88,7 +88,7 @@ fn an_outputs_id_says_cell_epoch_term_and_index_and_its_source_is_the_cell() {
     let stamp = Stamp { cell: "cell-x".into(), epoch: 12, term: 3, index: 4, now_us: TimeUs(5) };
     event.stamp(&stamp);
     let identity = event.identity();
-    assert_eq!((identity.id.as_str(), identity.source.as_str()), ("cell-x/12/3/4", "cell-x"));
+    assert_eq!((&*identity.id, identity.source), ("cell-x/12/3/4", "cell-x"));
     assert_eq!(identity.occurred_us, TimeUs(5));
 }
 

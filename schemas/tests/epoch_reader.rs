@@ -113,7 +113,7 @@ fn epochs_come_in_order_with_inputs_outputs_and_what_does_not_count() {
         assert_eq!(batch.inputs.len(), 2);
         assert_eq!(batch.inputs[1].skipped, Some(SkipReason::Duplicate));
         assert_eq!(batch.counted().count(), 1);
-        let jobs: Vec<String> = batch.outputs.iter().map(Event::key).collect();
+        let jobs: Vec<String> = batch.outputs.iter().map(|output| output.key().into_owned()).collect();
         assert_eq!(jobs, JOBS);
     }
     assert!(reader.next_batch().unwrap().is_none());

@@ -55,7 +55,7 @@ impl Builder {
         if let Err(e) = event.check() {
             return Err(self.error(&format!("{place}, field {}", e.path), &e.found, &e.expected));
         }
-        let id = EventId::from(event.identity().id);
+        let id = EventId::from(&*event.identity().id);
         if !self.ids.insert(id.clone()) {
             return Err(self.error(place, &format!("{id} a second time"), "each thing once"));
         }

@@ -32,7 +32,7 @@ fn the_same_seed_gives_the_same_world_and_another_seed_another() {
 fn one_id_is_never_two_different_events() {
     let mut seen = std::collections::BTreeMap::new();
     for event in generate(3, SMALL) {
-        if let Some(before) = seen.insert(event.identity().id, event.clone()) {
+        if let Some(before) = seen.insert(event.identity().id.into_owned(), event.clone()) {
             assert!(before == event, "{} is two events", event.identity().id);
         }
     }

@@ -207,7 +207,7 @@ impl Reading {
         }
         let source = decoded.as_ref().map(|decoded| decoded.event.identity().source);
         let is_executor =
-            matches!((&self.reporter, &source), (Reporter::Simulated(name), Some(source)) if name.as_str() == source);
+            matches!((&self.reporter, &source), (Reporter::Simulated(name), Some(source)) if name.as_str() == *source);
         let is_planner = source.is_some_and(|source| source == solyx_kernel::plan::PLANNER);
         if !is_executor && !is_planner {
             self.leave_out(decoded.map_or(topic.name(), |decoded| short_name(decoded.event.name())));

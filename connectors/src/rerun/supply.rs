@@ -221,9 +221,9 @@ impl Change<'_> {
                 serials.insert(asset.serial.to_string());
             }
         }
-        let is_gone = |event: &mut Event| if gone.contains(&event.key()) { Edit::Drop } else { Edit::Keep };
+        let is_gone = |event: &mut Event| if gone.contains(&*event.key()) { Edit::Drop } else { Edit::Keep };
         self.edit(Topic::Nodes, "nodes", is_gone)?;
         self.edit(Topic::Attestation, "nodes", is_gone)?;
-        self.edit(Topic::Assets, "nodes", |event| if serials.contains(&event.key()) { Edit::Drop } else { Edit::Keep })
+        self.edit(Topic::Assets, "nodes", |event| if serials.contains(&*event.key()) { Edit::Drop } else { Edit::Keep })
     }
 }

@@ -78,7 +78,8 @@ impl Keyring {
             return Ok(0);
         }
         let key = self.key_for(event)?;
-        let identity = event.identity();
+        let said = event.clone();
+        let identity = said.identity();
         let mut count = 0;
         for (path, text) in sealed::texts_of_mut(event) {
             if !is_token(text) {
@@ -137,9 +138,9 @@ fn associated(key_id: &str) -> String {
     format!("{PREFIX}{key_id}")
 }
 
-fn seal_text(key: &TenantKey, identity: &Identity, path: &str, text: &str) -> String {
+fn seal_text(key: &TenantKey, identity: &Identity<'_>, path: &str, text: &str) -> String {
     let mut hasher = blake3::Hasher::new_derive_key(NONCE_CONTEXT);
-    for part in [identity.source.as_str(), identity.id.as_str(), path] {
+    for part in [identity.source, &identity.id, path] {
         hasher.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
     }
     let mut nonce = [0; NONCE_LEN];

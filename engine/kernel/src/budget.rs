@@ -1,6 +1,6 @@
 //! Budgets: held at admission in the customer's price, settled as usage is applied.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use solyx_schemas::events::common::Sum;
 use solyx_schemas::events::decisions::{Limit, LimitKind};
@@ -11,7 +11,7 @@ use solyx_schemas::units::{Currency, GPU_MILLI_US_PER_GPU_HOUR, MoneyMicros, Tim
 
 use crate::index::Index;
 use crate::rating::{Month, units_per_price};
-use crate::rows::{Budget, Job, Owner, Phase, Spec, limit_of};
+use crate::rows::{Budget, Held, Job, Owner, Phase, Spec, limit_of};
 use crate::state::State;
 
 /// The most that a job is taken to cost, micros: the most that an amount can say.
@@ -120,19 +120,24 @@ pub fn refusal(state: &State, spec: &Spec, price: &Sum) -> Option<(Limit, bool)>
     })
 }
 
-/// Holds a price against every budget of the job in its currency.
+/// Holds a price against every budget of the job in its currency, for what it uses from now on.
 pub fn hold(state: &mut State, spec: &Spec, price: &Sum) {
     shift_held(state, spec, price.currency, i128::from(price.micros.0));
+    let from_us = state.now();
     if let Some(job) = state.jobs.edit(&spec.job) {
-        job.budget_held = Some(Box::new(price.clone()));
+        job.budget_held = Some(Box::new(Held { price: price.clone(), from_us }));
     }
 }
 
-/// Counts anew what is held against budgets that were set, by all jobs that they cover now. A job that was admitted without a
-/// price or a budget has what is left of it held from now on.
-pub fn hold_anew(state: &mut State, index: &Index, ids: &BTreeSet<RefId>) {
+/// Counts anew what is held against budgets that were set since it was last counted, by all jobs that they cover now. A job that
+/// was admitted without a price or a budget has what is left of it held from now on.
+pub fn hold_anew(state: &mut State, index: &mut Index) {
+    let ids = std::mem::take(&mut index.budgets_set);
+    if ids.is_empty() {
+        return;
+    }
     let mut held: BTreeMap<&RefId, (BudgetSet, i128)> = BTreeMap::new();
-    for id in ids {
+    for id in &ids {
         held.extend(state.budgets.get(id).map(|budget| (id, (budget.set.clone(), 0))));
     }
     let mut late = Vec::new();
@@ -141,8 +146,8 @@ pub fn hold_anew(state: &mut State, index: &Index, ids: &BTreeSet<RefId>) {
         let mut is_covered = false;
         for (set, held) in held.values_mut().filter(|(set, _)| covers(set, &spec)) {
             is_covered = true;
-            let own = job.budget_held.as_ref().filter(|own| own.currency == set.amount.currency);
-            *held += own.map_or(0, |own| i128::from(own.micros.0));
+            let own = job.budget_held.as_ref().filter(|own| own.price.currency == set.amount.currency);
+            *held += own.map_or(0, |own| i128::from(own.price.micros.0));
         }
         if is_covered && job.budget_held.is_none() {
             late.extend(price_of_rest(state, index, &spec, job).map(|price| (spec, price)));
@@ -169,9 +174,11 @@ pub fn know_owners(state: &mut State) {
 
 /// Holds for a job that waits what it costs as it is asked for now, in place of what was held for it; or says which hard budget
 /// cannot take that, and changes nothing.
-pub fn hold_amended(state: &mut State, index: &Index, amended: &Spec) -> Result<(), Limit> {
+pub fn hold_amended(state: &mut State, index: &mut Index, amended: &Spec) -> Result<(), Limit> {
+    // A budget of this very epoch is asked as it is with what it has to hold.
+    hold_anew(state, index);
     let Some(job) = state.jobs.get(&amended.job) else { return Ok(()) };
-    let Some(before) = job.budget_held.clone() else { return Ok(()) };
+    let Some(before) = job.budget_held.as_ref().map(|held| held.price.clone()) else { return Ok(()) };
     let Some(price) = price_of_rest(state, index, amended, job) else { return Ok(()) };
     shift_held(state, amended, before.currency, -i128::from(before.micros.0));
     if let Some((limit, _)) = refusal(state, amended, &price) {
@@ -203,11 +210,22 @@ pub fn settle_job(state: &mut State, id: &JobId) {
     let held = state.jobs.get(id).and_then(|job| job.budget_held.clone());
     if let Some(held) = held {
         if let Some(spec) = state.spec(id) {
-            shift_held(state, &spec, held.currency, -i128::from(held.micros.0));
+            shift_held(state, &spec, held.price.currency, -i128::from(held.price.micros.0));
         }
         if let Some(job) = state.jobs.edit(id) {
             job.budget_held = None;
         }
+    }
+}
+
+/// The part of an amount that a meter's record says of the time since an instant.
+fn part_since(instant: TimeUs, e: &UsageMetered, micros: i64) -> i64 {
+    let whole = i128::from(e.to_us.0) - i128::from(e.from_us.0);
+    let since = i128::from(e.to_us.0) - i128::from(e.from_us.0.max(instant.0));
+    match whole {
+        ..=0 => micros,
+        // At most the whole, which is an i64.
+        _ => (i128::from(micros) * since.clamp(0, whole) / whole) as i64,
     }
 }
 
@@ -241,14 +259,14 @@ pub fn use_up(state: &mut State, index: &mut Index, e: &UsageMetered) {
         .map(|(id, _)| id.clone())
         .collect();
     let held = state.jobs.get(&owner.job).and_then(|job| job.budget_held.as_ref());
-    // It was held for GPU time only.
-    let released = held.filter(|held| held.currency == currency && e.meter == Meter::GpuTime);
-    let released = released.map_or(0, |held| held.micros.0.min(micros));
+    // It was held for GPU time only, and for what is used since.
+    let released = held.filter(|held| held.price.currency == currency && e.meter == Meter::GpuTime);
+    let released = released.map_or(0, |held| held.price.micros.0.min(part_since(held.from_us, e, micros)));
     if released > 0
         && let Some(job) = state.jobs.edit(&owner.job)
         && let Some(held) = job.budget_held.as_mut()
     {
-        held.micros.0 -= released;
+        held.price.micros.0 -= released;
     }
     for id in ids {
         renew(state, index, &id);

@@ -145,7 +145,7 @@ impl<'k> OpenEpoch<'k> {
                 identity = decoded.event.identity();
                 name = decoded.event.name();
                 let body = &value[FRAME_LEN.min(value.len())..];
-                RecordContent::Event { id: &identity.id, source: &identity.source, name, schema: &decoded.schema, body }
+                RecordContent::Event { id: &identity.id, source: identity.source, name, schema: &decoded.schema, body }
             }
             _ => RecordContent::Undecodable { value },
         };
@@ -283,10 +283,10 @@ impl DecidedEpoch<'_> {
         for (index, output) in outputs.iter_mut().enumerate() {
             stamp.index = index as i64;
             output.stamp(&stamp);
-            let key = output.key().into_bytes();
-            let partition = partition_of(&key, partitions(output.topic()));
+            let key = output.key();
+            let partition = partition_of(key.as_bytes(), partitions(output.topic()));
             *counts.entry((output.topic(), partition)).or_default() += 1;
-            leaves.push(output_hash(codec, output, partition, &key));
+            leaves.push(output_hash(codec, output, partition, key.as_bytes()));
         }
         stamp.index = outputs.len() as i64;
 
@@ -322,7 +322,7 @@ pub fn output_hash(codec: &Codec, output: &Event, partition: u32, key: &[u8]) ->
         key,
         content: RecordContent::Event {
             id: &identity.id,
-            source: &identity.source,
+            source: identity.source,
             name: output.name(),
             schema: &schema,
             body: &value[FRAME_LEN..],

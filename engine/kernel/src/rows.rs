@@ -183,7 +183,7 @@ pub struct Job {
     /// The limit last told.
     pub told: Option<LimitKind>,
     /// What is held for it against budgets, in the customer's price.
-    pub budget_held: Option<Box<Sum>>,
+    pub budget_held: Option<Box<Held>>,
     /// GPU time held by its runs that are over, lost work among it, thousandths of a GPU × s.
     pub used_gpu_milli_s: i64,
     /// Since when it waits.
@@ -194,6 +194,15 @@ pub struct Job {
     pub order_preemptions: u16,
     /// What only jobs have that something has happened to.
     pub past: Option<Box<Past>>,
+}
+
+/// What is held for a job against budgets: the price of what it uses from an instant on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// What is left of it.
+    pub price: Sum,
+    /// Use before it was held for takes nothing from it.
+    pub from_us: TimeUs,
 }
 
 impl Job {

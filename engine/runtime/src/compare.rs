@@ -105,7 +105,7 @@ fn outputs(raw: &RawEpoch, closed: &Closed) -> Option<Difference> {
             let (was, is) = (hex::encode(&stored.record.value), hex::encode(value));
             return Some(Difference::new(epoch, place, "bytes", was, is));
         }
-        if stored.record.key != derived.key().into_bytes() {
+        if stored.record.key != derived.key().as_bytes() {
             let was = String::from_utf8_lossy(&stored.record.key).into_owned();
             return Some(Difference::new(epoch, place, "key", was, derived.key()));
         }
@@ -118,11 +118,11 @@ fn epoch_record(raw: &RawEpoch, closed: &Closed) -> Option<Difference> {
     let epoch = raw.record.epoch;
     let stored = &raw.stored;
     let place = format!("{}/{}/{}", stored.record.topic.name(), stored.record.partition, stored.ordinal);
-    let event = |record: &EpochCommitted| Event::from(record.clone());
-    if let Some((what, was, is)) = event_difference(&event(&raw.record), &event(&closed.record)) {
+    let [recorded, derived] = [&raw.record, &closed.record].map(|record| Event::from(EpochCommitted::clone(record)));
+    if let Some((what, was, is)) = event_difference(&recorded, &derived) {
         return Some(Difference::new(epoch, place, what, was, is));
     }
-    let key = event(&closed.record).key();
+    let key = derived.key();
     if stored.record.key != key.as_bytes() {
         let was = String::from_utf8_lossy(&stored.record.key).into_owned();
         return Some(Difference::new(epoch, place, "key", was, key));

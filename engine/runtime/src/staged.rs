@@ -300,7 +300,7 @@ mod tests {
     }
 
     fn ids(records: &[Record]) -> Vec<String> {
-        records.iter().map(|r| Codec::global().decode(&r.value).unwrap().event.identity().id).collect()
+        records.iter().map(|r| Codec::global().decode(&r.value).unwrap().event.identity().id.into_owned()).collect()
     }
 
     #[test]

@@ -94,8 +94,10 @@ fn as_json(verified: &Verified) -> serde_json::Value {
 
 fn as_text(verified: &Verified) -> String {
     let size = output::grouped(verified.tree_size);
+    // Anybody can make a receipt that is whole under a key of his own.
+    let good = if verified.key_trusted { "good" } else { "whole, but by a key that nobody has vouched for" };
     let mut lines =
-        vec![format!("good: {} of cell {}, under the signed head of {size} epochs", verified.subject, verified.cell)];
+        vec![format!("{good}: {} of cell {}, under the signed head of {size} epochs", verified.subject, verified.cell)];
     lines.push(format!("signed by the key {}", verified.public_key));
     if !verified.key_trusted {
         lines.push(UNTRUSTED.to_owned());

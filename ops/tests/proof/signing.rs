@@ -60,7 +60,7 @@ impl World {
         let mut ids = Vec::new();
         each_event(&*log, Topic::Decisions, |event| {
             if event.name().contains(kind) {
-                ids.push(event.identity().id);
+                ids.push(event.identity().id.into_owned());
             }
         });
         ids

@@ -25,7 +25,7 @@ pub fn check(state: &State, outputs: &[Event]) {
         .jobs
         .iter()
         .filter(|(_, job)| !job.is_over())
-        .filter_map(|(id, job)| Some((state.spec(id)?, Sum::clone(job.budget_held.as_ref()?))))
+        .filter_map(|(id, job)| Some((state.spec(id)?, job.budget_held.as_ref()?.price.clone())))
         .collect();
     for (id, budget) in state.budgets.iter() {
         let own = held.iter().filter(|(spec, price)| covers(budget, spec, price));

@@ -236,7 +236,7 @@ impl Executor {
                     }
                 }
                 Event::CapacityLeaseOrdered(e) => {
-                    let order = RefId::from(output.identity().id.as_str());
+                    let order = RefId::from(&*output.identity().id);
                     for i in 0..e.instances.0 {
                         if luck.chance(80) {
                             let instance = InstanceId::from(format!("i-{}-{i}", order.as_str().replace('/', "-")));

@@ -38,7 +38,7 @@ impl Scene {
     }
 
     fn starts(&mut self, jobs: Vec<Event>) {
-        let names: Vec<String> = jobs.iter().map(Event::key).collect();
+        let names: Vec<String> = jobs.iter().map(|job| job.key().into_owned()).collect();
         self.step(jobs);
         let running = names.iter().filter(|name| self.world.running.contains_key(name.as_str()));
         let said = running.map(|name| started(&self.world, name)).collect();

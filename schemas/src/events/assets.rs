@@ -16,7 +16,7 @@ symbols! { "solyx.assets";
 
 inputs! { "solyx.assets", Assets;
     /// Hardware was ordered.
-    AssetOrdered key |e| e.serial.to_string(); {
+    AssetOrdered key |e| e.serial.as_str().into(); {
         /// Serial number.
         serial: RefId,
         /// Model.
@@ -29,7 +29,7 @@ inputs! { "solyx.assets", Assets;
         due_us: TimeUs,
     }
     /// Hardware arrived.
-    AssetReceived key |e| e.serial.to_string(); {
+    AssetReceived key |e| e.serial.as_str().into(); {
         /// Serial number.
         serial: RefId,
         /// Site it arrived at.
@@ -38,7 +38,7 @@ inputs! { "solyx.assets", Assets;
         received_us: TimeUs,
     }
     /// Hardware was put to use; it loses value from here on.
-    AssetInstalled key |e| e.serial.to_string(); {
+    AssetInstalled key |e| e.serial.as_str().into(); {
         /// Serial number.
         serial: RefId,
         /// Model.
@@ -67,7 +67,7 @@ inputs! { "solyx.assets", Assets;
         warranty_end_us: Option<TimeUs>,
     }
     /// Hardware was moved.
-    AssetMoved key |e| e.serial.to_string(); {
+    AssetMoved key |e| e.serial.as_str().into(); {
         /// Serial number.
         serial: RefId,
         /// Site.
@@ -78,7 +78,7 @@ inputs! { "solyx.assets", Assets;
         rack: Option<ElementId>,
     }
     /// Hardware was repaired.
-    AssetRepaired key |e| e.serial.to_string(); {
+    AssetRepaired key |e| e.serial.as_str().into(); {
         /// Serial number.
         serial: RefId,
         /// What it cost.
@@ -87,7 +87,7 @@ inputs! { "solyx.assets", Assets;
         description: String,
     }
     /// Hardware left the books.
-    AssetRetired key |e| e.serial.to_string(); {
+    AssetRetired key |e| e.serial.as_str().into(); {
         /// Serial number.
         serial: RefId,
         /// When.

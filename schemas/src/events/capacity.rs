@@ -55,7 +55,7 @@ records! { "solyx.capacity";
 
 inputs! { "solyx.capacity", Capacity;
     /// A pool: one provider's capacity of one kind at one site.
-    PoolDeclared key |e| e.pool.to_string(); {
+    PoolDeclared key |e| e.pool.as_str().into(); {
         /// The pool.
         pool: PoolId,
         /// Who provides it.
@@ -80,7 +80,7 @@ inputs! { "solyx.capacity", Capacity;
         commitment: Option<RefId>,
     }
     /// A price of a pool. For owned pools the marginal price asked beside energy, often zero, and the depreciation billing books.
-    PoolPriced key |e| e.pool.to_string(); {
+    PoolPriced key |e| e.pool.as_str().into(); {
         /// The pool.
         pool: PoolId,
         /// Price of one GPU for one hour.
@@ -91,21 +91,21 @@ inputs! { "solyx.capacity", Capacity;
         effective_from_us: TimeUs,
     }
     /// How much of a pool can be had now.
-    PoolAvailabilityReported key |e| e.pool.to_string(); {
+    PoolAvailabilityReported key |e| e.pool.as_str().into(); {
         /// The pool.
         pool: PoolId,
         /// Instances that can be had beside those already leased; absent means unknown.
         instances: Option<Count>,
     }
     /// A pool is no longer offered; what is leased stays.
-    PoolWithdrawn key |e| e.pool.to_string(); {
+    PoolWithdrawn key |e| e.pool.as_str().into(); {
         /// The pool.
         pool: PoolId,
         /// Why.
         reason: String,
     }
     /// A provider works, works badly or does not.
-    ProviderStateChanged key |e| e.provider.to_string(); {
+    ProviderStateChanged key |e| e.provider.as_str().into(); {
         /// The provider.
         provider: ProviderId,
         /// Its state from now on.

@@ -235,7 +235,7 @@ records! { "solyx.decisions";
 
 outputs! { "solyx.decisions", Decisions;
     /// A job is admitted: it may wait and run.
-    JobAdmitted key |e| e.job.to_string(); {
+    JobAdmitted key |e| e.job.as_str().into(); {
         /// The job.
         job: JobId,
         /// The tenant.
@@ -244,7 +244,7 @@ outputs! { "solyx.decisions", Decisions;
         budget_held: Option<Sum>,
     }
     /// A job is rejected and will not run.
-    JobRejected key |e| e.job.to_string(); {
+    JobRejected key |e| e.job.as_str().into(); {
         /// The job.
         job: JobId,
         /// The tenant.
@@ -255,7 +255,7 @@ outputs! { "solyx.decisions", Decisions;
         detail: String,
     }
     /// A job gets its place.
-    JobPlaced key |e| e.job.to_string(); {
+    JobPlaced key |e| e.job.as_str().into(); {
         /// The job.
         job: JobId,
         /// The tenant.
@@ -298,7 +298,7 @@ outputs! { "solyx.decisions", Decisions;
         plan: Option<RefId>,
     }
     /// A job waits, and why; written when it starts to wait and when the limit's name changes.
-    JobHeld key |e| e.job.to_string(); {
+    JobHeld key |e| e.job.as_str().into(); {
         /// The job.
         job: JobId,
         /// The tenant.
@@ -309,7 +309,7 @@ outputs! { "solyx.decisions", Decisions;
         earliest_start_us: Option<TimeUs>,
     }
     /// A job waits for a better hour.
-    JobDeferred key |e| e.job.to_string(); {
+    JobDeferred key |e| e.job.as_str().into(); {
         /// The job.
         job: JobId,
         /// The tenant.
@@ -326,7 +326,7 @@ outputs! { "solyx.decisions", Decisions;
         then_terms: CostTerms,
     }
     /// A run is told to stop and its job waits again.
-    JobPreempted key |e| e.job.to_string(); {
+    JobPreempted key |e| e.job.as_str().into(); {
         /// The job.
         job: JobId,
         /// The run.
@@ -347,7 +347,7 @@ outputs! { "solyx.decisions", Decisions;
         lost_cost: Option<Sum>,
     }
     /// A run is told to stop and its job goes on elsewhere.
-    JobMigrated key |e| e.job.to_string(); {
+    JobMigrated key |e| e.job.as_str().into(); {
         /// The job.
         job: JobId,
         /// The run that stops.
@@ -368,7 +368,7 @@ outputs! { "solyx.decisions", Decisions;
         lost_cost: Option<Sum>,
     }
     /// A run gets more or fewer replicas.
-    JobResized key |e| e.job.to_string(); {
+    JobResized key |e| e.job.as_str().into(); {
         /// The job.
         job: JobId,
         /// The run.
@@ -387,7 +387,7 @@ outputs! { "solyx.decisions", Decisions;
         lost_cost: Option<Sum>,
     }
     /// A job is cancelled. Its run, if any, is told to stop.
-    JobCancelled key |e| e.job.to_string(); {
+    JobCancelled key |e| e.job.as_str().into(); {
         /// The job.
         job: JobId,
         /// The run that is told to stop.
@@ -406,7 +406,7 @@ outputs! { "solyx.decisions", Decisions;
         lost_cost: Option<Sum>,
     }
     /// A job whose run ended without finishing waits again.
-    JobRequeued key |e| e.job.to_string(); {
+    JobRequeued key |e| e.job.as_str().into(); {
         /// The job.
         job: JobId,
         /// The run that ended.
@@ -431,7 +431,7 @@ outputs! { "solyx.decisions", Decisions;
         lost_cost: Option<Sum>,
     }
     /// Instances are ordered from a provider. The order's id is the decision's.
-    CapacityLeaseOrdered key |e| e.pool.to_string(); {
+    CapacityLeaseOrdered key |e| e.pool.as_str().into(); {
         /// The pool.
         pool: PoolId,
         /// Instances.
@@ -448,7 +448,7 @@ outputs! { "solyx.decisions", Decisions;
         until_us: Option<TimeUs>,
     }
     /// Instances are given back.
-    CapacityReleaseOrdered key |e| e.pool.to_string(); {
+    CapacityReleaseOrdered key |e| e.pool.as_str().into(); {
         /// The pool.
         pool: PoolId,
         /// The instances.
@@ -459,7 +459,7 @@ outputs! { "solyx.decisions", Decisions;
         at_us: TimeUs,
     }
     /// Traffic of a serving job is routed.
-    RouteSet key |e| e.job.to_string(); {
+    RouteSet key |e| e.job.as_str().into(); {
         /// The job.
         job: JobId,
         /// Region of the clients.
@@ -476,7 +476,7 @@ outputs! { "solyx.decisions", Decisions;
         evidence: String,
     }
     /// A replica of a data set is ordered.
-    ReplicaOrdered key |e| e.dataset.to_string(); {
+    ReplicaOrdered key |e| e.dataset.as_str().into(); {
         /// The data set.
         dataset: DatasetId,
         /// To.
@@ -491,7 +491,7 @@ outputs! { "solyx.decisions", Decisions;
         evidence: String,
     }
     /// A cap on power is ordered.
-    PowerCapOrdered key |e| e.node.to_string(); {
+    PowerCapOrdered key |e| e.node.as_str().into(); {
         /// The node.
         node: NodeId,
         /// The cap.
@@ -504,7 +504,7 @@ outputs! { "solyx.decisions", Decisions;
         evidence: String,
     }
     /// A GPU is to be divided.
-    MigOrdered key |e| e.node.to_string(); {
+    MigOrdered key |e| e.node.as_str().into(); {
         /// The node.
         node: NodeId,
         /// Index of the GPU.
@@ -519,7 +519,7 @@ outputs! { "solyx.decisions", Decisions;
         evidence: String,
     }
     /// A node that fails too often takes nothing new.
-    NodeCordonOrdered key |e| e.node.to_string(); {
+    NodeCordonOrdered key |e| e.node.as_str().into(); {
         /// The node.
         node: NodeId,
         /// Failures counted.
@@ -534,7 +534,7 @@ outputs! { "solyx.decisions", Decisions;
         evidence: String,
     }
     /// A budget ran out.
-    BudgetExhausted key |e| e.tenant.to_string(); {
+    BudgetExhausted key |e| e.tenant.as_str().into(); {
         /// The budget.
         budget: RefId,
         /// What it is of.
@@ -549,7 +549,7 @@ outputs! { "solyx.decisions", Decisions;
         period: Name,
     }
     /// The epoch record: what was read, what does not count, what came of it, chained to the one before.
-    EpochCommitted key |e| e.cell.to_string(); {
+    EpochCommitted key |e| e.cell.as_str().into(); {
         /// What was taken of each topic-partition that moved.
         inputs: Vec<InputRange>,
         /// Input records that do not count.
@@ -575,7 +575,7 @@ outputs! { "solyx.decisions", Decisions;
 
 outputs! { "solyx.quarantine", Quarantine;
     /// A copy of an input record that does not count.
-    RecordQuarantined key |e| format!("{}/{}/{}", e.topic, e.partition, e.ordinal); {
+    RecordQuarantined key |e| format!("{}/{}/{}", e.topic, e.partition, e.ordinal).into(); {
         /// Topic without prefix.
         topic: Name,
         /// Partition.

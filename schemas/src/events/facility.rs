@@ -54,7 +54,7 @@ records! { "solyx.facility";
 
 inputs! { "solyx.facility", Facility;
     /// A site.
-    SiteDeclared key |e| e.site.to_string(); {
+    SiteDeclared key |e| e.site.as_str().into(); {
         /// The site.
         site: SiteId,
         /// Its name for people.
@@ -79,7 +79,7 @@ inputs! { "solyx.facility", Facility;
         labels: Vec<Label>,
     }
     /// An element of a site's power tree. Two parents mean an A and a B path.
-    PowerElementDeclared key |e| e.site.to_string(); {
+    PowerElementDeclared key |e| e.site.as_str().into(); {
         /// The site.
         site: SiteId,
         /// The element.
@@ -96,7 +96,7 @@ inputs! { "solyx.facility", Facility;
         redundancy_group: Option<Name>,
     }
     /// An element of a power tree went into or out of service.
-    PowerElementStateChanged key |e| e.site.to_string(); {
+    PowerElementStateChanged key |e| e.site.as_str().into(); {
         /// The site.
         site: SiteId,
         /// The element.
@@ -107,7 +107,7 @@ inputs! { "solyx.facility", Facility;
         reason: String,
     }
     /// Mean power over an interval.
-    PowerMeasured key |e| e.site.to_string(); {
+    PowerMeasured key |e| e.site.as_str().into(); {
         /// The site.
         site: SiteId,
         /// What was measured.
@@ -122,7 +122,7 @@ inputs! { "solyx.facility", Facility;
         to_us: TimeUs,
     }
     /// A temperature.
-    ThermalMeasured key |e| e.site.to_string(); {
+    ThermalMeasured key |e| e.site.as_str().into(); {
         /// The site.
         site: SiteId,
         /// Sensor, rack or node.
@@ -131,7 +131,7 @@ inputs! { "solyx.facility", Facility;
         temperature_milli_c: i64,
     }
     /// Facility power beside IT power, and water.
-    CoolingMeasured key |e| e.site.to_string(); {
+    CoolingMeasured key |e| e.site.as_str().into(); {
         /// The site.
         site: SiteId,
         /// Power of the whole facility.

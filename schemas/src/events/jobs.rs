@@ -175,7 +175,7 @@ records! { "solyx.jobs";
 
 inputs! { "solyx.jobs", Jobs;
     /// A tenant asks for work to be done.
-    JobRequested key |e| e.job.to_string(); {
+    JobRequested key |e| e.job.as_str().into(); {
         /// The job.
         job: JobId,
         /// The tenant.
@@ -238,7 +238,7 @@ inputs! { "solyx.jobs", Jobs;
         labels: Vec<Label>,
     }
     /// What may change while a job waits; absent fields stay as they were.
-    JobRequestAmended key |e| e.job.to_string(); {
+    JobRequestAmended key |e| e.job.as_str().into(); {
         /// The job.
         job: JobId,
         /// Priority class.
@@ -253,7 +253,7 @@ inputs! { "solyx.jobs", Jobs;
         replicas_max: Option<Count>,
     }
     /// A job is held back or let go.
-    JobHoldSet key |e| e.job.to_string(); {
+    JobHoldSet key |e| e.job.as_str().into(); {
         /// The job.
         job: JobId,
         /// Hold or release.
@@ -264,7 +264,7 @@ inputs! { "solyx.jobs", Jobs;
         reason: String,
     }
     /// A job is to be cancelled.
-    JobCancelRequested key |e| e.job.to_string(); {
+    JobCancelRequested key |e| e.job.as_str().into(); {
         /// The job.
         job: JobId,
         /// By whom.

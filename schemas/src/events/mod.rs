@@ -1,5 +1,7 @@
 //! Every event, by area. `Event` is any of them; `EventBody` is what they have in common.
 
+use std::borrow::Cow;
+
 use crate::field::{Field, FieldError, Seen};
 use crate::ids::CellId;
 use crate::topics::Topic;
@@ -20,11 +22,11 @@ pub mod world;
 
 /// What makes an event itself: the pair of source and id is unique for ever.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Identity {
+pub struct Identity<'e> {
     /// Id within the source.
-    pub id: String,
+    pub id: Cow<'e, str>,
     /// Who says it.
-    pub source: String,
+    pub source: &'e str,
     /// When it happened, by the producer's clock; for outputs the epoch's `now`.
     pub occurred_us: TimeUs,
 }
@@ -51,9 +53,9 @@ pub trait EventBody: Field {
     /// The topic it belongs to.
     const TOPIC: Topic;
     /// The record's key.
-    fn key(&self) -> String;
+    fn key(&self) -> Cow<'_, str>;
     /// Its id and source.
-    fn identity(&self) -> Identity;
+    fn identity(&self) -> Identity<'_>;
     /// The expression that makes the key, as it is written here.
     const KEY_EXPRESSION: &'static str;
 }
@@ -163,7 +165,7 @@ macro_rules! events {
             }
 
             /// The record's key.
-            pub fn key(&self) -> String {
+            pub fn key(&self) -> Cow<'_, str> {
                 match self {
                     $( Self::$iname(e) => e.key(), )*
                     $( Self::$oname(e) => e.key(), )*
@@ -171,7 +173,7 @@ macro_rules! events {
             }
 
             /// Its id and source.
-            pub fn identity(&self) -> Identity {
+            pub fn identity(&self) -> Identity<'_> {
                 match self {
                     $( Self::$iname(e) => e.identity(), )*
                     $( Self::$oname(e) => e.identity(), )*

@@ -88,7 +88,7 @@ records! { "solyx.nodes";
 
 inputs! { "solyx.nodes", Nodes;
     /// A node and all that is in it. Repeated when something changes.
-    NodeReported key |e| e.node.to_string(); {
+    NodeReported key |e| e.node.as_str().into(); {
         /// The node.
         node: NodeId,
         /// Its pool.
@@ -117,7 +117,7 @@ inputs! { "solyx.nodes", Nodes;
         labels: Vec<Label>,
     }
     /// A node's state changed.
-    NodeStateChanged key |e| e.node.to_string(); {
+    NodeStateChanged key |e| e.node.as_str().into(); {
         /// The node.
         node: NodeId,
         /// Its state from now on.
@@ -126,14 +126,14 @@ inputs! { "solyx.nodes", Nodes;
         reason: String,
     }
     /// A node is gone for good.
-    NodeRemoved key |e| e.node.to_string(); {
+    NodeRemoved key |e| e.node.as_str().into(); {
         /// The node.
         node: NodeId,
         /// Why.
         reason: String,
     }
     /// A GPU is not what it was.
-    GpuDegraded key |e| e.node.to_string(); {
+    GpuDegraded key |e| e.node.as_str().into(); {
         /// The node.
         node: NodeId,
         /// Index of the GPU.
@@ -149,7 +149,7 @@ inputs! { "solyx.nodes", Nodes;
 
 inputs! { "solyx.attestation", Attestation;
     /// The verifier's word on a node.
-    NodeAttested key |e| e.node.to_string(); {
+    NodeAttested key |e| e.node.as_str().into(); {
         /// The node.
         node: NodeId,
         /// How.

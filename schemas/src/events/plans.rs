@@ -57,7 +57,7 @@ records! { "solyx.plans";
 
 inputs! { "solyx.plans", Plans;
     /// A plan: prices and targets that decisions lean on from the epoch that reads it.
-    PlanPublished key |e| e.cell_id.to_string(); {
+    PlanPublished key |e| e.cell_id.as_str().into(); {
         /// The cell.
         cell_id: CellId,
         /// Kind of plan.
@@ -99,7 +99,7 @@ symbols! { "solyx.sim";
 
 inputs! { "solyx.sim", Sim;
     /// What a trace knows of the truth of a job.
-    WorkScripted key |e| e.job.to_string(); {
+    WorkScripted key |e| e.job.as_str().into(); {
         /// The job.
         job: JobId,
         /// True work of each replica at speed 1000.
@@ -116,7 +116,7 @@ inputs! { "solyx.sim", Sim;
         censored: bool,
     }
     /// What a trace knows of the truth of a pool: how many instances could be had, and were left to run.
-    AvailabilityScripted key |e| e.pool.to_string(); {
+    AvailabilityScripted key |e| e.pool.as_str().into(); {
         /// The pool.
         pool: PoolId,
         /// From when on.
@@ -125,7 +125,7 @@ inputs! { "solyx.sim", Sim;
         instances: Count,
     }
     /// How the simulated executor behaves.
-    ExecutorScripted key |e| e.executor.to_string(); {
+    ExecutorScripted key |e| e.executor.as_str().into(); {
         /// The executor.
         executor: SourceId,
         /// Seed of every draw.
@@ -149,7 +149,7 @@ inputs! { "solyx.sim", Sim;
 
 inputs! { "solyx.proofs", Proofs;
     /// A signed head of the tree of epoch records.
-    HeadSigned key |e| e.cell_id.to_string(); {
+    HeadSigned key |e| e.cell_id.as_str().into(); {
         /// The cell.
         cell_id: CellId,
         /// Epoch records in the tree.
@@ -162,7 +162,7 @@ inputs! { "solyx.proofs", Proofs;
         signature: Name,
     }
     /// A key hands over to the next: it has signed the next one and signs no larger tree any more.
-    SigningKeyRotated key |e| e.cell_id.to_string(); {
+    SigningKeyRotated key |e| e.cell_id.as_str().into(); {
         /// The cell.
         cell_id: CellId,
         /// Epoch records in the last tree that the key signs; the next key's declaration is among their inputs.
@@ -196,7 +196,7 @@ records! { "solyx.cursors";
 
 inputs! { "solyx.cursors", Cursors;
     /// How far a reader outside the kernel has come, written in the same batch as what it wrote for it.
-    CursorAdvanced key |e| e.reader.to_string(); {
+    CursorAdvanced key |e| e.reader.as_str().into(); {
         /// The reader: `staged` for a virtual run's staged topics, otherwise the executor.
         reader: SourceId,
         /// The instant it has dealt with.

@@ -128,7 +128,7 @@ records! { "solyx.policy";
 
 inputs! { "solyx.policy", Policy;
     /// A cell exists: its currency, its partitions and the limits of its epochs.
-    CellDeclared key |e| e.cell_id.to_string(); {
+    CellDeclared key |e| e.cell_id.as_str().into(); {
         /// The cell.
         cell_id: CellId,
         /// Currency in which placement costs are compared.
@@ -143,12 +143,12 @@ inputs! { "solyx.policy", Policy;
         epoch_latency_max_us: DurationUs,
     }
     /// A feature of the engine is switched on from the next epoch's start.
-    FeatureEnabled key |e| e.feature.to_string(); {
+    FeatureEnabled key |e| e.feature.as_str().into(); {
         /// The feature.
         feature: FeatureId,
     }
     /// The rules of scheduling and every constant they use. Absent constants keep their documented defaults.
-    SchedulingPolicySet key |e| e.scope.to_string(); {
+    SchedulingPolicySet key |e| e.scope.as_str().into(); {
         /// What it holds for; `cell` for all of it.
         scope: Name,
         /// Order rule: `share-surcharge`, `classic`, `fifo`, `sjf`, `las` or `srpt`.
@@ -201,7 +201,7 @@ inputs! { "solyx.policy", Policy;
         prior_weight: Option<Count>,
     }
     /// Weights that turn carbon, waiting, risk and latency into money.
-    CostWeightsSet key |e| e.scope.to_string(); {
+    CostWeightsSet key |e| e.scope.as_str().into(); {
         /// What it holds for; `cell` for all of it.
         scope: Name,
         /// Start of validity.
@@ -226,7 +226,7 @@ inputs! { "solyx.policy", Policy;
         node_failures_per_1000_h: Count,
     }
     /// A GPU model: memory, power, fabric and speeds.
-    GpuModelDeclared key |e| e.model.to_string(); {
+    GpuModelDeclared key |e| e.model.as_str().into(); {
         /// The model.
         model: GpuModelId,
         /// Memory of one GPU.
@@ -243,7 +243,7 @@ inputs! { "solyx.policy", Policy;
         speeds: Vec<KindSpeed>,
     }
     /// A tenant. Queues form a tree by `parent`.
-    TenantDeclared key |e| e.tenant.to_string(); {
+    TenantDeclared key |e| e.tenant.as_str().into(); {
         /// The tenant.
         tenant: TenantId,
         /// Its parent; absent at the root.
@@ -258,7 +258,7 @@ inputs! { "solyx.policy", Policy;
         gpu_of_one_tenant: Option<bool>,
     }
     /// A tenant, queue, pool or site is opened, cordoned or drained.
-    ScopeStateChanged key |e| e.scope.to_string(); {
+    ScopeStateChanged key |e| e.scope.as_str().into(); {
         /// What kind of thing.
         scope_kind: ScopeKind,
         /// Its id.
@@ -271,7 +271,7 @@ inputs! { "solyx.policy", Policy;
         reason: String,
     }
     /// What a tenant or project may hold.
-    QuotaSet key |e| e.tenant.to_string(); {
+    QuotaSet key |e| e.tenant.as_str().into(); {
         /// The tenant.
         tenant: TenantId,
         /// The project; absent means the tenant as a whole.
@@ -288,7 +288,7 @@ inputs! { "solyx.policy", Policy;
         over_quota_weight_milli: Option<Milli>,
     }
     /// What a tenant, project or job may spend.
-    BudgetSet key |e| e.tenant.to_string(); {
+    BudgetSet key |e| e.tenant.as_str().into(); {
         /// Id of the budget; a later one of the same id replaces it.
         budget: RefId,
         /// The tenant.
@@ -307,7 +307,7 @@ inputs! { "solyx.policy", Policy;
         kind: BudgetKind,
     }
     /// A priority class.
-    PriorityClassSet key |e| e.class.to_string(); {
+    PriorityClassSet key |e| e.class.as_str().into(); {
         /// The class.
         class: ClassId,
         /// Its value; larger goes first.
@@ -320,7 +320,7 @@ inputs! { "solyx.policy", Policy;
         minimum_run_us: DurationUs,
     }
     /// Prices of usage for a tenant or for all that have none of their own.
-    RateCardSet key |e| e.rate_card.to_string(); {
+    RateCardSet key |e| e.rate_card.as_str().into(); {
         /// Id of the card; a later one of the same id replaces it.
         rate_card: RefId,
         /// The tenant; absent means the default.
@@ -335,7 +335,7 @@ inputs! { "solyx.policy", Policy;
         lines: Vec<RateLine>,
     }
     /// GPUs were leased to a tenant for a term.
-    LeaseSold key |e| e.tenant.to_string(); {
+    LeaseSold key |e| e.tenant.as_str().into(); {
         /// Id of the sold lease.
         lease: RefId,
         /// The tenant.
@@ -356,7 +356,7 @@ inputs! { "solyx.policy", Policy;
         payment: PaymentOption,
     }
     /// A sold lease ended before its term.
-    SoldLeaseEnded key |e| e.tenant.to_string(); {
+    SoldLeaseEnded key |e| e.tenant.as_str().into(); {
         /// Id of the sold lease.
         lease: RefId,
         /// The tenant.
@@ -367,7 +367,7 @@ inputs! { "solyx.policy", Policy;
         reason: String,
     }
     /// Capacity was committed to at a provider.
-    CommitmentBought key |e| e.commitment.to_string(); {
+    CommitmentBought key |e| e.commitment.as_str().into(); {
         /// Id of the commitment.
         commitment: RefId,
         /// The provider.
@@ -384,7 +384,7 @@ inputs! { "solyx.policy", Policy;
         price: crate::events::common::Sum,
     }
     /// GPUs are set aside for a tenant in advance.
-    ReservationSet key |e| e.reservation.to_string(); {
+    ReservationSet key |e| e.reservation.as_str().into(); {
         /// Id of the reservation; a later one of the same id replaces it.
         reservation: RefId,
         /// The tenant.
@@ -401,14 +401,14 @@ inputs! { "solyx.policy", Policy;
         to_us: TimeUs,
     }
     /// A reservation is given up.
-    ReservationCancelled key |e| e.reservation.to_string(); {
+    ReservationCancelled key |e| e.reservation.as_str().into(); {
         /// Id of the reservation.
         reservation: RefId,
         /// Why.
         reason: String,
     }
     /// Capacity held back for failover.
-    ReserveSet key |e| e.domain.to_string(); {
+    ReserveSet key |e| e.domain.as_str().into(); {
         /// Failure domain whose loss it is for, as in `site:metapod-1` or `provider:lambda`.
         domain: RefId,
         /// GPU model.
@@ -417,7 +417,7 @@ inputs! { "solyx.policy", Policy;
         held_back_milli: GpuMilli,
     }
     /// A limit on power for a time.
-    PowerLimitSet key |e| e.site.to_string(); {
+    PowerLimitSet key |e| e.site.as_str().into(); {
         /// Id of the limit; a later one of the same id replaces it.
         limit: RefId,
         /// The site.
@@ -434,7 +434,7 @@ inputs! { "solyx.policy", Policy;
         reason: String,
     }
     /// The rate between two currencies, as a fraction of two integers.
-    ExchangeRateSet key |e| format!("{}/{}", e.from_currency, e.to_currency); {
+    ExchangeRateSet key |e| format!("{}/{}", e.from_currency, e.to_currency).into(); {
         /// Currency converted from.
         from_currency: Currency,
         /// Currency converted to.
@@ -447,14 +447,14 @@ inputs! { "solyx.policy", Policy;
         effective_from_us: TimeUs,
     }
     /// A tenant's billing period is closed at the end of its epoch.
-    PeriodClosed key |e| e.tenant.to_string(); {
+    PeriodClosed key |e| e.tenant.as_str().into(); {
         /// The tenant.
         tenant: TenantId,
         /// The month, as in `2023-09`.
         period: Name,
     }
     /// A loss to be thought through by the failover view. The kernel does nothing.
-    DrillRequested key |e| e.drill.to_string(); {
+    DrillRequested key |e| e.drill.as_str().into(); {
         /// Id of the drill.
         drill: RefId,
         /// Failure domain thought lost.
@@ -463,7 +463,7 @@ inputs! { "solyx.policy", Policy;
         duration_us: DurationUs,
     }
     /// A signing key comes into use.
-    SigningKeyDeclared key |e| e.key_id.to_string(); {
+    SigningKeyDeclared key |e| e.key_id.as_str().into(); {
         /// Id of the key.
         key_id: RefId,
         /// Algorithm, as in `ed25519`.
@@ -476,7 +476,7 @@ inputs! { "solyx.policy", Policy;
         to_us: Option<TimeUs>,
     }
     /// A signing key is no longer trusted.
-    SigningKeyRevoked key |e| e.key_id.to_string(); {
+    SigningKeyRevoked key |e| e.key_id.as_str().into(); {
         /// Id of the key.
         key_id: RefId,
         /// From when on.
@@ -485,7 +485,7 @@ inputs! { "solyx.policy", Policy;
         reason: String,
     }
     /// The key of a tenant's encrypted payload fields was destroyed.
-    TenantKeyDestroyed key |e| e.tenant.to_string(); {
+    TenantKeyDestroyed key |e| e.tenant.as_str().into(); {
         /// The tenant.
         tenant: TenantId,
         /// Id of the key.

@@ -21,7 +21,7 @@ symbols! { "solyx.runs";
 
 inputs! { "solyx.runs", Runs;
     /// A run started.
-    RunStarted key |e| e.job.to_string(); {
+    RunStarted key |e| e.job.as_str().into(); {
         /// The job.
         job: JobId,
         /// The run.
@@ -34,7 +34,7 @@ inputs! { "solyx.runs", Runs;
         started_us: TimeUs,
     }
     /// A checkpoint is durable.
-    RunCheckpointed key |e| e.job.to_string(); {
+    RunCheckpointed key |e| e.job.as_str().into(); {
         /// The job.
         job: JobId,
         /// The run.
@@ -49,7 +49,7 @@ inputs! { "solyx.runs", Runs;
         durable_us: TimeUs,
     }
     /// A run finished its job.
-    RunFinished key |e| e.job.to_string(); {
+    RunFinished key |e| e.job.as_str().into(); {
         /// The job.
         job: JobId,
         /// The run.
@@ -62,7 +62,7 @@ inputs! { "solyx.runs", Runs;
         finished_us: TimeUs,
     }
     /// A run failed.
-    RunFailed key |e| e.job.to_string(); {
+    RunFailed key |e| e.job.as_str().into(); {
         /// The job.
         job: JobId,
         /// The run.
@@ -79,7 +79,7 @@ inputs! { "solyx.runs", Runs;
         detail: String,
     }
     /// A run stopped as it was told to.
-    RunStopped key |e| e.job.to_string(); {
+    RunStopped key |e| e.job.as_str().into(); {
         /// The job.
         job: JobId,
         /// The run.
@@ -92,7 +92,7 @@ inputs! { "solyx.runs", Runs;
         stopped_us: TimeUs,
     }
     /// A run is alive, and stops by itself if this is not repeated before the end of its lease.
-    RunLeaseRenewed key |e| e.job.to_string(); {
+    RunLeaseRenewed key |e| e.job.as_str().into(); {
         /// The job.
         job: JobId,
         /// The run.

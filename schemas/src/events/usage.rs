@@ -42,7 +42,7 @@ records! { "solyx.usage";
 
 inputs! { "solyx.usage", Usage;
     /// What one run used of one meter within one clock hour.
-    UsageMetered key |e| e.job.to_string(); {
+    UsageMetered key |e| e.job.as_str().into(); {
         /// The job.
         job: JobId,
         /// The run.
@@ -59,7 +59,7 @@ inputs! { "solyx.usage", Usage;
         to_us: TimeUs,
     }
     /// A correction of usage metered before.
-    UsageCorrected key |e| e.job.to_string(); {
+    UsageCorrected key |e| e.job.as_str().into(); {
         /// The job.
         job: JobId,
         /// Source of the event it corrects.
@@ -72,7 +72,7 @@ inputs! { "solyx.usage", Usage;
         reason: String,
     }
     /// A supplier's invoice.
-    SupplierInvoiced key |e| e.provider.to_string(); {
+    SupplierInvoiced key |e| e.provider.as_str().into(); {
         /// The provider.
         provider: ProviderId,
         /// Its number.

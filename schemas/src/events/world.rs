@@ -77,7 +77,7 @@ records! { "solyx.network";
 
 inputs! { "solyx.network", Network;
     /// Round-trip time and throughput between two regions.
-    LinkMeasured key |e| format!("{}|{}", e.from_region, e.to_region); {
+    LinkMeasured key |e| format!("{}|{}", e.from_region, e.to_region).into(); {
         /// From.
         from_region: RegionId,
         /// To.
@@ -88,7 +88,7 @@ inputs! { "solyx.network", Network;
         throughput_mbit_s: Option<Count>,
     }
     /// Price of traffic between two regions.
-    EgressPriced key |e| format!("{}|{}", e.from_region, e.to_region); {
+    EgressPriced key |e| format!("{}|{}", e.from_region, e.to_region).into(); {
         /// From.
         from_region: RegionId,
         /// To.
@@ -102,7 +102,7 @@ inputs! { "solyx.network", Network;
 
 inputs! { "solyx.energy", Energy;
     /// Price of energy in a grid zone over an interval.
-    EnergyPriced key |e| e.zone.to_string(); {
+    EnergyPriced key |e| e.zone.as_str().into(); {
         /// The grid zone.
         zone: ZoneId,
         /// Start.
@@ -121,7 +121,7 @@ inputs! { "solyx.energy", Energy;
         published_us: TimeUs,
     }
     /// Carbon intensity of a grid zone over an interval.
-    CarbonReported key |e| e.zone.to_string(); {
+    CarbonReported key |e| e.zone.as_str().into(); {
         /// The grid zone.
         zone: ZoneId,
         /// Start.
@@ -145,7 +145,7 @@ inputs! { "solyx.energy", Energy;
 
 inputs! { "solyx.storage", Storage;
     /// A data set.
-    DatasetDeclared key |e| e.dataset.to_string(); {
+    DatasetDeclared key |e| e.dataset.as_str().into(); {
         /// The data set.
         dataset: DatasetId,
         /// Whose it is.
@@ -158,7 +158,7 @@ inputs! { "solyx.storage", Storage;
         rpo_us: Option<DurationUs>,
     }
     /// A replica of a data set or checkpoint.
-    ReplicaReported key |e| e.dataset.to_string(); {
+    ReplicaReported key |e| e.dataset.as_str().into(); {
         /// Data set, or `checkpoint:` and the job.
         dataset: DatasetId,
         /// Site.
@@ -174,7 +174,7 @@ inputs! { "solyx.storage", Storage;
 
 inputs! { "solyx.leases", Leases;
     /// An instance was leased.
-    InstanceLeased key |e| e.pool.to_string(); {
+    InstanceLeased key |e| e.pool.as_str().into(); {
         /// The pool.
         pool: PoolId,
         /// The instance.
@@ -191,7 +191,7 @@ inputs! { "solyx.leases", Leases;
         to_us: Option<TimeUs>,
     }
     /// An order for instances was refused.
-    InstanceLeaseRefused key |e| e.pool.to_string(); {
+    InstanceLeaseRefused key |e| e.pool.as_str().into(); {
         /// The pool.
         pool: PoolId,
         /// The order.
@@ -202,7 +202,7 @@ inputs! { "solyx.leases", Leases;
         reason: LeaseReason,
     }
     /// A lease ended. What ran on the instance runs no longer.
-    InstanceLeaseEnded key |e| e.pool.to_string(); {
+    InstanceLeaseEnded key |e| e.pool.as_str().into(); {
         /// The pool.
         pool: PoolId,
         /// The instance.

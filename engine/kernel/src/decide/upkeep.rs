@@ -34,11 +34,8 @@ pub fn redeclared(epoch: &mut Epoch<'_>) {
 pub fn budgets_set(epoch: &mut Epoch<'_>) {
     let touched: Vec<RefId> = epoch.index.budgets_touched.iter().cloned().collect();
     touched.iter().for_each(|id| crate::budget::renew(epoch.state, epoch.index, id));
-    let set = std::mem::take(&mut epoch.index.budgets_set);
-    if !set.is_empty() {
-        crate::budget::hold_anew(epoch.state, epoch.index, &set);
-    }
-    if !set.is_empty() || epoch.index.redeclared && !touched.is_empty() {
+    crate::budget::hold_anew(epoch.state, epoch.index);
+    if epoch.index.redeclared && !touched.is_empty() {
         spare(epoch);
     }
 }

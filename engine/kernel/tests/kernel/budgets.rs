@@ -162,6 +162,41 @@ fn an_amendment_that_a_budget_cannot_take_is_refused_and_one_that_it_can_is_held
 }
 
 #[test]
+fn an_amendment_in_the_epoch_of_a_budget_is_asked_what_that_has_to_hold() {
+    let mut world = World::with_nodes(1);
+    let hold = |id: &str| JobRequested { hold: true, ..job(id, "red", 1, 1, 4) };
+    world.step(vec![card(None, "USD"), budget("wide", "red", 100).into(), hold("a").into(), hold("b").into()]);
+    let amended = JobRequestAmended {
+        job: JobId::from("a"),
+        replicas_min: Some(Count(2)),
+        replicas_max: Some(Count(2)),
+        ..JobRequestAmended::default()
+    };
+    // Four hours of each are to be held already: eight for one of them are too many.
+    world.step(vec![budget("late", "red", 9).into(), amended.into()]);
+    let late = world.kernel.state().budgets.get(&RefId::from("late")).unwrap();
+    assert_eq!(late.held_micros / i128::from(USD_PER_GPU_HOUR), 8);
+    assert_eq!(world.kernel.state().spec(&JobId::from("a")).unwrap().gang.replicas_min, Count(1));
+}
+
+#[test]
+fn a_late_meter_of_hours_before_a_budget_takes_nothing_from_what_is_held_for_the_rest() {
+    let mut world = World::with_nodes(1);
+    world.step(vec![card(None, "USD"), job("a", "red", 1, 2, 10).into()]);
+    let before = used(&world, "a", 2).unwrap();
+    world.advance(HOUR_US);
+    world.step(vec![budget("late", "red", 100).into()]);
+    let held = |world: &World| world.kernel.state().budgets.get(&RefId::from("late")).unwrap().held_micros;
+    let first = held(&world);
+    assert!(first > 0);
+    world.step(vec![before]);
+    assert_eq!(held(&world), first);
+    let since = used(&world, "a", 2).unwrap();
+    world.step(vec![since]);
+    assert_eq!((first - held(&world)) / i128::from(USD_PER_GPU_HOUR), 2);
+}
+
+#[test]
 fn what_was_to_stop_for_a_budget_goes_on_when_that_is_raised() {
     let mut world = World::with_nodes(1);
     let saves = JobRequested { checkpoint_interval_us: Some(DurationUs(HOUR_US)), ..job("a", "red", 1, 1, 20) };

@@ -45,7 +45,7 @@ fn resized(outputs: &[Event]) -> Option<&JobResized> {
 }
 
 fn run(world: &mut World, jobs: Vec<Event>) -> Vec<Event> {
-    let names: Vec<String> = jobs.iter().map(Event::key).collect();
+    let names: Vec<String> = jobs.iter().map(|job| job.key().into_owned()).collect();
     let outputs = world.step(jobs);
     let said = names.iter().map(|name| started(world, name)).collect();
     world.step(said);

@@ -49,7 +49,7 @@ fn told_to_stop(outputs: &[Event]) -> Vec<JobPreempted> {
 
 /// Starts jobs and says that they run.
 fn run(world: &mut World, jobs: Vec<Event>) {
-    let names: Vec<String> = jobs.iter().map(Event::key).collect();
+    let names: Vec<String> = jobs.iter().map(|job| job.key().into_owned()).collect();
     world.step(jobs);
     let said = names.iter().map(|name| started(world, name)).collect();
     world.step(said);

@@ -31,7 +31,9 @@ fn every_job_counts_once_and_what_does_not_count_is_named() {
     let mut counted = Vec::new();
     let mut skipped = std::collections::BTreeMap::new();
     for epoch in epochs(&log) {
-        counted.extend(epoch.counted().filter(|(p, _)| p.topic() == Topic::Jobs).map(|(_, e)| e.identity().id));
+        counted.extend(
+            epoch.counted().filter(|(p, _)| p.topic() == Topic::Jobs).map(|(_, e)| e.identity().id.into_owned()),
+        );
         for input in &epoch.inputs {
             if let Some(reason) = input.skipped {
                 *skipped.entry(reason).or_insert(0) += 1;

@@ -72,7 +72,7 @@ fn an_id_that_counted_is_taken_for_ever_over_restarts_and_one_that_did_not_is_fr
         let mut seen = Vec::new();
         for epoch in epochs(&log) {
             for input in epoch.inputs.iter().filter(|input| input.position.topic() == Topic::Jobs) {
-                let id = input.decoded.as_ref().unwrap().event.identity().id;
+                let id = input.decoded.as_ref().unwrap().event.identity().id.into_owned();
                 seen.push((id, input.skipped));
             }
         }

@@ -192,7 +192,7 @@ impl Lockstep for Meter {
     fn observe(&mut self, epoch: &EpochBatch) {
         let now = epoch.record.now_us.0;
         let seen: Vec<(String, Topic)> =
-            epoch.counted().map(|(position, event)| (event.identity().id, position.topic())).collect();
+            epoch.counted().map(|(position, event)| (event.identity().id.into_owned(), position.topic())).collect();
         for (id, topic) in seen {
             match topic {
                 Topic::Jobs => {

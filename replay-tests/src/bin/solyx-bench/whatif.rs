@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use solyx_kernel::whatif::Rehearsal;
+use solyx_kernel::whatif::{Domain, Rehearsal};
 use solyx_runtime::{Engine, EngineOptions, recall};
 use solyx_schemas::codec::Codec;
 use solyx_schemas::events::Event;
@@ -25,9 +25,13 @@ const BATCH: usize = 16_384;
 const CLOCK_US: i64 = 1_693_785_600_000_000;
 /// What an answer may take, ms.
 const AIM_MS: f64 = 1_000.0;
+/// The site of [`events::cell`], and one beside it that has every tenth node.
+const LARGER: &str = "here";
+const SMALLER: &str = "there";
+const SMALLER_POOL: &str = "there/all";
 const JOB: Amounts = Amounts { gpus: 1, cpu_milli: 1_000, memory_mib: 4_096 };
 
-/// Measures questions to so many nodes of 8 GPUs, all of them taken, and so many waiting jobs of one GPU.
+/// Measures questions to so many nodes of 8 GPUs at two sites, all of them taken, and so many waiting jobs of one GPU.
 pub fn measure(nodes: usize, waiting: usize, runs: u32, say: &dyn Fn(&str)) -> anyhow::Result<Vec<Measure>> {
     let dir = tempfile::tempdir().context("a directory for the snapshot")?;
     let log = MemoryLog::new();
@@ -35,7 +39,7 @@ pub fn measure(nodes: usize, waiting: usize, runs: u32, say: &dyn Fn(&str)) -> a
     say(&format!("{nodes} nodes that are full, {waiting} jobs wait"));
     let running = fill(&log, &options, nodes, waiting)?;
     let (mut had, mut copied) = (Vec::new(), Vec::new());
-    let mut asked: [Vec<f64>; 4] = Default::default();
+    let mut asked: [Vec<f64>; QUESTIONS.len()] = Default::default();
     for _ in 0..runs {
         let begun = Instant::now();
         let follower = recall(&log, &options.cell, Some(&dir.path().join("snapshots")))?;
@@ -64,11 +68,12 @@ pub fn measure(nodes: usize, waiting: usize, runs: u32, say: &dyn Fn(&str)) -> a
     Ok(measures)
 }
 
-const QUESTIONS: [(&str, &str); 4] = [
+const QUESTIONS: [(&str, &str); 5] = [
     ("job", "a job of one GPU that is asked for now"),
     ("price", "another price of energy, what is decided otherwise"),
     ("lease", "a lease of 64 GPUs that begins now, what is decided otherwise"),
-    ("loss", "the site lost with everything on it, where each job goes"),
+    ("loss", "the smaller site lost, with a tenth of all nodes and runs, where each job goes"),
+    ("loss_large", "the larger site lost, with all others, where each job goes"),
 ];
 
 fn ask(rehearsal: &Rehearsal, question: usize) -> anyhow::Result<()> {
@@ -115,8 +120,8 @@ fn ask(rehearsal: &Rehearsal, question: usize) -> anyhow::Result<()> {
             .into(),
         ),
         _ => {
-            let site = rehearsal.domains().into_iter().next().context("a site")?;
-            rehearsal.loss(&site);
+            let site = SiteId::from(if question == 3 { SMALLER } else { LARGER });
+            rehearsal.loss(&Domain::Site(site));
             Ok(())
         }
     }
@@ -126,7 +131,15 @@ fn ask(rehearsal: &Rehearsal, question: usize) -> anyhow::Result<()> {
 fn fill(log: &MemoryLog, options: &EngineOptions, nodes: usize, waiting: usize) -> anyhow::Result<usize> {
     let has = Amounts { gpus: 8, cpu_milli: 32_000, memory_mib: 262_144 };
     let mut inputs = events::cell(10);
-    inputs.extend((0..nodes).map(|number| events::node(number, has)));
+    let smaller: Vec<Event> = inputs.iter().cloned().filter_map(of_smaller_site).collect();
+    inputs.extend(smaller);
+    inputs.extend((0..nodes).map(|number| match events::node(number, has) {
+        Event::NodeReported(mut node) if number % 10 == 9 => {
+            node.pool = PoolId::from(SMALLER_POOL);
+            Event::NodeReported(node)
+        }
+        node => node,
+    }));
     inputs.extend((0..nodes * 8 + waiting).map(|number| events::job(number, 10, JOB)));
     let codec = Codec::global();
     let mut producer = log.producer("bench")?;
@@ -143,6 +156,22 @@ fn fill(log: &MemoryLog, options: &EngineOptions, nodes: usize, waiting: usize) 
     let kernel = engine.kernel();
     anyhow::ensure!(kernel.waiting_jobs() == waiting, "{} jobs wait, expected {waiting}", kernel.waiting_jobs());
     Ok(kernel.live_runs())
+}
+
+/// What is declared of the larger site, said of the smaller one.
+fn of_smaller_site(declared: Event) -> Option<Event> {
+    match declared {
+        Event::SiteDeclared(mut site) => {
+            (site.site, site.event_id) = (SiteId::from(SMALLER), EventId::from(SMALLER));
+            Some(Event::SiteDeclared(site))
+        }
+        Event::PoolDeclared(mut pool) => {
+            (pool.pool, pool.event_id) = (PoolId::from(SMALLER_POOL), EventId::from(SMALLER_POOL));
+            pool.site = SiteId::from(SMALLER);
+            Some(Event::PoolDeclared(pool))
+        }
+        _ => None,
+    }
 }
 
 fn ms(time: Duration) -> f64 {
