@@ -29,7 +29,7 @@ impl<const FOLLOWS: bool> Fold for Counts<FOLLOWS> {
 
     fn apply(&mut self, epoch: &EpochBatch) -> Result<(), FoldError> {
         for (_, event) in epoch.counted() {
-            *self.counts.entry(&event.key()) += 1;
+            *self.counts.entry(&event.key().into_owned()) += 1;
         }
         if epoch.record.epoch % 10 == 9 {
             let even: Vec<String> = self.counts.iter().filter(|(_, n)| **n % 2 == 0).map(|(k, _)| k.clone()).collect();

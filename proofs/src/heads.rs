@@ -91,7 +91,7 @@ pub fn judge(signed: &[Signed], history: &History) -> HeadsReport {
             Ok(SignedEvent::Rotation(rotation)) => Err(report.why_not_taken(rotation, history)),
             Ok(SignedEvent::Head(head)) => report.head(head, history),
         };
-        let distrusted = event.as_ref().is_ok_and(|event| report.is_distrusted(event, history));
+        let distrusted = event.as_ref().is_ok_and(|event| is_distrusted(event, history));
         match verdict {
             Ok(()) => {}
             Err(_) if distrusted => report.distrusted.push(place.clone()),
@@ -233,32 +233,6 @@ impl HeadsReport {
         Ok(&signing.key)
     }
 
-    /// Whether something of this log's tree was signed before its key was revoked, and when that was no longer to be trusted. What
-    /// the key did not sign is no such thing.
-    fn is_distrusted(&self, event: &SignedEvent, history: &History) -> bool {
-        let (cell, root, key, signature) = match event {
-            SignedEvent::Head(e) => (&e.cell_id, &e.root, &e.key_id, &e.signature),
-            SignedEvent::Rotation(e) => (&e.cell_id, &e.root, &e.key_id, &e.signature),
-        };
-        let size = event.size();
-        let (Ok(root), Ok(signature)) = (parsed_root(root.as_str()), parsed_signature(signature.as_str())) else {
-            return false;
-        };
-        let Some((known, time)) = history.keys.get(key).zip(history.time_at(size)) else { return false };
-        let text = match event {
-            SignedEvent::Head(_) => Checkpoint { cell: cell.clone(), size, root }.text(),
-            SignedEvent::Rotation(e) => {
-                let next = PublicKey::parse(&e.next_key_id, e.next_public_key.as_str());
-                let Ok(next) = next else { return false };
-                rotation_text(cell, (size, root), key, &next)
-            }
-        };
-        tree_is(history, cell, (size, root)).is_ok()
-            && self.has(key)
-            && known.is_distrusted(size, time)
-            && known.key.verifies(&text, &signature)
-    }
-
     fn head(&mut self, event: &HeadSigned, history: &History) -> Result<(), String> {
         let size = u64::try_from(event.tree_size.0).unwrap_or_default();
         let root = parsed_root(event.root.as_str())?;
@@ -275,6 +249,31 @@ impl HeadsReport {
         }
         Ok(())
     }
+}
+
+/// Whether something of this log's tree was signed before its key was revoked, and when that was no longer to be trusted. What the
+/// key did not sign is no such thing. One whose turn never came, as who handed over to it is distrusted, is revoked like any other.
+fn is_distrusted(event: &SignedEvent, history: &History) -> bool {
+    let (cell, root, key, signature) = match event {
+        SignedEvent::Head(e) => (&e.cell_id, &e.root, &e.key_id, &e.signature),
+        SignedEvent::Rotation(e) => (&e.cell_id, &e.root, &e.key_id, &e.signature),
+    };
+    let size = event.size();
+    let (Ok(root), Ok(signature)) = (parsed_root(root.as_str()), parsed_signature(signature.as_str())) else {
+        return false;
+    };
+    let Some((known, time)) = history.keys.get(key).zip(history.time_at(size)) else { return false };
+    let text = match event {
+        SignedEvent::Head(_) => Checkpoint { cell: cell.clone(), size, root }.text(),
+        SignedEvent::Rotation(e) => {
+            let next = PublicKey::parse(&e.next_key_id, e.next_public_key.as_str());
+            let Ok(next) = next else { return false };
+            rotation_text(cell, (size, root), key, &next)
+        }
+    };
+    tree_is(history, cell, (size, root)).is_ok()
+        && known.is_distrusted(size, time)
+        && known.key.verifies(&text, &signature)
 }
 
 /// Whether the log has this tree.

@@ -135,15 +135,18 @@ impl Change<'_> {
         };
         match variation.planner.as_deref() {
             Some("none") => constants.plan_interval = Some(0),
-            Some(_) => constants.plan_interval = constants.plan_interval.or(Some(PLAN_INTERVAL.0)),
-            None => {}
+            Some(_) | None => {}
         }
+        let plans = variation.planner.is_some() && constants.plan_interval.is_none();
         self.check_rules(&constants)?;
         let mut found = false;
         for (at, event) in self.events(Topic::Policy) {
             if let Event::SchedulingPolicySet(mut set) = event {
                 found = true;
                 set_constants(&constants, &mut set);
+                if plans && set.plan_interval.is_some_and(|interval| interval.0 == 0) {
+                    set.plan_interval = Some(PLAN_INTERVAL);
+                }
                 self.put(at, &Event::SchedulingPolicySet(set), "policy")?;
             }
         }

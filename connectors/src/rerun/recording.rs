@@ -1,6 +1,6 @@
 //! A recorded log, as far as it is demand, world and truth: what another policy would have met.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use solyx_runtime::INSTANT;
 use solyx_runtime::cursors::{Cursors, STAGED};
@@ -9,7 +9,7 @@ use solyx_schemas::epochs::{EpochReader, RawEpoch, RawInput, ReadError};
 use solyx_schemas::events::Event;
 use solyx_schemas::events::decisions::SkipReason;
 use solyx_schemas::hash::Hash32;
-use solyx_schemas::ids::{CellId, SourceId};
+use solyx_schemas::ids::{CellId, NodeId, SourceId};
 use solyx_schemas::log::{Log, LogError, Record, Scan};
 use solyx_schemas::topics::{Topic, TopicName};
 use solyx_schemas::units::TimeUs;
@@ -152,6 +152,8 @@ struct Reading {
     taken: Vec<Taken>,
     truth: Truth,
     left_out: BTreeMap<String, u64>,
+    /// Instances that were leased: in another run there are others.
+    leased: BTreeSet<NodeId>,
     versions: Vec<String>,
     from: Option<TimeUs>,
     to: TimeUs,
@@ -167,7 +169,8 @@ impl Reading {
             None => Reporter::Others,
         };
         let (taken, left_out, versions) = (Vec::new(), BTreeMap::new(), Vec::new());
-        Ok(Self { reporter, taken, truth: Truth::default(), left_out, versions, from: None, to: TimeUs::ZERO })
+        let (truth, leased) = (Truth::default(), BTreeSet::new());
+        Ok(Self { reporter, taken, truth, left_out, leased, versions, from: None, to: TimeUs::ZERO })
     }
 
     fn epoch(&mut self, epoch: RawEpoch) {
@@ -195,6 +198,12 @@ impl Reading {
             && let Some(decoded) = &decoded
         {
             self.truth.input(&decoded.event);
+            if let Event::InstanceLeased(e) = &decoded.event {
+                self.leased.insert(NodeId::from(e.instance.as_str()));
+            }
+            if matches!(topic, Topic::Nodes | Topic::Attestation) && self.leased.contains(&*decoded.event.key()) {
+                return self.leave_out("reports of leased instances");
+            }
         }
         let role = match &decoded {
             Some(decoded) => role_of(&decoded.event, &self.reporter),

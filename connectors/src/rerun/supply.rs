@@ -45,6 +45,9 @@ pub(super) fn replace(change: &mut Change<'_>, path: &Path) -> Result<(), FleetE
             }
         }
     }
+    // What providers had left is said of the pools that were.
+    let scripts = change.changes.scripts.get_or_insert_with(|| change.recording.scripts.clone());
+    scripts.retain(|event| !matches!(event, Event::AvailabilityScripted(_)));
     for event in events {
         let is_new = matches!(&event, Event::FeatureEnabled(e) if !features.contains(&e.feature));
         if is_supply(&event) || is_new {

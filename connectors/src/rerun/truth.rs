@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use solyx_schemas::events::Event;
+use solyx_schemas::events::decisions::StopCause;
 use solyx_schemas::events::jobs::FailureCategory;
 use solyx_schemas::events::plans::{ScriptedEnd, WorkScripted};
 use solyx_schemas::ids::{EventId, JobId, RunId, SourceId};
@@ -50,8 +51,8 @@ pub(super) struct Truth {
 }
 
 /// A run that has not ended.
-#[derive(Clone, Copy)]
 struct Running {
+    job: JobId,
     speed_milli: i64,
     from_work: WorkUs,
     started_us: TimeUs,
@@ -91,7 +92,10 @@ impl Truth {
                     }
                 });
             }
-            Event::RunCheckpointed(e) => self.know(&e.job, e.work_us, |_| {}),
+            Event::RunCheckpointed(e) => self.know(&e.job, e.work_us, |known| {
+                // It came past where it failed before: that was not the job's way.
+                known.failure = known.failure.filter(|(failed_at, _)| e.work_us <= *failed_at);
+            }),
             Event::RunStopped(e) => {
                 self.runs.remove(&e.run);
                 self.know(&e.job, e.kept_work_us, |_| {});
@@ -105,13 +109,21 @@ impl Truth {
         match event {
             Event::JobRejected(e) => _ = self.open.remove(&e.job),
             Event::JobPlaced(e) => {
-                let run = Running { speed_milli: e.speed_milli.0, from_work: e.from_work_us, started_us: e.start_us };
+                let run = Running {
+                    job: e.job.clone(),
+                    speed_milli: e.speed_milli.0,
+                    from_work: e.from_work_us,
+                    started_us: e.start_us,
+                };
                 self.runs.insert(e.run.clone(), run);
             }
             Event::JobRequeued(e) => _ = self.runs.remove(&e.run),
             Event::JobCancelled(e) => {
                 self.open.remove(&e.job);
-                self.know(&e.job, WorkUs::default(), |known| known.given_up = true);
+                // Of a run that is lost with its job nobody says more.
+                self.runs.retain(|_, run| run.job != e.job);
+                let given_up = e.cause == StopCause::Failed;
+                self.know(&e.job, WorkUs::default(), |known| known.given_up = given_up);
             }
             _ => {}
         }

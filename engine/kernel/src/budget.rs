@@ -31,6 +31,12 @@ pub fn is_in_force(set: &BudgetSet, now: TimeUs) -> bool {
     from <= now && now < to
 }
 
+/// Begins the periods anew whose time has come, before what the epoch brings is judged by them.
+pub fn renew_due(state: &mut State, index: &mut Index) {
+    let due: Vec<RefId> = index.budgets_touched.iter().cloned().collect();
+    due.iter().for_each(|id| renew(state, index, id));
+}
+
 /// Begins a period anew, if another one has begun. Everybody who waits is then sorted anew.
 pub fn renew(state: &mut State, index: &mut Index, id: &RefId) {
     let now = state.now();
@@ -58,6 +64,11 @@ fn covers(set: &BudgetSet, spec: &Spec) -> bool {
 /// Budgets that a job's use is taken from.
 pub fn budgets_of<'s>(state: &'s State, spec: &Spec) -> Vec<(&'s RefId, &'s Budget)> {
     state.budgets.iter().filter(|(_, budget)| covers(&budget.set, spec)).collect()
+}
+
+/// Whether what a job costs is held for it.
+pub fn is_budgeted(state: &State, spec: &Spec) -> bool {
+    spec.budget.is_some() || state.budgets.iter().any(|(_, budget)| covers(&budget.set, spec))
 }
 
 /// What a job is expected to cost its customer, at the highest price among the models it accepts: expected work, or one
@@ -130,7 +141,8 @@ pub fn hold(state: &mut State, spec: &Spec, price: &Sum) {
 }
 
 /// Counts anew what is held against budgets that were set since it was last counted, by all jobs that they cover now. A job that
-/// was admitted without a price or a budget has what is left of it held from now on.
+/// was admitted without a price or a budget has what is left of it held from now on. In an epoch it is counted between what policy
+/// says and all else.
 pub fn hold_anew(state: &mut State, index: &mut Index) {
     let ids = std::mem::take(&mut index.budgets_set);
     if ids.is_empty() {
@@ -173,16 +185,17 @@ pub fn know_owners(state: &mut State) {
 }
 
 /// Holds for a job that waits what it costs as it is asked for now, in place of what was held for it; or says which hard budget
-/// cannot take that, and changes nothing.
-pub fn hold_amended(state: &mut State, index: &mut Index, amended: &Spec) -> Result<(), Limit> {
-    // A budget of this very epoch is asked as it is with what it has to hold.
-    hold_anew(state, index);
-    let Some(job) = state.jobs.get(&amended.job) else { return Ok(()) };
-    let Some(before) = job.budget_held.as_ref().map(|held| held.price.clone()) else { return Ok(()) };
+/// cannot take that, and changes nothing. One that is not admitted yet is judged when it is.
+pub fn hold_amended(state: &mut State, index: &Index, amended: &Spec) -> Result<(), Limit> {
+    let Some(job) = state.jobs.get(&amended.job).filter(|job| job.phase != Phase::Requested) else { return Ok(()) };
+    if !is_budgeted(state, amended) {
+        return Ok(());
+    }
     let Some(price) = price_of_rest(state, index, amended, job) else { return Ok(()) };
-    shift_held(state, amended, before.currency, -i128::from(before.micros.0));
+    let before = job.budget_held.as_ref().map(|held| (held.price.currency, i128::from(held.price.micros.0)));
+    before.inspect(|(currency, micros)| shift_held(state, amended, *currency, -micros));
     if let Some((limit, _)) = refusal(state, amended, &price) {
-        shift_held(state, amended, before.currency, i128::from(before.micros.0));
+        before.inspect(|(currency, micros)| shift_held(state, amended, *currency, *micros));
         return Err(limit);
     }
     hold(state, amended, &price);

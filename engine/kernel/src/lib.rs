@@ -168,6 +168,7 @@ impl Kernel {
         }
         self.arrivals_open = true;
         self.index.due(&self.state);
+        budget::renew_due(&mut self.state, &mut self.index);
     }
 
     pub(crate) fn apply(&mut self, position: Position, event: &Event) -> Result<(), Rejection> {

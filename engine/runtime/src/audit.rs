@@ -103,7 +103,7 @@ pub fn audit(
     let mut applying = Applying {
         source,
         kernel,
-        plans: Plans::of(source)?,
+        plans: Plans::of(source, frontier.next_epoch)?,
         places: Places::at(&frontier),
         sealed: Sealed::default(),
         foreign: Foreign::default(),
@@ -125,11 +125,15 @@ pub fn audit(
         (applied, joined(reading), joined(finding))
     });
     let Found { difference: duplicate, busy: finding } = found?;
-    let Read { reader, ending, busy: reading } = read;
+    let Read { mut reader, ending, busy: reading } = read;
     if let Ok(None) = &applied {
         applied = match ending {
             Ending::Done if options.until_epoch.is_some_and(|until| reader.next_epoch() > until) => Ok(None),
-            Ending::Done => what_follows_nothing(source, &reader, &applying.places),
+            Ending::Done => match what_follows_nothing(source, &reader, &applying.places) {
+                // An engine that wrote on meanwhile left a good epoch there.
+                Ok(Some(_)) if goes_on(source, &mut reader) => Ok(None),
+                found => found,
+            },
             Ending::Failed(ReadError::Log(error)) if error.kind != LogErrorKind::Damaged => Err(error.into()),
             Ending::Failed(error) => {
                 Ok(Some(Difference::new(reader.next_epoch(), "the log", "readability", error, "a whole epoch")))
@@ -144,9 +148,13 @@ pub fn audit(
     {
         (first_difference, chain_head) = (Some(difference), before);
     }
+    let end = reader.next_epoch();
     let first_difference = first_difference.or_else(|| {
         let head = options.head.filter(|_| !applying.head_seen)?;
-        Some(Difference::new(reader.next_epoch(), "the log", "head", format!("history ends with {chain_head}"), head))
+        if lies_elsewhere(source, reader, head, &frontier) {
+            return None;
+        }
+        Some(Difference::new(end, "the log", "head", format!("history ends with {chain_head}"), head))
     });
     let Progress { epochs, events, .. } = applying.done;
     let per_second = |time: Duration| (u128::from(events) * 1_000_000 / time.as_micros().max(1)) as u64;
@@ -254,6 +262,20 @@ fn beginning(source: &dyn Log, options: &AuditOptions) -> Result<Option<(Kernel,
     let mut snapshots = Snapshots::new(Some(dir.clone()), i64::MAX);
     let (kernel, frontier) = snapshots.load_before(*epoch, source, &first.record.cell)?;
     Ok((frontier.next_epoch > 0).then_some((kernel, frontier)))
+}
+
+/// Whether one more epoch has become readable since the reader came to the end.
+fn goes_on(source: &dyn Log, reader: &mut EpochReader<'_>) -> bool {
+    source.look_up().is_ok() && matches!(reader.next_raw(), Ok(Some(_)))
+}
+
+/// Whether a chain hash is that of an epoch before those that an audit looked at, or behind them.
+fn lies_elsewhere(source: &dyn Log, mut behind: EpochReader<'_>, head: Hash32, from: &Frontier) -> bool {
+    let mut before = EpochReader::new(source);
+    let earlier = std::iter::from_fn(|| before.next_raw().ok().flatten());
+    let mut earlier = earlier.take_while(|raw| raw.record.epoch < from.next_epoch);
+    let mut later = std::iter::from_fn(|| behind.next_raw().ok().flatten());
+    earlier.any(|raw| raw.chain_hash == head) || later.any(|raw| raw.chain_hash == head)
 }
 
 /// After the last epoch nothing may stand that claims to go on: an epoch record or an output with a later number means that

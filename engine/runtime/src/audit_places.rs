@@ -7,10 +7,10 @@
 use std::collections::BTreeMap;
 
 use solyx_schemas::codec::Codec;
-use solyx_schemas::epochs::{Frontier, RawEpoch};
+use solyx_schemas::epochs::{Frontier, RawEpoch, RawOutput};
 use solyx_schemas::events::Event;
 use solyx_schemas::log::{Log, LogError, Scan, StoredRecord};
-use solyx_schemas::topics::Topic;
+use solyx_schemas::topics::{Topic, partition_of};
 
 use crate::compare::Difference;
 
@@ -37,12 +37,23 @@ impl Places {
 
     /// Takes in an epoch: the first of its outputs that does not stand where it has to.
     pub fn differs(&mut self, source: &dyn Log, raw: &RawEpoch) -> Result<Option<Difference>, LogError> {
+        for RawOutput { stored, event } in &raw.outputs {
+            if stored.record.topic.topic != event.topic() {
+                let (topic, partition) = (stored.record.topic.topic.name(), stored.record.partition);
+                let place = format!("{topic}/{partition}/{}", stored.ordinal);
+                return Ok(Some(Difference::new(raw.record.epoch, place, "topic", topic, event.topic().name())));
+            }
+        }
         // The epoch record is the last that is written of an epoch.
         let outputs = raw.outputs.iter().map(|output| &output.stored).chain([&raw.stored]);
         for stored in outputs {
             let (topic, partition) = (stored.record.topic.topic, stored.record.partition);
             let next = self.next.entry((topic, partition)).or_default();
             let place = format!("{}/{partition}/{}", topic.name(), stored.ordinal);
+            let own = partition_of(&stored.record.key, source.partitions(stored.record.topic));
+            if partition != own {
+                return Ok(Some(Difference::new(raw.record.epoch, place, "partition", partition, own)));
+            }
             if stored.ordinal < *next {
                 let found = format!("at {}, after one of a higher index", stored.ordinal);
                 return Ok(Some(Difference::new(raw.record.epoch, place, "order", found, "outputs by their indexes")));

@@ -1,6 +1,6 @@
 //! The part of an audit that makes packing prices again, from the state at each plan's frontier.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 use solyx_kernel::Kernel;
@@ -16,17 +16,20 @@ use crate::compare::Difference;
 /// Plans made again by frontier, as far as the audit has come.
 #[derive(Default)]
 pub struct Plans {
+    frontiers: BTreeSet<i64>,
+    /// None where the state had no prices to give.
     made: BTreeMap<i64, Option<PlanPublished>>,
+    from_epoch: i64,
     /// Plans that came out as recorded.
     pub derived: u64,
-    /// Plans whose frontier was not seen, taken as recorded.
+    /// Plans whose frontier lies before the audit, taken as recorded.
     pub as_recorded: u64,
 }
 
 impl Plans {
-    /// Looks which frontiers the plans of a log have: in real time they cannot be told beforehand.
-    pub fn of(log: &dyn Log) -> Result<Self, LogError> {
-        let mut plans = Self::default();
+    /// Looks which frontiers the plans of a log have: in real time they cannot be told beforehand. The audit begins at this epoch.
+    pub fn of(log: &dyn Log, from_epoch: i64) -> Result<Self, LogError> {
+        let mut plans = Self { from_epoch, ..Self::default() };
         for partition in 0..log.partitions(Topic::Plans.into()) {
             for stored in Scan::new(log, Topic::Plans.into(), partition, 0) {
                 let stored = match stored {
@@ -39,7 +42,7 @@ impl Plans {
                     && let Event::PlanPublished(plan) = decoded.event
                     && plan.kind == PlanKind::PackingPrices
                 {
-                    plans.made.insert(plan.frontier_epoch.0, None);
+                    plans.frontiers.insert(plan.frontier_epoch.0);
                 }
             }
         }
@@ -48,8 +51,8 @@ impl Plans {
 
     /// The kernel stands at the end of an epoch: makes the plan of this frontier, if there is one.
     pub fn stand_at(&mut self, kernel: &Kernel, epoch: i64) {
-        if let Some(made) = self.made.get_mut(&epoch) {
-            *made = kernel.packing_plan();
+        if self.frontiers.contains(&epoch) {
+            self.made.insert(epoch, kernel.packing_plan());
         }
     }
 
@@ -62,20 +65,25 @@ impl Plans {
             if recorded.kind != PlanKind::PackingPrices {
                 continue;
             }
-            let Some(Some(made)) = self.made.get(&recorded.frontier_epoch.0) else {
+            let frontier = recorded.frontier_epoch.0;
+            if self.from_epoch > 0 && frontier < self.from_epoch {
                 self.as_recorded += 1;
                 continue;
+            }
+            let place = format!("plans/{}/{}", input.position.partition, input.position.ordinal);
+            let Some(Some(made)) = self.made.get(&frontier) else {
+                let recorded = format!("prices of the state after epoch {frontier}");
+                return Some(Difference::new(raw.record.epoch, place, "plan", recorded, "none: it has none to give"));
             };
             // Who said it, and when, follows from nothing.
             let PlanPublished { event_id, source, occurred_us, .. } = (**recorded).clone();
             let made = PlanPublished { event_id, source, occurred_us, ..made.clone() };
             if let Some((field, recorded, derived)) = first_field("", &as_json(recorded), &as_json(&made)) {
-                let place = format!("plans/{}/{}", input.position.partition, input.position.ordinal);
                 return Some(Difference::new(raw.record.epoch, place, field, recorded, derived));
             }
             self.derived += 1;
             // Frontiers only rise: nobody asks for an earlier one any more.
-            self.made = self.made.split_off(&recorded.frontier_epoch.0.saturating_add(1));
+            self.made = self.made.split_off(&frontier.saturating_add(1));
         }
         None
     }

@@ -33,6 +33,8 @@ pub struct Selection<'s> {
     /// Usage that is shown: the line's own, and what its corrections correct.
     usage: BTreeSet<EventAt>,
     cards: BTreeSet<RefId>,
+    /// Cards of which an earlier version was passed over, as it had no price of the meter.
+    passed: BTreeSet<RefId>,
     /// Where usage of the line's jobs stands that is not shown.
     others: BTreeMap<(SourceId, EventId), EventAt>,
     lacking: BTreeSet<EventAt>,
@@ -45,14 +47,15 @@ pub struct Selection<'s> {
 impl<'s> Selection<'s> {
     /// For a line.
     pub fn new(sources: &'s LineSources) -> Self {
-        Self::showing(sources, sources.usage.clone())
+        Self::showing(sources, sources.usage.clone(), BTreeSet::new())
     }
 
-    fn showing(sources: &'s LineSources, usage: BTreeSet<EventAt>) -> Self {
+    fn showing(sources: &'s LineSources, usage: BTreeSet<EventAt>, cards: BTreeSet<RefId>) -> Self {
         Self {
             sources,
             usage,
-            cards: BTreeSet::new(),
+            cards,
+            passed: BTreeSet::new(),
             others: BTreeMap::new(),
             lacking: BTreeSet::new(),
             runs: BTreeSet::new(),
@@ -61,14 +64,14 @@ impl<'s> Selection<'s> {
         }
     }
 
-    /// The same with usage that was found lacking; nothing when none was.
+    /// The same with what was found lacking, usage or earlier versions of a card; nothing when none was.
     pub fn again(self) -> Option<Self> {
-        let Self { sources, mut usage, mut lacking, .. } = self;
-        if lacking.is_empty() {
+        let Self { sources, mut usage, mut lacking, cards, passed, .. } = self;
+        if lacking.is_empty() && cards.is_disjoint(&passed) {
             return None;
         }
         usage.append(&mut lacking);
-        Some(Self::showing(sources, usage))
+        Some(Self::showing(sources, usage, cards))
     }
 
     /// Places of inputs and of outputs in an epoch that may have to be shown; epochs come in order.
@@ -134,13 +137,14 @@ impl<'s> Selection<'s> {
         }
     }
 
-    /// Cards that may price the meter for the tenant, and what replaces them.
+    /// Cards that may price the meter for the tenant, in all their versions: a line names the version.
     fn takes_card(&mut self, e: &RateCardSet) -> bool {
         let concerns = e.tenant.as_ref().is_none_or(|own| *own == self.sources.tenant);
         let prices = e.lines.iter().any(|line| Some(line.meter) == self.sources.meter);
         let takes = concerns && (prices || self.cards.contains(&e.rate_card));
-        if takes {
-            self.cards.insert(e.rate_card.clone());
+        let noted = if takes { &mut self.cards } else { &mut self.passed };
+        if concerns {
+            noted.insert(e.rate_card.clone());
         }
         takes
     }

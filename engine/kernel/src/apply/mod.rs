@@ -2,6 +2,7 @@
 
 use solyx_schemas::epochs::Position;
 use solyx_schemas::events::Event;
+use solyx_schemas::topics::Topic;
 
 use crate::epoch::Rejection;
 use crate::index::Index;
@@ -21,6 +22,11 @@ pub use runs::{close_job, end_run, expected_work_done, held_gpu_milli_s, record_
 
 /// Folds an event, or says what in the state contradicts it.
 pub fn apply(state: &mut State, index: &mut Index, position: Position, event: &Event) -> Result<(), Rejection> {
+    // An amendment or a meter finds budgets of its own epoch with what they have to hold. Whoever makes the epoch again without what
+    // was rejected counts from the same state: policy is applied before all else.
+    if position.topic() != Topic::Policy {
+        crate::budget::hold_anew(state, index);
+    }
     match event {
         Event::CellDeclared(e) => policy::cell_declared(state, e),
         Event::FeatureEnabled(e) => policy::feature_enabled(state, e),

@@ -27,8 +27,7 @@ pub fn admit(epoch: &mut Epoch<'_>) {
 fn accept(epoch: &mut Epoch<'_>, spec: Spec) {
     let id = &spec.job;
     let price = budget::expected_price(epoch.state, epoch.index, &spec);
-    let budgeted = spec.budget.is_some() || !budget::budgets_of(epoch.state, &spec).is_empty();
-    let budget_held = price.filter(|_| budgeted);
+    let budget_held = price.filter(|_| budget::is_budgeted(epoch.state, &spec));
     if let Some(job) = epoch.state.jobs.edit(id) {
         job.phase = Phase::Waiting;
     }

@@ -30,12 +30,10 @@ pub fn redeclared(epoch: &mut Epoch<'_>) {
     epoch.index.changed = true;
 }
 
-/// Begins periods anew whose time has come, and counts what is held against budgets that were set.
+/// Counts what is held against budgets that were set, and lets go on what may.
 pub fn budgets_set(epoch: &mut Epoch<'_>) {
-    let touched: Vec<RefId> = epoch.index.budgets_touched.iter().cloned().collect();
-    touched.iter().for_each(|id| crate::budget::renew(epoch.state, epoch.index, id));
     crate::budget::hold_anew(epoch.state, epoch.index);
-    if epoch.index.redeclared && !touched.is_empty() {
+    if epoch.index.redeclared && !epoch.index.budgets_touched.is_empty() {
         spare(epoch);
     }
 }
@@ -49,7 +47,7 @@ fn spare(epoch: &mut Epoch<'_>) {
     let spared: Vec<RunId> = spared.map(|(id, _)| id.clone()).collect();
     for id in spared {
         if let Some(run) = epoch.state.runs.edit(&id) {
-            run.stop_at_checkpoint = None;
+            run.stop_at_checkpoint = run.drain_by_us.map(|_| StopCause::Drain);
         }
     }
 }
@@ -106,7 +104,8 @@ fn stop_budgeted(epoch: &mut Epoch<'_>, budget: &RefId) {
         let checkpoints = epoch.state.spec(&job).is_some_and(|spec| spec.checkpoint_interval_us.is_some());
         if checkpoints {
             if let Some(run) = epoch.state.runs.edit(&id).filter(|run| run.stop.is_none()) {
-                run.stop_at_checkpoint.get_or_insert(StopCause::Budget);
+                // Whoever may stay on a node after all stops for this all the same.
+                run.stop_at_checkpoint = Some(StopCause::Budget);
             }
         } else {
             stop_run(epoch, &id, StopCause::Budget, None);

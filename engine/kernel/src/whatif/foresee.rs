@@ -70,6 +70,7 @@ impl<'c> Foreseen<'c> {
         self.ends_left = left;
         state.meta_mut().now_us = next;
         index.due(state);
+        crate::budget::renew_due(state, index);
         end_runs(state, index);
         self.outputs = decide(state, index, self.cell, 0).outputs;
         Step::Went

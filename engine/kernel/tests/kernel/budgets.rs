@@ -180,6 +180,71 @@ fn an_amendment_in_the_epoch_of_a_budget_is_asked_what_that_has_to_hold() {
 }
 
 #[test]
+fn an_amendment_in_the_epoch_that_begins_a_month_is_asked_what_that_month_has() {
+    let mut world = World::with_nodes(1);
+    let hold = JobRequested { hold: true, ..job("a", "red", 1, 1, 2) };
+    world.step(vec![card(None, "USD"), budget("b", "red", 10).into(), job("used", "red", 1, 1, 7).into(), hold.into()]);
+    let usage = used(&world, "used", 7).unwrap();
+    world.step(vec![usage]);
+    let amended = |replicas| JobRequestAmended {
+        job: JobId::from("a"),
+        replicas_min: Some(Count(replicas)),
+        replicas_max: Some(Count(replicas)),
+        ..JobRequestAmended::default()
+    };
+    let least = |world: &World| world.kernel.state().spec(&JobId::from("a")).unwrap().gang.replicas_min.0;
+    world.step(vec![amended(2).into()]);
+    assert_eq!(least(&world), 1, "3 GPU hours are left");
+    let month = 31 * 24 * HOUR_US;
+    world.now = (world.now / month + 2) * month;
+    world.step(vec![amended(2).into()]);
+    assert_eq!(least(&world), 2);
+}
+
+#[test]
+fn an_amendment_of_a_job_without_a_price_held_is_judged_as_its_request_would_be() {
+    let mut world = World::with_nodes(1);
+    let hold = JobRequested { hold: true, ..job("a", "red", 1, 1, 2) };
+    world.step(vec![card(None, "USD"), hold.into()]);
+    let own = |micros| JobRequestAmended {
+        job: JobId::from("a"),
+        budget: Some(Sum { currency: usd(), micros: MoneyMicros(micros) }),
+        ..JobRequestAmended::default()
+    };
+    world.step(vec![own(1).into()]);
+    assert_eq!(world.kernel.state().spec(&JobId::from("a")).unwrap().budget, None);
+    world.step(vec![own(9 * USD_PER_GPU_HOUR).into()]);
+    assert!(world.kernel.state().jobs.get(&JobId::from("a")).unwrap().budget_held.is_some());
+}
+
+#[test]
+fn who_makes_an_epoch_again_without_what_was_rejected_holds_the_same() {
+    let held = [true, false].map(|is_asked| {
+        let mut world = World::with_nodes(1);
+        let saves = |id: &str, hold| JobRequested {
+            hold,
+            checkpoint_interval_us: Some(DurationUs(HOUR_US)),
+            ..job(id, "red", 1, 1, 8)
+        };
+        world.step(vec![card(None, "USD"), saves("runs", false).into(), saves("waits", true).into()]);
+        let amended = JobRequestAmended {
+            job: JobId::from("waits"),
+            replicas_min: Some(Count(2)),
+            replicas_max: Some(Count(2)),
+            ..JobRequestAmended::default()
+        };
+        // The budget takes what is held, and no more: the amendment is rejected before the checkpoint is heard of.
+        let amended = is_asked.then(|| Event::from(amended));
+        let saved = checkpointed(&world, "runs", 4 * HOUR_US);
+        let late = Event::from(budget("late", "red", 17));
+        world.step([late].into_iter().chain(amended).chain([saved]).collect());
+        assert_eq!(world.kernel.state().spec(&JobId::from("waits")).unwrap().gang.replicas_min, Count(1));
+        world.kernel.state().budgets.get(&RefId::from("late")).unwrap().held_micros
+    });
+    assert_eq!(held[0], held[1]);
+}
+
+#[test]
 fn a_late_meter_of_hours_before_a_budget_takes_nothing_from_what_is_held_for_the_rest() {
     let mut world = World::with_nodes(1);
     world.step(vec![card(None, "USD"), job("a", "red", 1, 2, 10).into()]);
