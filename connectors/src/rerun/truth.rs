@@ -205,3 +205,67 @@ impl Known {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use solyx_schemas::events::decisions::{JobCancelled, JobPlaced};
+    use solyx_schemas::events::jobs::JobRequested;
+    use solyx_schemas::events::runs::{RunCheckpointed, RunFailed};
+
+    use solyx_schemas::units::Milli;
+
+    use super::*;
+
+    /// A job that failed in its first run, came past that in its second, and was then cancelled for a reason.
+    fn told(cause: StopCause, second_came_to: WorkUs) -> Truth {
+        let job = JobId::from("a");
+        let mut truth = Truth::default();
+        truth.input(&JobRequested { job: job.clone(), ..JobRequested::default() }.into());
+        for run in ["a/1", "a/2"] {
+            truth.output(
+                &JobPlaced { job: job.clone(), run: run.into(), speed_milli: Milli(1_000), ..JobPlaced::default() }
+                    .into(),
+            );
+        }
+        let (failed_us, category) = (TimeUs(3 * HOUR_US), FailureCategory::UserCode);
+        truth.input(
+            &RunFailed { job: job.clone(), run: "a/1".into(), failed_us, category, ..RunFailed::default() }.into(),
+        );
+        truth.input(
+            &RunCheckpointed {
+                job: job.clone(),
+                run: "a/2".into(),
+                work_us: second_came_to,
+                ..RunCheckpointed::default()
+            }
+            .into(),
+        );
+        truth.output(&JobCancelled { job, cause, ..JobCancelled::default() }.into());
+        truth
+    }
+
+    fn ends_as(truth: &Truth) -> (ScriptedEnd, bool) {
+        let (scripts, _) = truth.scripts(&SourceId::from("test"));
+        match &scripts[0] {
+            Event::WorkScripted(script) => (script.end, script.censored),
+            other => panic!("{}", other.name()),
+        }
+    }
+
+    #[test]
+    fn a_job_that_was_cancelled_did_not_fail_by_itself() {
+        let early = WorkUs(HOUR_US);
+        assert_eq!(ends_as(&told(StopCause::Failed, early)), (ScriptedEnd::Failed, false));
+        assert_eq!(ends_as(&told(StopCause::Asked, early)), (ScriptedEnd::Finished, true));
+    }
+
+    #[test]
+    fn a_failure_that_a_later_run_came_past_was_not_the_jobs_way() {
+        assert_eq!(ends_as(&told(StopCause::Failed, WorkUs(4 * HOUR_US))), (ScriptedEnd::Finished, true));
+    }
+
+    #[test]
+    fn a_run_that_is_lost_with_its_job_runs_no_longer() {
+        assert!(!told(StopCause::Failed, WorkUs(HOUR_US)).is_running());
+    }
+}

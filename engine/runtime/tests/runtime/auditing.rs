@@ -83,6 +83,58 @@ fn a_tail_that_is_cut_off_whole_is_found_by_whoever_knows_a_later_head() {
 }
 
 #[test]
+fn a_head_may_lie_before_or_behind_the_part_that_is_audited() {
+    let (log, dir) = (world(24), tempfile::tempdir().unwrap());
+    let last = run_all(&log, Some(dir.path())).unwrap().next_epoch - 1;
+    let begin = AuditOptions { until_epoch: Some(1), ..AuditOptions::default() };
+    let early = audit(&log, &begin, &mut |_| {}).unwrap().chain_head;
+    let late = audited(&log).chain_head;
+    let end = AuditOptions { from: Some((dir.path().join("snapshots"), last)), ..AuditOptions::default() };
+    for (part, head) in [(begin, late), (end, early)] {
+        let knows = |head| AuditOptions { head: Some(head), ..part.clone() };
+        let report = audit(&log, &knows(head), &mut |_| {}).unwrap();
+        assert!(report.ok, "{:?}", report.first_difference);
+        let unknown = audit(&log, &knows(solyx_schemas::hash::sha256(b"another")), &mut |_| {}).unwrap();
+        assert_eq!(unknown.first_difference.unwrap().what, "head");
+    }
+}
+
+/// The record hash has the partition in it, and what is derived is hashed where it belongs.
+#[test]
+fn outputs_that_changed_places_over_partitions_are_found() {
+    let (log, _) = history();
+    let (topic, _) = decisions(&log);
+    let mut alone: std::collections::BTreeMap<i64, Vec<(u32, StoredRecord)>> = Default::default();
+    for partition in 0..log.partitions(topic) {
+        let mut of_epochs: std::collections::BTreeMap<i64, Vec<StoredRecord>> = Default::default();
+        log.tamper(topic, partition, |records| {
+            for stored in records {
+                let event = Codec::global().decode(&stored.record.value).unwrap().event;
+                if let (false, Some(stamp)) = (matches!(event, Event::EpochCommitted(_)), event.stamped()) {
+                    of_epochs.entry(stamp.epoch).or_default().push(stored.clone());
+                }
+            }
+        });
+        for (epoch, mut records) in of_epochs.into_iter().filter(|(_, records)| records.len() == 1) {
+            alone.entry(epoch).or_default().extend(records.pop().map(|record| (partition, record)));
+        }
+    }
+    let (epoch, pair) = alone.into_iter().find(|(_, records)| records.len() > 1).unwrap();
+    for (place, other) in [(0, 1), (1, 0)] {
+        let (partition, own) = &pair[place];
+        log.tamper(topic, *partition, |records| {
+            for stored in records.iter_mut().filter(|stored| stored.ordinal == own.ordinal) {
+                stored.record.key = pair[other].1.record.key.clone();
+                stored.record.value = pair[other].1.record.value.clone();
+                stored.record.headers = pair[other].1.record.headers.clone();
+            }
+        });
+    }
+    let found = audited(&log).first_difference.unwrap();
+    assert_eq!((found.epoch, found.what.as_str()), (epoch, "partition"), "{found}");
+}
+
+#[test]
 fn an_audit_of_a_part_begins_at_a_snapshot_of_the_chain_and_finds_there_what_a_whole_one_does() {
     let (log, dir) = (world(24), tempfile::tempdir().unwrap());
     let epochs = run_all(&log, Some(dir.path())).unwrap().next_epoch;

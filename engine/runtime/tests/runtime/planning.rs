@@ -7,12 +7,14 @@ use solyx_runtime::{AuditOptions, RunOptions, audit, run};
 use solyx_schemas::codec::Codec;
 use solyx_schemas::epochs::EpochReader;
 use solyx_schemas::events::Event;
+use solyx_schemas::events::plans::{PlanKind, PlanPublished};
+use solyx_schemas::field::Field;
 use solyx_schemas::log::Log;
 use solyx_schemas::log::memory::MemoryLog;
 use solyx_schemas::topics::{Topic, TopicName};
 use solyx_schemas::units::Count;
 
-use crate::world::{cell, planned_world, plans, publish, run_all};
+use crate::world::{cell, planned_world, plans, publish, record, run_all};
 
 #[test]
 fn a_plan_is_made_at_its_request_and_read_by_the_next_epoch_though_all_of_them_come_at_one_instant() {
@@ -36,7 +38,7 @@ fn an_audit_makes_every_plan_again() {
 }
 
 /// The log of a planner that lies: its first plan, with another price, is there before the engine goes on.
-fn lied(change: impl Fn(&mut solyx_schemas::events::plans::PlanPublished)) -> MemoryLog {
+fn lied(change: impl Fn(&mut PlanPublished)) -> MemoryLog {
     let honest = planned_world(24);
     run_all(&honest, None).unwrap();
     let (epoch, plan) = plans(&honest).remove(3);
@@ -94,6 +96,26 @@ fn a_planner_that_lies_is_found_by_epoch_and_field() {
     let log = lied(|plan| plan.bound += 7);
     let report = audit(&log, &AuditOptions::default(), &mut |_| {}).unwrap();
     assert_eq!(report.first_difference.unwrap().what, "bound");
+}
+
+#[test]
+fn prices_of_a_state_that_has_none_to_give_are_found() {
+    let log = planned_world(0);
+    run_all(&log, None).unwrap();
+    let forged = PlanPublished {
+        event_id: "forged".into(),
+        source: "planner".into(),
+        kind: PlanKind::PackingPrices,
+        frontier_epoch: Count(0),
+        solver: solyx_kernel::packing::PRICES_SOLVER.to_owned(),
+        requests: Some(Count(0)),
+        ..PlanPublished::example("")
+    };
+    publish(&log, vec![record(&log, &Event::from(forged), false)]);
+    run_all(&log, None).unwrap();
+    let report = audit(&log, &AuditOptions::default(), &mut |_| {}).unwrap();
+    let difference = report.first_difference.unwrap();
+    assert_eq!(difference.what, "plan", "{difference}");
 }
 
 #[test]
