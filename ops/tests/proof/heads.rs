@@ -192,7 +192,7 @@ fn what_a_key_signed_after_it_was_lost_is_not_trusted() {
     // What the key did not sign is nothing of its time before.
     let good = last_head(&world);
     append(&world, HeadSigned { signature: "00".repeat(64).as_str().into(), ..good });
-    world.solyx(&["audit"]).ends(1).says(&["1 records were signed", "key first is revoked by epoch"]);
+    world.solyx(&["audit"]).ends(1).says(&["1 records were signed", "key first is revoked from"]);
 }
 
 fn epoch_of(id: &str) -> i64 {

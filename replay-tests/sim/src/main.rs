@@ -71,7 +71,8 @@ struct Report {
     epochs: u64,
     inputs: u64,
     seconds: u64,
-    simulated_years_per_minute: u64,
+    /// To the hundredth.
+    simulated_years_per_minute: f64,
     #[serde(skip)]
     simulated_us: i64,
     #[serde(skip)]
@@ -102,7 +103,8 @@ fn main() -> ExitCode {
     let seconds = begun.elapsed().as_secs().max(1);
     report.seconds = seconds;
     report.simulated_days = report.simulated_us / DAY_US;
-    report.simulated_years_per_minute = report.simulated_days as u64 * 60 / 365 / seconds;
+    let years_per_minute = report.simulated_days as f64 / 365.0 * 60.0 / seconds as f64;
+    report.simulated_years_per_minute = (years_per_minute * 100.0).round() / 100.0;
     match serde_json::to_string(&report) {
         Ok(line) => println!("{line}"),
         Err(error) => eprintln!("the report cannot be written: {error}"),
