@@ -133,9 +133,8 @@ impl Change<'_> {
             None if variation.planner.is_none() => return Ok(()),
             constants => constants.clone().unwrap_or_default(),
         };
-        match variation.planner.as_deref() {
-            Some("none") => constants.plan_interval = Some(0),
-            Some(_) | None => {}
+        if variation.planner.as_deref() == Some("none") {
+            constants.plan_interval = Some(0);
         }
         let plans = variation.planner.is_some() && constants.plan_interval.is_none();
         self.check_rules(&constants)?;
