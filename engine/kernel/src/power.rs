@@ -4,10 +4,10 @@
 //! shares; with one root lost all of it falls on the feeds that still have one. Loads are in microwatts, rounded up, so that a
 //! check never errs on the wrong side.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use solyx_schemas::events::decisions::{Limit, LimitKind};
-use solyx_schemas::events::facility::ElementState;
+use solyx_schemas::events::facility::{ElementState, PowerElementDeclared};
 use solyx_schemas::events::nodes::FeedShare;
 use solyx_schemas::ids::{ElementId, NodeId, SiteId};
 use solyx_schemas::units::TimeUs;
@@ -23,12 +23,28 @@ const SHARE_WHOLE: i64 = 1_000_000;
 struct Element {
     id: Option<ElementId>,
     limit_uw: Option<i64>,
+    parents: Vec<Parent>,
+    in_service: bool,
+}
+
+/// What feeds an element.
+#[derive(Clone, Copy, Debug)]
+enum Parent {
+    /// Another element of the tree, by its place.
+    Declared(usize),
+    /// Something that nobody has declared, and whether it is in service.
+    Undeclared(bool),
 }
 
 /// The power tree of a site with what is committed.
 #[derive(Clone, Debug, Default)]
 pub struct SitePower {
     elements: Vec<Element>,
+    places: BTreeMap<ElementId, usize>,
+    /// The elements, each before those that feed it.
+    upwards: Vec<usize>,
+    /// By scenario, then element: whether it has power.
+    live: Vec<Vec<bool>>,
     /// By scenario, then element. Scenario 0 is as it is; the others each lose one root.
     load_uw: Vec<Vec<i64>>,
     lost: Vec<Option<ElementId>>,
@@ -73,11 +89,22 @@ impl SitePower {
         let range = (site.clone(), ElementId::default())..;
         let declared: Vec<_> =
             state.elements.range(range).take_while(|((s, _), _)| s == site).map(|(_, element)| element).collect();
-        let mut elements = vec![Element { id: None, limit_uw: None }];
+        let mut elements = vec![Element { id: None, limit_uw: None, parents: Vec::new(), in_service: true }];
         let mut lost = vec![None];
+        let of_place = |(place, element): (usize, &&PowerElementDeclared)| (element.element.clone(), place + 1);
+        let places: BTreeMap<ElementId, usize> = declared.iter().enumerate().map(of_place).collect();
         for element in &declared {
             let limit_uw = element.limit_w.0 * element.derating_milli.0 * (MICROWATTS / 1_000);
-            elements.push(Element { id: Some(element.element.clone()), limit_uw: Some(limit_uw) });
+            let parent = |id: &ElementId| match places.get(id) {
+                Some(place) => Parent::Declared(*place),
+                None => Parent::Undeclared(in_service(state, site, id)),
+            };
+            elements.push(Element {
+                id: Some(element.element.clone()),
+                limit_uw: Some(limit_uw),
+                parents: element.parents.iter().map(parent).collect(),
+                in_service: in_service(state, site, &element.element),
+            });
             if element.parents.is_empty() {
                 lost.push(Some(element.element.clone()));
             }
@@ -86,7 +113,9 @@ impl SitePower {
             lost.truncate(1);
         }
         let load_uw = vec![vec![0; elements.len()]; lost.len()];
-        let mut tree = Self { elements, load_uw, lost, ..Self::default() };
+        let upwards = upwards(&elements);
+        let live = lost.iter().map(|lost| live(&elements, &upwards, lost.as_ref())).collect();
+        let mut tree = Self { elements, places, upwards, live, load_uw, lost, ..Self::default() };
         tree.refresh_limits(state, site);
         tree
     }
@@ -215,7 +244,14 @@ impl SitePower {
 
     /// Whether a node that hangs on these feeds has power. One that hangs on none is not known to lack it.
     pub fn reaches(&self, state: &State, site: &SiteId, feeds: &[FeedShare]) -> bool {
-        feeds.is_empty() || feeds.iter().any(|feed| self.alive(state, site, &feed.element, None, 0))
+        feeds.is_empty() || feeds.iter().any(|feed| self.is_live(state, site, &feed.element, 0))
+    }
+
+    fn is_live(&self, state: &State, site: &SiteId, id: &ElementId, scenario: usize) -> bool {
+        match self.places.get(id) {
+            Some(place) => self.live[scenario][*place],
+            None => in_service(state, site, id),
+        }
     }
 
     fn paths_of(&self, state: &State, site: &SiteId, feeds: &[FeedShare]) -> Vec<(usize, usize, i64)> {
@@ -223,56 +259,103 @@ impl SitePower {
         for scenario in 0..self.lost.len() {
             let mut shares = vec![0; self.elements.len()];
             shares[0] = SHARE_WHOLE;
-            let lost = self.lost[scenario].as_ref();
             let live: Vec<&FeedShare> =
-                feeds.iter().filter(|feed| self.alive(state, site, &feed.element, lost, 0)).collect();
+                feeds.iter().filter(|feed| self.is_live(state, site, &feed.element, scenario)).collect();
             let whole: i64 = live.iter().map(|feed| feed.share_milli.0).sum();
             for feed in live {
-                let share = ceil_div(SHARE_WHOLE * feed.share_milli.0, whole.max(1));
-                self.push_up(state, site, &feed.element, lost, share, &mut shares, 0);
+                if let Some(place) = self.places.get(&feed.element) {
+                    shares[*place] += ceil_div(SHARE_WHOLE * feed.share_milli.0, whole.max(1));
+                }
             }
+            self.push_up(&self.live[scenario], &mut shares);
             let used = shares.into_iter().enumerate().filter(|(_, share)| *share > 0);
             paths.extend(used.map(|(element, share)| (scenario, element, share)));
         }
         paths
     }
 
-    fn alive(&self, state: &State, site: &SiteId, id: &ElementId, lost: Option<&ElementId>, depth: usize) -> bool {
-        let key = (site.clone(), id.clone());
-        let in_service = state.element_states.get(&key).is_none_or(|s| s.state == ElementState::InService);
-        if depth > self.elements.len() || lost == Some(id) || !in_service {
-            return false;
-        }
-        match state.elements.get(&key) {
-            None => true,
-            Some(e) if e.parents.is_empty() => true,
-            Some(e) => e.parents.iter().any(|parent| self.alive(state, site, parent, lost, depth + 1)),
+    /// Divides what each element carries evenly over those of its parents that have power.
+    fn push_up(&self, live: &[bool], shares: &mut [i64]) {
+        for &place in self.upwards.iter().filter(|place| **place > 0) {
+            let share = shares[place];
+            if share == 0 {
+                continue;
+            }
+            let parents = self.elements[place].parents.iter().filter(|parent| parent.is_live(live));
+            let count = parents.clone().count() as i64;
+            for parent in parents {
+                if let Parent::Declared(above) = parent {
+                    shares[*above] += ceil_div(share, count);
+                }
+            }
         }
     }
+}
 
-    #[expect(clippy::too_many_arguments, reason = "a walk up the tree with what it carries")]
-    fn push_up(
-        &self,
-        state: &State,
-        site: &SiteId,
-        id: &ElementId,
-        lost: Option<&ElementId>,
-        share: i64,
-        shares: &mut [i64],
-        depth: usize,
-    ) {
-        let Some(place) = self.elements.iter().position(|e| e.id.as_ref() == Some(id)) else { return };
-        if depth > self.elements.len() {
-            return;
-        }
-        shares[place] += share;
-        let Some(element) = state.elements.get(&(site.clone(), id.clone())) else { return };
-        let live: Vec<&ElementId> =
-            element.parents.iter().filter(|parent| self.alive(state, site, parent, lost, depth + 1)).collect();
-        for parent in &live {
-            self.push_up(state, site, parent, lost, ceil_div(share, live.len() as i64), shares, depth + 1);
+impl Parent {
+    fn is_live(self, live: &[bool]) -> bool {
+        match self {
+            Self::Declared(place) => live[place],
+            Self::Undeclared(in_service) => in_service,
         }
     }
+}
+
+fn in_service(state: &State, site: &SiteId, id: &ElementId) -> bool {
+    let key = (site.clone(), id.clone());
+    state.element_states.get(&key).is_none_or(|said| said.state == ElementState::InService)
+}
+
+/// The elements, each before those that feed it. What is declared in a circle is left out: it is not let in.
+fn upwards(elements: &[Element]) -> Vec<usize> {
+    let mut children = vec![0_usize; elements.len()];
+    let above = |place: usize| {
+        elements[place].parents.iter().filter_map(|parent| match parent {
+            Parent::Declared(above) => Some(*above),
+            Parent::Undeclared(_) => None,
+        })
+    };
+    (0..elements.len()).flat_map(above).for_each(|above| children[above] += 1);
+    let mut upwards: Vec<usize> = (0..elements.len()).filter(|place| children[*place] == 0).collect();
+    let mut next = 0;
+    while let Some(place) = upwards.get(next).copied() {
+        next += 1;
+        for above in above(place) {
+            children[above] -= 1;
+            if children[above] == 0 {
+                upwards.push(above);
+            }
+        }
+    }
+    upwards
+}
+
+/// Which elements have power while one is lost: those in service that are roots or have a parent with power.
+fn live(elements: &[Element], upwards: &[usize], lost: Option<&ElementId>) -> Vec<bool> {
+    let mut live = vec![false; elements.len()];
+    for &place in upwards.iter().rev() {
+        let element = &elements[place];
+        let fed = element.parents.is_empty() || element.parents.iter().any(|parent| parent.is_live(&live));
+        live[place] = element.in_service && fed && (lost.is_none() || element.id.as_ref() != lost);
+    }
+    live
+}
+
+/// Whether an element that is fed by these would feed itself.
+pub fn closes_circle(state: &State, site: &SiteId, element: &ElementId, parents: &[ElementId]) -> bool {
+    let mut above: Vec<ElementId> = parents.to_vec();
+    let mut seen = BTreeSet::new();
+    while let Some(id) = above.pop() {
+        if id == *element {
+            return true;
+        }
+        if let Some(declared) = state.elements.get(&(site.clone(), id.clone()))
+            && seen.insert(id)
+        {
+            above.extend(declared.parents.iter().cloned());
+        }
+    }
+    false
 }
 
 fn ceil_div(a: i64, b: i64) -> i64 {

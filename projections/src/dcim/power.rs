@@ -31,54 +31,75 @@ impl<'a> Tree<'a> {
         if roots.len() < 2 { Vec::new() } else { roots }
     }
 
-    /// Adds a node's load, W, to what its feeds and all above them carry while `lost` is out.
-    pub(super) fn add(&self, loads: &mut Loads<'a>, feeds: &[FeedShare], load_w: i64, lost: Option<&ElementId>) {
-        let live: Vec<&FeedShare> = feeds.iter().filter(|feed| self.leads_up(&feed.element, lost)).collect();
-        let whole: i64 = live.iter().map(|feed| feed.share_milli.0).sum();
-        for feed in live {
-            let part = i128::from(load_w) * i128::from(UW_PER_W) * i128::from(feed.share_milli.0);
-            let load_uw = ceil_div(part, i128::from(whole.max(1))) as i64;
-            self.push_up(loads, &feed.element, load_uw, lost, &mut BTreeSet::new());
-        }
-    }
-
-    /// Whether an element is in service and something above it, up to a root, is too.
-    fn leads_up(&self, id: &ElementId, lost: Option<&ElementId>) -> bool {
-        self.leads_up_past(id, lost, self.elements.len())
-    }
-
-    fn leads_up_past(&self, id: &ElementId, lost: Option<&ElementId>, levels: usize) -> bool {
-        if lost == Some(id) {
-            return false;
-        }
-        let Some(element) = self.elements.get(id) else { return true };
-        let out = matches!(element.state, ElementState::Failed | ElementState::Maintenance);
-        if out || levels == 0 {
-            return false;
-        }
-        element.parents.is_empty() || element.parents.iter().any(|parent| self.leads_up_past(parent, lost, levels - 1))
-    }
-
-    fn push_up(
+    /// What every element carries of these nodes' loads, W, while `lost` is out.
+    pub(super) fn loads<'n>(
         &self,
-        loads: &mut Loads<'a>,
-        id: &ElementId,
-        load_uw: i64,
+        nodes: impl Iterator<Item = (&'n [FeedShare], i64)>,
         lost: Option<&ElementId>,
-        below: &mut BTreeSet<ElementId>,
-    ) {
-        let Some((id, element)) = self.elements.get_key_value(id) else { return };
-        // A tree that is declared in a circle carries a load once.
-        if !below.insert((*id).clone()) {
-            return;
+    ) -> Loads<'a> {
+        let upwards = self.upwards();
+        let fed = self.fed(&upwards, lost);
+        // What nobody has declared has power.
+        let has_power = |id: &ElementId| fed.contains(id) || !self.elements.contains_key(id) && lost != Some(id);
+        let mut loads = Loads::new();
+        for (feeds, load_w) in nodes {
+            let live: Vec<&FeedShare> = feeds.iter().filter(|feed| has_power(&feed.element)).collect();
+            let whole: i64 = live.iter().map(|feed| feed.share_milli.0).sum();
+            for feed in live {
+                let part = i128::from(load_w) * i128::from(UW_PER_W) * i128::from(feed.share_milli.0);
+                if let Some((id, _)) = self.elements.get_key_value(&feed.element) {
+                    *loads.entry(*id).or_insert(0) += ceil_div(part, i128::from(whole.max(1))) as i64;
+                }
+            }
         }
-        *loads.entry(*id).or_insert(0) += load_uw;
-        let live: Vec<&ElementId> = element.parents.iter().filter(|parent| self.leads_up(parent, lost)).collect();
-        for parent in &live {
-            let part = ceil_div(i128::from(load_uw), live.len() as i128) as i64;
-            self.push_up(loads, parent, part, lost, below);
+        for id in upwards {
+            let Some(load_uw) = loads.get(id).copied() else { continue };
+            let live: Vec<&ElementId> = self.elements[id].parents.iter().filter(|parent| has_power(parent)).collect();
+            for parent in &live {
+                if let Some((above, _)) = self.elements.get_key_value(*parent) {
+                    *loads.entry(*above).or_insert(0) += ceil_div(i128::from(load_uw), live.len() as i128) as i64;
+                }
+            }
         }
-        below.remove(*id);
+        loads
+    }
+
+    /// The elements, each before those that feed it. There are no circles: the kernel lets none in.
+    fn upwards(&self) -> Vec<&'a ElementId> {
+        let mut below: BTreeMap<&ElementId, usize> = BTreeMap::new();
+        for parent in self.elements.values().flat_map(|element| &element.parents) {
+            *below.entry(parent).or_default() += 1;
+        }
+        let mut upwards: Vec<&'a ElementId> =
+            self.elements.keys().copied().filter(|id| !below.contains_key(*id)).collect();
+        let mut next = 0;
+        while let Some(id) = upwards.get(next).copied() {
+            next += 1;
+            for parent in &self.elements[id].parents {
+                let left = below.entry(parent).or_default();
+                *left -= 1;
+                if *left == 0 {
+                    upwards.extend(self.elements.get_key_value(parent).map(|(id, _)| *id));
+                }
+            }
+        }
+        upwards
+    }
+
+    /// The elements that are in service and have something above them, up to a root, that is too.
+    fn fed(&self, upwards: &[&'a ElementId], lost: Option<&ElementId>) -> BTreeSet<&'a ElementId> {
+        let mut fed = BTreeSet::new();
+        for id in upwards.iter().rev().copied() {
+            let element = self.elements[id];
+            let out = matches!(element.state, ElementState::Failed | ElementState::Maintenance);
+            let has_power = |parent: &ElementId| {
+                fed.contains(parent) || !self.elements.contains_key(parent) && lost != Some(parent)
+            };
+            if lost != Some(id) && !out && (element.parents.is_empty() || element.parents.iter().any(has_power)) {
+                fed.insert(id);
+            }
+        }
+        fed
     }
 }
 

@@ -377,13 +377,7 @@ impl Dcim {
         let rows = self.elements.from(&(site.clone(), ElementId::default())).take_while(|((s, _), _)| s == site);
         let tree = Tree { elements: rows.map(|((_, id), element)| (id, element)).collect() };
         let loads = |of: &dyn Fn(&NodeView) -> Option<i64>, lost: Option<&ElementId>| {
-            let mut loads = Loads::new();
-            for node in nodes {
-                if let (Some(load_w), Some(row)) = (of(node), self.nodes.get(&node.node)) {
-                    tree.add(&mut loads, &row.feeds, load_w, lost);
-                }
-            }
-            loads
+            tree.loads(nodes.iter().filter_map(|node| Some((&self.nodes.get(&node.node)?.feeds[..], of(node)?))), lost)
         };
         let committed = loads(&|node| Some(node.committed_w), None);
         let measured = loads(&|node| node.measured_w, None);

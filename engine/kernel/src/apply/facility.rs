@@ -4,6 +4,7 @@ use solyx_schemas::events::facility::{ElementState, PowerElementDeclared, PowerE
 
 use crate::epoch::Rejection;
 use crate::index::Index;
+use crate::power::closes_circle;
 use crate::state::State;
 
 type Folded = Result<(), Rejection>;
@@ -16,8 +17,11 @@ pub fn site_declared(state: &mut State, index: &mut Index, e: &SiteDeclared) -> 
 }
 
 pub fn power_element_declared(state: &mut State, index: &mut Index, e: &PowerElementDeclared) -> Folded {
-    if e.parents.contains(&e.element) {
-        return Err(Rejection::rejected(format!("field parents: found {} itself, expected what feeds it", e.element)));
+    if closes_circle(state, &e.site, &e.element, &e.parents) {
+        let (element, parents) = (&e.element, &e.parents);
+        return Err(Rejection::rejected(format!(
+            "field parents: found {parents:?}, which {element} feeds itself, expected what feeds it"
+        )));
     }
     state.elements.insert((e.site.clone(), e.element.clone()), e.clone());
     if state.sites.contains(&e.site) {

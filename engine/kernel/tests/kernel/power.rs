@@ -56,3 +56,55 @@ fn shares_that_cannot_all_lie_on_one_gpu_wait_for_power() {
     assert_eq!(held(&closed.outputs, "b").unwrap().limit.kind, LimitKind::Power);
     assert!(closed.record.overcommitments.is_empty());
 }
+
+/// A site whose elements are each fed by these two, in pairs, and a node on the lowest pair.
+fn ladder(levels: usize) -> Vec<PowerElementDeclared> {
+    let declared = |level: usize, side: &str| PowerElementDeclared {
+        site: SiteId::from("pod"),
+        element: ElementId::from(format!("{side}{level:02}")),
+        kind: if level == 0 { ElementKind::UtilityFeed } else { ElementKind::Ups },
+        parents: match level.checked_sub(1) {
+            None => Vec::new(),
+            Some(above) => ["a", "b"].map(|side| ElementId::from(format!("{side}{above:02}"))).to_vec(),
+        },
+        limit_w: PowerW(10_000),
+        derating_milli: Milli(1_000),
+        ..PowerElementDeclared::default()
+    };
+    (0..levels).flat_map(|level| ["a", "b"].map(|side| declared(level, side))).collect()
+}
+
+#[test]
+fn forty_levels_of_which_each_is_fed_by_both_above_are_no_work() {
+    let mut world = World::with_nodes(0);
+    let mut report = node("node-000", "pod/h100", 8, "leaf-0");
+    let lowest = ["a39", "b39"].map(|id| FeedShare { element: ElementId::from(id), share_milli: Milli(500) });
+    report.feeds = lowest.to_vec();
+    let mut events: Vec<_> = ladder(40).into_iter().map(Into::into).collect();
+    events.push(report.into());
+    let outputs = world.step(events);
+    assert!(outputs.is_empty(), "{outputs:?}");
+    // 6,600 W on both sides are 3,300 W on each; with one side lost there are 10,000 W for all of it.
+    assert!(placed(&world.step(vec![job("all", "red", 1, 8, 1).into()]), "all").is_some());
+}
+
+#[test]
+fn elements_that_would_feed_themselves_in_a_circle_are_rejected() {
+    let mut world = World::with_nodes(0);
+    let element = |id: &str, parents: &[&str]| PowerElementDeclared {
+        site: SiteId::from("pod"),
+        element: ElementId::from(id),
+        kind: ElementKind::Ups,
+        parents: parents.iter().map(|parent| ElementId::from(*parent)).collect(),
+        limit_w: PowerW(1_000),
+        derating_milli: Milli(1_000),
+        ..PowerElementDeclared::default()
+    };
+    let closed = world.close(vec![element("x", &["y", "z"]).into(), element("y", &["z"]).into()]);
+    assert!(closed.record.skipped.is_empty());
+    for parents in [&["x"][..], &["z"], &["a", "y"]] {
+        let closed = world.close(vec![element("z", parents).into()]);
+        assert_eq!(closed.record.skipped.len(), 1, "{parents:?}");
+    }
+    assert!(world.close(vec![element("z", &["a"]).into()]).record.skipped.is_empty());
+}

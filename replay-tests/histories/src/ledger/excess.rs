@@ -39,11 +39,16 @@ impl Ledger {
         let runs: Vec<&Held> = self.held.values().filter(|run| !staying_only || !run.stopping).collect();
         let mut beyond = BTreeMap::new();
         let mut gpu: BTreeMap<(&NodeId, i64), i64> = BTreeMap::new();
+        // Each instance counts as its slices rounded up: of those on one GPU all but the last may have counted a part too much.
+        let mut instances: BTreeMap<(&NodeId, i64), i64> = BTreeMap::new();
         let mut rest: BTreeMap<&NodeId, [i64; 3]> = BTreeMap::new();
         for run in &runs {
             for replica in &run.nodes {
                 for index in &replica.gpus {
                     *gpu.entry((&replica.node, *index)).or_default() += replica.gpu_milli_each.0;
+                    if self.specs[&run.job].gang.mig_profile.is_some() {
+                        *instances.entry((&replica.node, *index)).or_default() += 1;
+                    }
                 }
                 let sums = rest.entry(&replica.node).or_default();
                 for (sum, more) in sums.iter_mut().zip([run.cpu, run.memory, run.scratch]) {
@@ -53,7 +58,8 @@ impl Ledger {
         }
         for ((node, index), milli) in &gpu {
             let there = self.nodes[*node].gpus.iter().any(|g| g.index == *index);
-            let excess = milli - if there { 1_000 } else { 0 };
+            let rounded = instances.get(&(*node, *index)).map_or(0, |count| count - 1);
+            let excess = milli - if there { 1_000 + rounded } else { 0 };
             let entry: &mut (i128, bool) = beyond.entry(format!("gpus {node}")).or_default();
             entry.0 += i128::from(excess.max(0));
             entry.1 |= excess > 0;
