@@ -15,7 +15,7 @@ use solyx_schemas::events::capacity::CapacityClass;
 use solyx_schemas::events::decisions::{JobPreempted, JobRequeued};
 use solyx_schemas::events::facility::SiteDeclared;
 use solyx_schemas::events::nodes::{GpuReport, NodeReported};
-use solyx_schemas::events::policy::{LeaseSold, PaymentOption, TierMode};
+use solyx_schemas::events::policy::{LeaseSold, PaymentOption, SoldLeaseEnded, TierMode};
 use solyx_schemas::events::usage::{Meter, SupplierInvoiced, SupplierLine, UsageCorrected};
 use solyx_schemas::events::world::{EnergyPriced, InstanceLeaseEnded, InstanceLeased, LeaseReason, PriceKind};
 use solyx_schemas::units::*;
@@ -144,6 +144,47 @@ fn volume_tiers_price_the_month_as_a_whole_and_graduated_ones_hour_by_hour() {
     // Job b came first, so that its hours fill the first tier.
     assert_eq!(total(TierMode::Graduated), (vec![line("a", 5_000_000), line("b", 8_000_000)], 13_000_000));
     assert_eq!(total(TierMode::Volume), (vec![line("a", 4_000_000), line("b", 4_000_000)], 8_000_000));
+}
+
+#[test]
+fn a_correction_of_a_sold_lease_stays_on_the_invoice_that_was_closed_with_it() {
+    let lease = LeaseSold {
+        lease: "lease-1".into(),
+        tenant: "team".into(),
+        gpus: Count(8),
+        gpu_model: "H100".into(),
+        from_us: TimeUs(at("2023-09-11")),
+        to_us: TimeUs(at("2023-10-11")),
+        price: sum("USD", 30_000_000),
+        payment: PaymentOption::None,
+        ..LeaseSold::default()
+    };
+    let mut history = begun(vec![flat_card("standard", "USD", 1_000_000)]);
+    let totals = |history: &History| {
+        let billing = folded(history);
+        ["2023-09", "2023-10", "2023-11", "2023-12"].map(|month| {
+            let invoice = billing.invoice(&"team".into(), Month::parse(month).unwrap());
+            invoice.map_or(0, |invoice| invoice.total_micros.unwrap())
+        })
+    };
+    history.epoch(at("2023-10-02"), vec![closed("team", "2023-09")], Vec::new());
+    history.epoch(at("2023-10-12"), vec![lease.into()], Vec::new());
+    assert_eq!(totals(&history), [0, 30_000_000, 0, 0], "two thirds of it are September's");
+    history.epoch(at("2023-11-02"), vec![closed("team", "2023-10")], Vec::new());
+    history.epoch(at("2023-11-03"), Vec::new(), Vec::new());
+    assert_eq!(totals(&history), [0, 30_000_000, 0, 0]);
+    // It had ended after a third of September's part.
+    let ended = |day: &str| SoldLeaseEnded {
+        lease: "lease-1".into(),
+        tenant: "team".into(),
+        ended_us: TimeUs(at(day)),
+        ..SoldLeaseEnded::default()
+    };
+    history.epoch(at("2023-11-05"), vec![ended("2023-09-21").into(), ended("2023-10-01").into()], Vec::new());
+    assert_eq!(totals(&history), [0, 30_000_000, -20_000_000, 0], "the earlier end counts");
+    history.epoch(at("2023-12-02"), vec![closed("team", "2023-11")], Vec::new());
+    history.epoch(at("2023-12-03"), Vec::new(), Vec::new());
+    assert_eq!(totals(&history), [0, 30_000_000, -20_000_000, 0]);
 }
 
 #[test]

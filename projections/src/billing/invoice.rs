@@ -131,31 +131,63 @@ impl Billing {
         Amount { tenant: &key.tenant, month: key.month, currency, exact: Ok(Fraction::ZERO), earned: Some(key), line }
     }
 
-    /// A lease's part of each month; in the first open one also what closed months before it were short of.
     fn lease_amounts<'a>(&'a self, id: &'a RefId, lease: &'a SoldLeaseRow) -> Vec<Amount<'a>> {
-        let mut amounts = Vec::new();
+        let parts = self.lease_parts(id, lease).into_iter();
+        parts.map(|LeasePart { month, corrects, exact }| lease_amount(id, lease, month, corrects, exact)).collect()
+    }
+
+    /// A lease's part of each month; what closed months were short of stands on the invoices that were closed with it, and what
+    /// they are short of still in the first open one.
+    fn lease_parts(&self, id: &RefId, lease: &SoldLeaseRow) -> Vec<LeasePart> {
+        let mut parts = Vec::new();
+        let mut note = |month, corrects, exact: Result<Fraction, RatingError>| {
+            if exact.is_err() || exact.is_ok_and(|exact| !exact.is_zero()) {
+                parts.push(LeasePart { month, corrects, exact });
+            }
+        };
+        let closed = |month: Month| self.tables.closed.get(&(lease.tenant.clone(), month));
+        let what = "a correction of a sold lease";
         let mut month = Month::of(lease.from_us);
         let last = Month::of(lease.to_us.max(lease.from_us));
         let now = Month::of(self.meta().now_us);
         while month <= last && month <= now {
             let due_now = due(lease, month);
-            let closed = self.tables.closed.get(&(lease.tenant.clone(), month));
-            let own = match closed {
-                Some(closed) => Ok(closed.leases.get(id).copied().unwrap_or(Fraction::ZERO)),
-                None => due_now,
-            };
-            let what = "a correction of a sold lease";
-            let short = due_now.and_then(|due| due.minus(own?, what));
-            if own.is_err() || own.is_ok_and(|own| !own.is_zero()) {
-                amounts.push(lease_amount(id, lease, month, None, own));
-            }
-            if short.is_err() || short.is_ok_and(|short| !short.is_zero()) {
-                amounts.push(lease_amount(id, lease, self.first_open(&lease.tenant, month), Some(month), short));
+            match closed(month) {
+                None => note(month, None, due_now),
+                Some(row) => {
+                    let own = row.leases.get(id).copied().unwrap_or(Fraction::ZERO);
+                    note(month, None, Ok(own));
+                    let mut short = due_now.and_then(|due| due.minus(own, what));
+                    let mut on = month.next();
+                    while let Some(later) = closed(on) {
+                        if let Some(corrected) = later.lease_corrections.get(&(id.clone(), month)) {
+                            note(on, Some(month), Ok(*corrected));
+                            short = short.and_then(|short| short.minus(*corrected, what));
+                        }
+                        on = on.next();
+                    }
+                    note(on, Some(month), short);
+                }
             }
             month = month.next();
         }
-        amounts
+        parts
     }
+
+    /// What stands on an open month's invoice of earlier months' leases.
+    pub(super) fn lease_corrections_on(&self, tenant: &TenantId, month: Month) -> BTreeMap<(RefId, Month), Fraction> {
+        let leases = self.tables.sold_leases.iter().filter(|(_, lease)| lease.tenant == *tenant);
+        let parts = leases.flat_map(|(id, lease)| self.lease_parts(id, lease).into_iter().map(move |part| (id, part)));
+        let here = parts.filter(|(_, part)| part.month == month);
+        here.filter_map(|(id, part)| Some(((id.clone(), part.corrects?), part.exact.ok()?))).collect()
+    }
+}
+
+/// Part of a sold lease that stands on one invoice.
+struct LeasePart {
+    month: Month,
+    corrects: Option<Month>,
+    exact: Result<Fraction, RatingError>,
 }
 
 fn lease_amount<'a>(

@@ -170,7 +170,8 @@ impl Billing {
             Event::LeaseSold(e) => self.lease_sold(at, e),
             Event::SoldLeaseEnded(e) => {
                 if let Some(lease) = self.tables.sold_leases.get_mut(&e.lease) {
-                    lease.ended_us = Some(e.ended_us);
+                    // As the kernel has it: a later word does not make it longer.
+                    lease.ended_us = Some(lease.ended_us.map_or(e.ended_us, |ended| ended.min(e.ended_us)));
                 }
             }
             Event::RunStarted(e) => self.run_started(&e.run, e.started_us),
@@ -219,7 +220,7 @@ impl Fold for Billing {
     }
 
     fn format(&self) -> u32 {
-        2
+        3
     }
 
     fn apply(&mut self, epoch: &EpochBatch) -> Result<(), FoldError> {

@@ -110,6 +110,8 @@ pub struct ClosedRow {
     pub rates: BTreeMap<Currency, Fraction>,
     /// Exact amounts of sold leases that were due in it, by lease.
     pub leases: BTreeMap<RefId, Fraction>,
+    /// Corrections of sold leases that stand on its invoice, by lease and corrected month.
+    pub lease_corrections: BTreeMap<(RefId, Month), Fraction>,
 }
 
 /// What billing knows of a tenant.

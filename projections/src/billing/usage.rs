@@ -158,7 +158,8 @@ impl Billing {
         let rate = |from: Currency| Some((from, self.exchange.rate(from, currency, month.end())?));
         let rates: BTreeMap<Currency, Fraction> = currencies.into_iter().filter_map(rate).collect();
         let leases = self.leases_due(&tenant, month);
-        self.tables.closed.insert(key, ClosedRow { epoch, currency, rates, leases });
+        let lease_corrections = self.lease_corrections_on(&tenant, month);
+        self.tables.closed.insert(key, ClosedRow { epoch, currency, rates, leases, lease_corrections });
     }
 
     pub(super) fn billing_currency(&self, tenant: &TenantId) -> Currency {
