@@ -147,6 +147,47 @@ fn volume_tiers_price_the_month_as_a_whole_and_graduated_ones_hour_by_hour() {
 }
 
 #[test]
+fn energy_costs_the_newest_revision_of_the_price_in_force() {
+    let from = at("2023-09-05");
+    let site = SiteDeclared {
+        site: "metapod-1".into(),
+        grid_zone: "DE-LU".into(),
+        design_pue_milli: Milli(1_000),
+        ..SiteDeclared::default()
+    };
+    let price = |kind, hours: (i64, i64), revision, usd_per_mwh: i64| -> Event {
+        EnergyPriced {
+            zone: "DE-LU".into(),
+            from_us: TimeUs(from + hours.0 * HOUR_US),
+            to_us: TimeUs(from + hours.1 * HOUR_US),
+            price_micros_per_mwh: RateMicros(usd_per_mwh * 1_000_000),
+            currency: currency("USD"),
+            revision: Count(revision),
+            kind,
+            ..EnergyPriced::default()
+        }
+        .into()
+    };
+    let prices = vec![
+        price(PriceKind::Tariff, (-2, -1), 1, 900),
+        price(PriceKind::DayAhead, (0, 1), 2, 200),
+        // It was delayed.
+        price(PriceKind::DayAhead, (0, 1), 1, 100),
+    ];
+    let mut history = begun([vec![site.into()], prices].concat());
+    history.epoch(from, vec![requested("a", "team")], vec![placed("a", 1, "metapod-1/h100", "node-1", 8)]);
+    let end = from + HOUR_US;
+    history.epoch(
+        end,
+        vec![started("a", 1, from), used("a", 1, Meter::Energy, 3_600_000_000, from, end), finished("a", 1, end)],
+        Vec::new(),
+    );
+    let view = folded(&history).view();
+    let energy: i64 = view.suppliers.iter().map(|supplier| supplier.energy_micros).sum();
+    assert_eq!(energy, 200_000_000, "one MWh");
+}
+
+#[test]
 fn a_correction_of_a_sold_lease_stays_on_the_invoice_that_was_closed_with_it() {
     let lease = LeaseSold {
         lease: "lease-1".into(),

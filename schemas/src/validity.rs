@@ -18,7 +18,7 @@ mod supply;
 type Checked = Result<(), FieldError>;
 
 /// The most GPUs one node may have; indices are below it.
-pub const NODE_GPUS_MAX: i64 = 1_024;
+pub const NODE_GPUS_MAX: i64 = 256;
 /// Memory slices of one GPU at most.
 pub const MIG_SLICES_MAX: i64 = 16;
 /// The whole of something in thousandths.

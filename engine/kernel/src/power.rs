@@ -262,9 +262,12 @@ impl SitePower {
             let live: Vec<&FeedShare> =
                 feeds.iter().filter(|feed| self.is_live(state, site, &feed.element, scenario)).collect();
             let whole: i64 = live.iter().map(|feed| feed.share_milli.0).sum();
+            let count = live.len() as i64;
             for feed in live {
+                // Where only those are left that carry nothing otherwise, they carry all of it.
+                let (part, of) = if whole > 0 { (feed.share_milli.0, whole) } else { (1, count) };
                 if let Some(place) = self.places.get(&feed.element) {
-                    shares[*place] += ceil_div(SHARE_WHOLE * feed.share_milli.0, whole.max(1));
+                    shares[*place] += ceil_div(SHARE_WHOLE * part, of);
                 }
             }
             self.push_up(&self.live[scenario], &mut shares);

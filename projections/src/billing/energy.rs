@@ -47,8 +47,12 @@ fn rank(kind: PriceKind) -> Option<u8> {
 impl Billing {
     pub(super) fn energy_priced(&mut self, e: &EnergyPriced) {
         if let Some(rank) = rank(e.kind) {
-            let row = EnergyPriceRow { to_us: e.to_us, price: e.price_micros_per_mwh, currency: e.currency };
-            self.tables.energy_prices.insert((e.zone.clone(), rank, e.from_us), row);
+            let (to_us, price, currency, revision) = (e.to_us, e.price_micros_per_mwh, e.currency, e.revision.0);
+            let key = (e.zone.clone(), rank, e.from_us);
+            // One that was delayed says nothing new.
+            if self.tables.energy_prices.get(&key).is_none_or(|known| known.revision <= revision) {
+                self.tables.energy_prices.insert(key, EnergyPriceRow { to_us, price, currency, revision });
+            }
         }
     }
 
@@ -113,7 +117,7 @@ impl Billing {
         to: TimeUs,
     ) -> Result<Vec<EnergyPart>, RatingError> {
         let mut boundaries: Vec<TimeUs> =
-            (0..KINDS).flat_map(|kind| self.price_starts(&site.zone, kind, from, to)).collect();
+            (0..KINDS).flat_map(|kind| self.price_changes(&site.zone, kind, from, to)).collect();
         if Month::of(from).end() < to {
             boundaries.push(Month::of(from).end());
         }
@@ -126,17 +130,25 @@ impl Billing {
         Ok(parts.collect())
     }
 
-    fn price_starts(&self, zone: &ZoneId, kind: u8, from: TimeUs, to: TimeUs) -> Vec<TimeUs> {
+    /// When prices of a kind begin and end within an interval.
+    fn price_changes(&self, zone: &ZoneId, kind: u8, from: TimeUs, to: TimeUs) -> Vec<TimeUs> {
+        let prices = &self.tables.energy_prices;
+        let before = prices.up_to(&(zone.clone(), kind, from)).filter(|((z, k, _), _)| z == zone && *k == kind);
         let first = (zone.clone(), kind, TimeUs(from.0 + 1));
-        let rows = self.tables.energy_prices.from(&first);
-        rows.take_while(|((z, k, at), _)| z == zone && *k == kind && *at < to).map(|((_, _, at), _)| *at).collect()
+        let within = prices.from(&first).take_while(|((z, k, at), _)| z == zone && *k == kind && *at < to);
+        let changes = before.into_iter().chain(within).flat_map(|((_, _, at), row)| [*at, row.to_us]);
+        changes.filter(|at| from < *at && *at < to).collect()
     }
 
+    /// The price in force of the first kind that has one; without any, the last one known for a day after its end.
     fn energy_price(&self, zone: &ZoneId, at: TimeUs) -> Option<&EnergyPriceRow> {
-        (0..KINDS).find_map(|kind| {
-            let ((z, k, _), row) = self.tables.energy_prices.up_to(&(zone.clone(), kind, at))?;
-            (z == zone && *k == kind && at.0 < row.to_us.0.saturating_add(DAY_US)).then_some(row)
-        })
+        let until = |longer_us: i64| {
+            (0..KINDS).find_map(|kind| {
+                let ((z, k, _), row) = self.tables.energy_prices.up_to(&(zone.clone(), kind, at))?;
+                (z == zone && *k == kind && at.0 < row.to_us.0.saturating_add(longer_us)).then_some(row)
+            })
+        };
+        until(0).or_else(|| until(DAY_US))
     }
 }
 

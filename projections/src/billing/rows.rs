@@ -342,6 +342,8 @@ pub struct EnergyPriceRow {
     pub price: RateMicros,
     /// Currency.
     pub currency: Currency,
+    /// Revision: a higher one replaces it.
+    pub revision: i64,
 }
 
 /// What stands once.

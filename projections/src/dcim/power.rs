@@ -45,10 +45,13 @@ impl<'a> Tree<'a> {
         for (feeds, load_w) in nodes {
             let live: Vec<&FeedShare> = feeds.iter().filter(|feed| has_power(&feed.element)).collect();
             let whole: i64 = live.iter().map(|feed| feed.share_milli.0).sum();
+            let count = live.len() as i64;
             for feed in live {
-                let part = i128::from(load_w) * i128::from(UW_PER_W) * i128::from(feed.share_milli.0);
+                // Where only those are left that carry nothing otherwise, they carry all of it.
+                let (part, of) = if whole > 0 { (feed.share_milli.0, whole) } else { (1, count) };
+                let part = i128::from(load_w) * i128::from(UW_PER_W) * i128::from(part);
                 if let Some((id, _)) = self.elements.get_key_value(&feed.element) {
-                    *loads.entry(*id).or_insert(0) += ceil_div(part, i128::from(whole.max(1))) as i64;
+                    *loads.entry(*id).or_insert(0) += ceil_div(part, i128::from(of)) as i64;
                 }
             }
         }

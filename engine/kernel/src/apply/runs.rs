@@ -209,5 +209,5 @@ fn wait_again(job: &mut Job, now: TimeUs) {
 /// Work a run should have done by now, from the job's beginning.
 pub fn expected_work_done(run: &Run, now: TimeUs) -> WorkUs {
     let Some(started) = run.started_us else { return run.from_work_us };
-    WorkUs(run.from_work_us.0.saturating_add(now.since(started).0 / 1_000 * run.speed_milli.0))
+    WorkUs(run.from_work_us.0.saturating_add((now.since(started).0 / 1_000).saturating_mul(run.speed_milli.0)))
 }

@@ -54,8 +54,9 @@ pub fn try_start(epoch: &mut Epoch<'_>, id: &JobId, promise: Option<&mut Promise
     let Some(best) = found.candidates.first() else {
         return Outcome::Waits { limit: found.binding(), binds_all: found.binds_all(), wants_room: found.wants_room() };
     };
-    // Who has paid for the room does not wait for a better hour.
+    // Who has paid for the room does not wait for a better hour, nor does one for whom others were stopped.
     if best.draws.is_none()
+        && !epoch.state.claims.contains(id)
         && let Some(later) = deferral::better_hour(epoch, id, &spec, best)
     {
         defer(epoch, id, &spec, best, &later);

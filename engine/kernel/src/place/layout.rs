@@ -7,7 +7,9 @@
 use solyx_schemas::events::decisions::{Limit, LimitKind};
 use solyx_schemas::events::jobs::{SpreadLevel, TopologyLevel};
 use solyx_schemas::events::nodes::NodeReported;
+use solyx_schemas::field::ARRAY_LEN_MAX;
 use solyx_schemas::ids::NodeId;
+use solyx_schemas::validity::NODE_GPUS_MAX;
 
 use crate::rows::{Spec, limit_of};
 use crate::state::State;
@@ -83,8 +85,25 @@ pub fn spread_of(spec: &Spec) -> Option<(SpreadLevel, i64)> {
     Some((level, topology.and_then(|t| t.skew_max).map_or(SKEW, |skew| skew.0)))
 }
 
+/// What no decision can name: more replicas than a list has, or more GPUs than a node.
+fn beyond_any_fleet(spec: &Spec) -> Option<(Limit, String)> {
+    let replicas_most = i64::try_from(ARRAY_LEN_MAX).unwrap_or(i64::MAX);
+    let gang = &spec.gang;
+    let asked = [
+        ("gang.gpus", gang.gpus.0, NODE_GPUS_MAX, "GPUs of a replica"),
+        ("gang.replicas_min", gang.replicas_min.0, replicas_most, "replicas"),
+        ("gang.replicas_max", gang.replicas_max.0, replicas_most, "replicas"),
+    ];
+    let (field, found, most, unit) = asked.into_iter().find(|(_, found, most, _)| found > most)?;
+    let detail = format!("field {field}: found {found}, expected at most {most}");
+    Some((limit_of(LimitKind::Validity, field, found, most, unit), detail))
+}
+
 /// What can never be kept, whatever becomes free: the field, and what is wrong with it.
 pub fn contradiction(spec: &Spec) -> Option<(Limit, String)> {
+    if let Some(beyond) = beyond_any_fleet(spec) {
+        return Some(beyond);
+    }
     let topology = spec.topology.as_ref()?;
     let (segment, replicas) = (topology.segment_min?.0, spec.gang.replicas_min.0);
     let field = "topology.segment_min";

@@ -70,7 +70,7 @@ fn instances_of(spec: &Spec, pool: &str, fits: i64) -> Result<i64, Limit> {
     if each < 1 {
         return Err(limit_of(LimitKind::Spread, pool, replicas, 0, "replicas over instances with a skew of 0"));
     }
-    Ok((replicas + each - 1) / each)
+    Ok((replicas - 1) / each + 1)
 }
 
 /// Whether a pool's provider would take an order now, of however few instances.

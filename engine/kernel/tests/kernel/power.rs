@@ -108,3 +108,25 @@ fn elements_that_would_feed_themselves_in_a_circle_are_rejected() {
     }
     assert!(world.close(vec![element("z", &["a"]).into()]).record.skipped.is_empty());
 }
+
+#[test]
+fn with_a_feed_lost_all_of_the_load_falls_on_the_one_that_carries_nothing_otherwise() {
+    let mut world = World::with_nodes(0);
+    let feed = |id: &str, limit_w: i64| PowerElementDeclared {
+        site: SiteId::from("pod"),
+        element: ElementId::from(id),
+        kind: ElementKind::UtilityFeed,
+        limit_w: PowerW(limit_w),
+        derating_milli: Milli(1_000),
+        ..PowerElementDeclared::default()
+    };
+    let mut report = node("node-000", "pod/h100", 8, "leaf-0");
+    let shares = [("a", 1_000), ("b", 0)];
+    report.feeds =
+        shares.map(|(id, milli)| FeedShare { element: ElementId::from(id), share_milli: Milli(milli) }).to_vec();
+    // The standby carries an idle node, and one GPU of it.
+    world.step(vec![feed("a", 10_000).into(), feed("b", 1_800).into(), report.into()]);
+    let outputs = world.step(vec![job("one", "red", 1, 1, 1).into(), job("more", "red", 1, 1, 1).into()]);
+    assert!(placed(&outputs, "one").is_some());
+    assert_eq!(held(&outputs, "more").unwrap().limit.kind, LimitKind::Power);
+}

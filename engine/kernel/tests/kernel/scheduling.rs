@@ -437,3 +437,23 @@ fn a_job_without_gpus_takes_nothing_of_what_is_held_back() {
     assert!(placed(&outputs, "bare").is_some());
     assert_eq!(held(&outputs, "gpu").unwrap().limit.kind, LimitKind::FailoverReserve);
 }
+
+#[test]
+fn a_request_beyond_any_fleet_is_rejected_and_stops_nothing() {
+    let mut world = World::with_nodes(1);
+    let sized = |name: &str, replicas: i64, gpus: i64| {
+        let mut request = job(name, "red", replicas, gpus, 1);
+        (request.gang.cpu_milli, request.gang.memory_mib) = (CpuMilli(0), MemoryMib(0));
+        request.into()
+    };
+    let most = 1_000_000_000_000_000_000;
+    let outputs = world.step(vec![
+        sized("replicas", 1_000_000_000, 0),
+        sized("gpus", 1, most),
+        sized("both", most, most),
+        sized("fits", 1, 8),
+    ]);
+    let rejected = outputs.iter().filter(|output| matches!(output, Event::JobRejected(_))).count();
+    assert_eq!(rejected, 3, "{outputs:?}");
+    assert!(placed(&outputs, "fits").is_some());
+}

@@ -97,7 +97,7 @@ fn shared(epoch: &mut Epoch<'_>, head: &Head, id: &RunId, run: &Run, row: &Elast
             gpu_milli: solyx_schemas::units::GpuMilli(head.gpu_milli),
             ..Run::default()
         };
-        let name = RunId::from(head.job.as_str());
+        let name = RunId::from(format!("{}/room", head.job));
         epoch.index.hold(epoch.state, &name, &as_if, 1);
         let own = largest_between(epoch, run, row.least, run.nodes.len() as i64 - 1);
         epoch.index.hold(epoch.state, &name, &as_if, -1);
