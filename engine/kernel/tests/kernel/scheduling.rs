@@ -442,8 +442,10 @@ fn a_job_without_gpus_takes_nothing_of_what_is_held_back() {
 fn a_request_beyond_any_fleet_is_rejected_and_stops_nothing() {
     let mut world = World::with_nodes(1);
     let sized = |name: &str, replicas: i64, gpus: i64| {
-        let mut request = job(name, "red", replicas, gpus, 1);
+        let mut request = job(name, "red", 1, 1, 1);
         (request.gang.cpu_milli, request.gang.memory_mib) = (CpuMilli(0), MemoryMib(0));
+        (request.gang.replicas_min, request.gang.replicas_max) = (Count(replicas), Count(replicas));
+        request.gang.gpus = Count(gpus);
         request.into()
     };
     let most = 1_000_000_000_000_000_000;
