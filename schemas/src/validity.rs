@@ -19,6 +19,10 @@ type Checked = Result<(), FieldError>;
 
 /// The most GPUs one node may have; indices are below it.
 pub const NODE_GPUS_MAX: i64 = 256;
+/// The most that one GPU may draw, W: the sums of all that hangs on one feed stay within 64 bits.
+const GPU_W_MAX: i64 = 100_000;
+/// The most GPUs of one contract; the same for their sums.
+const CONTRACT_GPUS_MAX: i64 = 1_000_000_000;
 /// Memory slices of one GPU at most.
 pub const MIG_SLICES_MAX: i64 = 16;
 /// The whole of something in thousandths.

@@ -365,6 +365,14 @@ pub struct Order {
     pub pool: PoolId,
     /// The job it is for.
     pub job: JobId,
+    /// Whose job it is.
+    pub tenant: TenantId,
+    /// Its project.
+    pub project: Option<ProjectId>,
+    /// GPU model of the pool.
+    pub model: GpuModelId,
+    /// What the job will count against quotas once it runs there.
+    pub gpu_milli: GpuMilli,
     /// Instances still to come.
     pub pending: i64,
     /// Instances that came.

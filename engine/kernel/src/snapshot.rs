@@ -122,6 +122,9 @@ impl Kernel {
         if derived != head.state_digest {
             return Err(RestoreError::Digest { next_epoch: head.next_epoch, recorded: head.state_digest, derived });
         }
+        if state.meta.get(&0).is_none() {
+            return Err(RestoreError::Entry("the cell's own row is missing".to_owned()));
+        }
         // Only of a state that hangs together can indexes be made.
         let index = Index::with(&state, said);
         Ok(Self {

@@ -1,8 +1,8 @@
 //! What operators say.
 
 use super::{
-    Checked, MIG_SLICES_MAX, amount, at_least, between, expect, hexadecimal, interval, month, open_interval, price,
-    tiers, unique,
+    CONTRACT_GPUS_MAX, Checked, GPU_W_MAX, MIG_SLICES_MAX, amount, at_least, between, expect, hexadecimal, interval,
+    month, open_interval, price, tiers, unique,
 };
 use crate::events::Event;
 use crate::events::policy::{
@@ -28,7 +28,7 @@ pub(super) fn check(event: &Event) -> Checked {
         Event::RateCardSet(e) => rate_card(e),
         Event::LeaseSold(e) => {
             interval(e.from_us, e.to_us)?;
-            at_least(1, "gpus", e.gpus.0)?;
+            between(1, CONTRACT_GPUS_MAX, "gpus", e.gpus.0)?;
             amount("price", &e.price)
         }
         Event::CommitmentBought(e) => {
@@ -38,7 +38,7 @@ pub(super) fn check(event: &Event) -> Checked {
         }
         Event::ReservationSet(e) => {
             interval(e.from_us, e.to_us)?;
-            at_least(1, "gpus", e.gpus.0)
+            between(1, CONTRACT_GPUS_MAX, "gpus", e.gpus.0)
         }
         Event::PowerLimitSet(e) => open_interval(e.from_us, e.to_us),
         Event::ExchangeRateSet(e) => exchange_rate(e),
@@ -107,6 +107,7 @@ fn cost_weights(e: &CostWeightsSet) -> Checked {
 }
 
 fn gpu_model(e: &GpuModelDeclared) -> Checked {
+    between(0, GPU_W_MAX, "max_w", e.max_w.0)?;
     expect(e.idle_w <= e.max_w, "max_w", e.max_w.0, || format!("at least idle_w, which is {}", e.idle_w.0))?;
     at_least(1, "nvlink_domain_size", e.nvlink_domain_size.0)?;
     for (i, profile) in e.mig_profiles.iter().enumerate() {

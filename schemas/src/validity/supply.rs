@@ -1,8 +1,8 @@
 //! What is said of sites, hardware, pools, nodes and the world outside; and what the engine itself says.
 
 use super::{
-    Checked, NODE_GPUS_MAX, WHOLE_MILLI, amount, at_least, between, country, expect, gpu_share, hexadecimal, interval,
-    month, nodes, price, tiers, unique,
+    Checked, GPU_W_MAX, NODE_GPUS_MAX, WHOLE_MILLI, amount, at_least, between, country, expect, gpu_share, hexadecimal,
+    interval, month, nodes, price, tiers, unique,
 };
 use crate::events::Event;
 use crate::events::assets::{AssetInstalled, DepreciationMethod};
@@ -31,6 +31,7 @@ pub(super) fn check(event: &Event) -> Checked {
         Event::AssetOrdered(e) => amount("cost", &e.cost),
         Event::AssetInstalled(e) => asset(e),
         Event::AssetRepaired(e) => amount("cost", &e.cost),
+        Event::PoolDeclared(e) => between(0, NODE_GPUS_MAX, "gpus", e.shape.gpus.0).map_err(|e| e.within("shape")),
         Event::PoolPriced(e) => price("price_micros_per_gpu_hour", e.price_micros_per_gpu_hour),
         Event::NodeReported(e) => node(e),
         Event::GpuDegraded(e) => between(0, NODE_GPUS_MAX - 1, "gpu_index", e.gpu_index),
@@ -120,7 +121,9 @@ fn asset(e: &AssetInstalled) -> Checked {
 
 fn node(e: &NodeReported) -> Checked {
     for (i, gpu) in e.gpus.iter().enumerate() {
-        between(0, NODE_GPUS_MAX - 1, "index", gpu.index).map_err(|e| e.within(&format!("gpus[{i}]")))?;
+        let within = |e: FieldError| e.within(&format!("gpus[{i}]"));
+        between(0, NODE_GPUS_MAX - 1, "index", gpu.index).map_err(within)?;
+        between(0, GPU_W_MAX, "max_w", gpu.max_w.0).map_err(within)?;
     }
     unique("gpus", e.gpus.iter().map(|g| g.index))?;
     expect(e.idle_w <= e.max_w, "max_w", e.max_w.0, || format!("at least idle_w, which is {}", e.idle_w.0))?;

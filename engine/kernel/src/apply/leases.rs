@@ -1,5 +1,6 @@
 //! What providers answer to orders: instances that come, are refused, or end.
 
+use solyx_schemas::events::capacity::PoolDeclared;
 use solyx_schemas::events::nodes::{GpuReport, NodeReported, NodeState};
 use solyx_schemas::events::world::{InstanceLeaseEnded, InstanceLeaseRefused, InstanceLeased};
 use solyx_schemas::ids::{Name, NodeId};
@@ -21,22 +22,63 @@ pub fn instance_leased(state: &mut State, index: &mut Index, e: &InstanceLeased)
         return Err(Rejection::rejected(format!("field pool: found {}, expected a declared pool", e.pool)));
     };
     let id = NodeId::from(e.instance.as_str());
-    if state.nodes.contains(&id) {
+    // Its agent, or the verifier, may have spoken before its provider.
+    let known = state.nodes.get(&id).cloned();
+    if known.as_ref().is_some_and(|node| node.lease.is_some() || node.gone) {
         return Err(Rejection::rejected(format!(
             "field instance: found {}, expected one that is not leased yet",
             e.instance
         )));
     }
-    let job = match state.orders.edit(&e.order) {
-        Some(order) => {
-            order.pending -= 1;
-            order.came.push(e.instance.clone());
-            Some(order.job.clone())
-        }
-        None => {
-            return Err(Rejection::rejected(format!("field order: found {}, expected an order that is open", e.order)));
-        }
+    if let Some(reported) = known.as_ref().and_then(|node| node.report.as_ref()).filter(|r| r.pool != e.pool) {
+        return Err(Rejection::rejected(format!(
+            "field pool: found {}, expected {}, which {} has reported",
+            e.pool, reported.pool, e.instance
+        )));
+    }
+    let Some(order) = state.orders.edit(&e.order) else {
+        return Err(Rejection::rejected(format!("field order: found {}, expected an order that is open", e.order)));
     };
+    if order.pool != e.pool {
+        return Err(Rejection::rejected(format!(
+            "field pool: found {}, expected {}, which was asked by order {}",
+            e.pool, order.pool, e.order
+        )));
+    }
+    order.pending -= 1;
+    order.came.push(e.instance.clone());
+    let job = order.job.clone();
+    let report = match known.as_ref().and_then(|node| node.report.clone()) {
+        Some(reported) => reported,
+        None => expected_report(state, e, &declared),
+    };
+    let now = state.now();
+    let lease = Lease {
+        from_us: e.from_us,
+        price: e.price_micros_per_gpu_hour,
+        currency: e.currency,
+        earmarked: Some(job.clone()),
+        idle_since_us: Some(now),
+        released: false,
+    };
+    if let Some(available) = state.pools.edit(&e.pool).and_then(|pool| pool.available.as_mut()) {
+        *available = (*available - 1).max(0);
+    }
+    index.earmarked.entry(job).or_default().insert(id.clone());
+    let known = known.unwrap_or_default();
+    let node_state = if known.state == NodeState::Unknown { NodeState::Ready } else { known.state };
+    state.nodes.insert(id.clone(), Node { report: Some(report), state: node_state, lease: Some(lease), ..known });
+    index.failure_domains.refresh(state, &id);
+    index.refresh_node(state, &id);
+    index.suspects.insert(id.clone());
+    index.idle_instances.insert(id);
+    answer_order(state, index, e.order.as_str());
+    index.changed = true;
+    Ok(())
+}
+
+/// What an instance is taken to be until it reports itself: of the shape of its pool.
+fn expected_report(state: &State, e: &InstanceLeased, declared: &PoolDeclared) -> NodeReported {
     let model = state.models.get(&declared.gpu_model);
     let (memory_mib, max_w) = (declared.shape.gpu_memory_mib, model.map_or(PowerW(0), |model| model.max_w));
     let gpus = (0..declared.shape.gpus.0)
@@ -49,8 +91,8 @@ pub fn instance_leased(state: &mut State, index: &mut Index, e: &InstanceLeased)
             max_w,
         })
         .collect();
-    let report = NodeReported {
-        node: id.clone(),
+    NodeReported {
+        node: NodeId::from(e.instance.as_str()),
         pool: e.pool.clone(),
         gpus,
         cpu_milli: declared.shape.cpu_milli,
@@ -59,32 +101,7 @@ pub fn instance_leased(state: &mut State, index: &mut Index, e: &InstanceLeased)
         // Instances of one order are as near to each other as the provider puts them: they count as one domain.
         leaf: Some(Name::from(e.order.as_str())),
         ..NodeReported::default()
-    };
-    let now = state.now();
-    let lease = Lease {
-        from_us: e.from_us,
-        price: e.price_micros_per_gpu_hour,
-        currency: e.currency,
-        earmarked: job.clone(),
-        idle_since_us: Some(now),
-        released: false,
-    };
-    if let Some(available) = state.pools.edit(&e.pool).and_then(|pool| pool.available.as_mut()) {
-        *available = (*available - 1).max(0);
     }
-    if let Some(job) = &job {
-        index.earmarked.entry(job.clone()).or_default().insert(id.clone());
-    }
-    state.nodes.insert(
-        id.clone(),
-        Node { report: Some(report), state: NodeState::Ready, lease: Some(lease), ..Node::default() },
-    );
-    index.failure_domains.refresh(state, &id);
-    index.refresh_node(state, &id);
-    index.idle_instances.insert(id);
-    answer_order(state, index, e.order.as_str());
-    index.changed = true;
-    Ok(())
 }
 
 pub fn instance_lease_refused(state: &mut State, index: &mut Index, e: &InstanceLeaseRefused) -> Folded {

@@ -56,7 +56,9 @@ pub fn run_failed(state: &mut State, index: &mut Index, e: &RunFailed) -> Folded
     held(state, &e.job, &e.run)?;
     let kept = e.durable_work_us;
     let run = end_run(state, index, &e.run);
-    record_failure(state, index, &e.job, &run, e.category, e.node.clone(), kept);
+    // Only a node that it was on can be to blame.
+    let node = e.node.clone().filter(|node| run.nodes.iter().any(|replica| replica.node == *node));
+    record_failure(state, index, &e.job, &run, e.category, node, kept);
     Ok(())
 }
 

@@ -24,8 +24,14 @@ pub(super) fn for_classes(epoch: &mut Epoch<'_>, scene: &mut Scene) {
             class.and_then(|class| epoch.state.classes.get(&class)).is_some_and(|class| class.preempts)
         })
     };
+    // The room that somebody of its class or a higher one has been promised is not what others may make theirs.
+    let promised = epoch.state.meta().promised.as_ref().filter(|_| epoch.state.policy().order_rule().promises_starts());
+    let promised = promised.and_then(|job| Some((job, epoch.index.queue.turn_of(job)?.0)));
+    let passes = |head: &Head| {
+        promised.is_some_and(|(job, class_value)| class_value >= head.class_value && !head.jobs().contains(job))
+    };
     let mut heads: Vec<Head> = waiting(epoch).flatten().collect();
-    heads.retain(|head| preempts(epoch, head));
+    heads.retain(|head| preempts(epoch, head) && !passes(head));
     heads.sort_by(|a, b| (-a.class_value, a.turn, &a.job).cmp(&(-b.class_value, b.turn, &b.job)));
     let mut failed: BTreeSet<Fit> = BTreeSet::new();
     for head in heads {

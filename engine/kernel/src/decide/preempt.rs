@@ -375,8 +375,9 @@ pub(super) fn find(
             && may(victim, given_milli)
     };
     // Most questions end here: what may be stopped is not enough, wherever it is.
-    let most: i64 = scene.victims.iter().filter(|victim| may(victim, 0)).map(|victim| victim.gpu_milli).sum();
-    if most == 0 || most + free_milli(epoch) < head.gpu_milli {
+    let mut stoppable = scene.victims.iter().filter(|victim| may(victim, 0)).map(|victim| victim.gpu_milli);
+    let first = stoppable.next()?;
+    if first + stoppable.sum::<i64>() + free_milli(epoch) < head.gpu_milli {
         return None;
     }
     let plans = match head.set.is_empty() {

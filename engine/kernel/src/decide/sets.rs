@@ -7,16 +7,15 @@
 use std::collections::BTreeSet;
 
 use solyx_schemas::events::decisions::{Limit, LimitKind};
-use solyx_schemas::ids::{GpuModelId, JobId, NodeId, RefId, RunId};
-use solyx_schemas::units::GpuMilli;
+use solyx_schemas::ids::{JobId, NodeId, RefId, RunId};
 
 use super::Epoch;
 use super::preempt::{Victim, is_room};
 use super::room::{Plan, plan};
-use super::start::{order_instances, order_of, place, run_of};
-use crate::place::{Candidate, Promise, ask_at, places};
+use super::start::{amount, order_instances, order_of, place, run_of};
+use crate::place::{Candidate, Promise, places};
 use crate::queue::SetKey;
-use crate::rows::{Phase, Run, Spec, limit_of};
+use crate::rows::{Phase, Run, limit_of};
 
 /// Members of a set that wait for their first start, in the order of their ids.
 pub(super) fn unstarted(epoch: &Epoch<'_>, key: &SetKey) -> Vec<JobId> {
@@ -62,7 +61,10 @@ pub(super) fn start_all(
         }
     } else {
         let lacking = tried.found.iter().filter(|(_, best)| best.new_instances > 0);
-        lacking.for_each(|(id, best)| order_instances(epoch, id, best));
+        for (id, best) in lacking {
+            let Some(spec) = epoch.state.spec(id) else { continue };
+            order_instances(epoch, id, &spec, best);
+        }
     }
     Ok(())
 }
@@ -166,18 +168,18 @@ impl Tried {
         best.cloned().ok_or_else(|| (places.binding().kind, places.wants_room()))
     }
 
-    /// Holds a place. What is to be ordered counts against its pool's orders and its tenant's quota, although nobody knows yet on
-    /// which nodes it will be.
+    /// Holds a place. What is to be ordered counts as on order, although nobody knows yet on which nodes it will be.
     fn hold(&mut self, epoch: &mut Epoch<'_>, id: &JobId, best: Candidate) {
         let Some(spec) = epoch.state.spec(id) else { return };
-        let Some((run_id, mut run)) = run_of(epoch, id, &spec, &best) else { return };
+        let Some((run_id, run)) = run_of(epoch, id, &spec, &best) else { return };
         if best.new_instances > 0 {
             let order = RefId::from(format!("{run_id}/order"));
-            epoch.state.orders.insert(order.clone(), order_of(epoch, id, &best));
+            let row = order_of(epoch, id, &spec, &best);
+            epoch.state.orders.insert(order.clone(), row);
             self.orders.push(order);
-            run.gpu_milli = amount(epoch, id, &spec, &best.model);
+        } else {
+            self.hold_run(epoch, run_id, run);
         }
-        self.hold_run(epoch, run_id, run);
         self.found.push((id.clone(), best));
     }
 
@@ -214,11 +216,4 @@ impl Tried {
             epoch.state.orders.remove(order);
         });
     }
-}
-
-/// Thousandths of GPUs that a job has on a model, as large as it has to be.
-fn amount(epoch: &mut Epoch<'_>, id: &JobId, spec: &Spec, model: &GpuModelId) -> GpuMilli {
-    let job = epoch.state.jobs.get(id);
-    let each = job.map_or(0, |job| ask_at(epoch.state, spec, job, epoch.index, model).gpu_milli());
-    GpuMilli(spec.gang.replicas_min.0 * each)
 }

@@ -102,6 +102,10 @@ fn promised(epoch: &Epoch<'_>) -> BTreeMap<TenantId, i64> {
             }
             over *= i128::from(tenants.get(tenant).map_or(1_000, |tenant| tenant.weight_milli.0.max(1)));
             under *= i128::from(weights.get(&above(tenant)).copied().unwrap_or(1_000));
+            // However deep a tenant lies, the part stays one of 64 bits; what is cut off is less than 2⁻⁵⁰ of it.
+            while under >= 1 << 63 {
+                (over, under) = (over >> 1, under >> 1);
+            }
         }
         let milli = milli.map_or_else(|| fleet * over / under / 1_000 * part, |milli| milli * over / under);
         i64::try_from(milli).unwrap_or(i64::MAX).max(LEAST_MILLI)

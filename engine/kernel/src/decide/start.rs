@@ -3,7 +3,7 @@
 use solyx_schemas::events::decisions::{
     Alternative, CapacityLeaseOrdered, JobDeferred, JobPlaced, LeaseOrderCause, Limit, LimitKind, StopCause,
 };
-use solyx_schemas::ids::{JobId, RefId, RunId};
+use solyx_schemas::ids::{GpuModelId, JobId, RefId, RunId};
 use solyx_schemas::units::*;
 
 use super::sets::{start_all, unstarted};
@@ -12,9 +12,10 @@ use super::{Epoch, deferral};
 use crate::apart::shares;
 use crate::index::Timer;
 use crate::order_rule::said_gpu_milli_s;
-use crate::place::{Candidate, Places, Promise, duration_of, most_replicas, places_of, scaled};
+use crate::place::{Candidate, Places, Promise, ask_at, duration_of, most_replicas, places_of, scaled};
 use crate::queue::set_of;
 use crate::rows::*;
+use crate::set_aside::in_force;
 
 /// What became of an attempt to start a job.
 pub enum Outcome {
@@ -36,12 +37,18 @@ pub fn try_start(epoch: &mut Epoch<'_>, id: &JobId, promise: Option<&mut Promise
     let Some(spec) = epoch.state.spec(id) else {
         return Outcome::Waits { limit: limit(LimitKind::Gpus), binds_all: true, wants_room: false };
     };
-    if let Some(late) = hopeless(epoch, id, &spec) {
-        let detail = format!("its deadline can no longer be kept: {late} µs are missing");
-        cancel_job(epoch, id, StopCause::Deadline, detail);
+    if is_given_up(epoch, id, &spec) {
         return Outcome::Left;
     }
     if let Some(set) = together(epoch, id, &spec) {
+        // Where one is given up the others no longer stand in line: they wait for another in its place.
+        let is_late = |member: &&JobId| {
+            let spec = epoch.state.spec(member);
+            spec.is_some_and(|spec| is_given_up(epoch, member, &spec))
+        };
+        if set.iter().filter(is_late).count() > 0 {
+            return Outcome::Left;
+        }
         return match start_all(epoch, &set, promise) {
             Ok(()) => Outcome::Left,
             Err((limit, wants_room)) => Outcome::Waits { limit, binds_all: false, wants_room },
@@ -68,7 +75,7 @@ pub fn try_start(epoch: &mut Epoch<'_>, id: &JobId, promise: Option<&mut Promise
         terms: other.terms.clone(),
     });
     if best.new_instances > 0 {
-        order_instances(epoch, id, best);
+        order_instances(epoch, id, &spec, best);
     } else {
         place(epoch, id, &spec, best, runner_up, promise.is_some());
         if let Some(promise) = promise {
@@ -76,6 +83,14 @@ pub fn try_start(epoch: &mut Epoch<'_>, id: &JobId, promise: Option<&mut Promise
         }
     }
     Outcome::Left
+}
+
+/// Cancels a job whose deadline can no longer be kept.
+fn is_given_up(epoch: &mut Epoch<'_>, id: &JobId, spec: &Spec) -> bool {
+    let Some(late) = hopeless(epoch, id, spec) else { return false };
+    let detail = format!("its deadline can no longer be kept: {late} µs are missing");
+    cancel_job(epoch, id, StopCause::Deadline, detail);
+    true
 }
 
 /// The jobs that this one starts together with, itself among them.
@@ -119,18 +134,32 @@ fn defer(epoch: &mut Epoch<'_>, id: &JobId, spec: &Spec, now: &Candidate, later:
     });
 }
 
+/// Thousandths of GPUs that a job has on a model, as large as it has to be.
+pub(super) fn amount(epoch: &mut Epoch<'_>, id: &JobId, spec: &Spec, model: &GpuModelId) -> GpuMilli {
+    let job = epoch.state.jobs.get(id);
+    let each = job.map_or(0, |job| ask_at(epoch.state, spec, job, epoch.index, model).gpu_milli());
+    GpuMilli(spec.gang.replicas_min.0 * each)
+}
+
 /// The order of the instances that a job needs at a place.
-pub(super) fn order_of(epoch: &Epoch<'_>, id: &JobId, best: &Candidate) -> Order {
+pub(super) fn order_of(epoch: &mut Epoch<'_>, id: &JobId, spec: &Spec, best: &Candidate) -> Order {
+    // What draws on a contract is paid for, and counts against no quota.
+    let is_drawn = in_force(epoch.state, spec).is_some();
+    let gpu_milli = if is_drawn { GpuMilli(0) } else { amount(epoch, id, spec, &best.model) };
     Order {
         pool: best.pool.pool.clone(),
         job: id.clone(),
+        tenant: spec.tenant.clone(),
+        project: spec.project.clone(),
+        model: best.model.clone(),
+        gpu_milli,
         pending: best.new_instances,
         came: Vec::new(),
         ordered_us: epoch.now,
     }
 }
 
-pub(super) fn order_instances(epoch: &mut Epoch<'_>, id: &JobId, best: &Candidate) {
+pub(super) fn order_instances(epoch: &mut Epoch<'_>, id: &JobId, spec: &Spec, best: &Candidate) {
     let order = epoch.next_output_id();
     let price = epoch.state.pools.get(&best.pool.pool).and_then(|pool| pool.price_at(epoch.now)).cloned();
     let Some(price) = price else { return };
@@ -139,7 +168,8 @@ pub(super) fn order_instances(epoch: &mut Epoch<'_>, id: &JobId, best: &Candidat
         job.past_mut().order = Some(order.clone());
     }
     epoch.index.queue.take_out(id);
-    epoch.state.orders.insert(order, order_of(epoch, id, best));
+    let row = order_of(epoch, id, spec, best);
+    epoch.state.orders.insert(order, row);
     epoch.index.look_at_kept();
     epoch.say(CapacityLeaseOrdered {
         pool: best.pool.pool.clone(),

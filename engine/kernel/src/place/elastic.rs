@@ -10,7 +10,7 @@ use solyx_schemas::field::ARRAY_LEN_MAX;
 use solyx_schemas::ids::{JobId, PoolId};
 use solyx_schemas::units::Count;
 
-use super::{Candidate, accepted, ask_of, candidate, duration_of};
+use super::{Candidate, Promise, accepted, ask_of, candidate, duration_of};
 use crate::index::Index;
 use crate::rows::{Spec, limit};
 use crate::state::State;
@@ -37,6 +37,18 @@ pub fn place_of(
     pool: &PoolId,
     replicas: i64,
 ) -> Result<Candidate, Limit> {
+    place_beside(state, index, id, pool, replicas, None)
+}
+
+/// The same beside what another has been promised.
+fn place_beside(
+    state: &State,
+    index: &mut Index,
+    id: &JobId,
+    pool: &PoolId,
+    replicas: i64,
+    promise: Option<&Promise>,
+) -> Result<Candidate, Limit> {
     let unknown = || limit(LimitKind::Undeclared);
     let (job, mut spec) = state.jobs.get(id).zip(state.spec(id)).ok_or_else(unknown)?;
     let declared = state.pools.get(pool).and_then(|pool| pool.declared.as_ref()).ok_or_else(unknown)?;
@@ -45,12 +57,18 @@ pub fn place_of(
     }
     let least = std::mem::replace(&mut spec.gang.replicas_min, Count(replicas)).0;
     let ask = ask_of(state, &spec, job, index);
-    candidate(state, index, id, job, &spec, least, &ask, declared, None, None)
+    candidate(state, index, id, job, &spec, least, &ask, declared, promise, None)
 }
 
 /// The place in an owned or reserved pool with the fewest replicas that keep the job's deadline there, where its least number
 /// does not.
-pub fn in_time(state: &State, index: &mut Index, id: &JobId, pool: &PoolDeclared) -> Option<Candidate> {
+pub fn in_time(
+    state: &State,
+    index: &mut Index,
+    id: &JobId,
+    pool: &PoolDeclared,
+    promise: Option<&Promise>,
+) -> Option<Candidate> {
     let (job, spec) = state.jobs.get(id).zip(state.spec(id))?;
     let (least, most) = (spec.gang.replicas_min.0, most_replicas(&spec));
     let (_, speed) = accepted(&spec, pool).filter(|_| least < most)?;
@@ -62,7 +80,7 @@ pub fn in_time(state: &State, index: &mut Index, id: &JobId, pool: &PoolDeclared
         let middle = low + (high - low) / 2;
         if enough(&middle) { high = middle } else { low = middle + 1 }
     }
-    place_of(state, index, id, &pool.pool, low).ok()
+    place_beside(state, index, id, &pool.pool, low, promise).ok()
 }
 
 #[cfg(test)]

@@ -315,7 +315,8 @@ pub fn places_of(
         match candidate(state, index, id, job, spec, spec.gang.replicas_min.0, &ask, pool, promise, None) {
             Ok(candidate) => found.candidates.push(candidate),
             Err(limit) => {
-                let larger = if limit.kind == LimitKind::Deadline { in_time(state, index, id, pool) } else { None };
+                let larger =
+                    if limit.kind == LimitKind::Deadline { in_time(state, index, id, pool, promise) } else { None };
                 match larger {
                     Some(candidate) => found.candidates.push(candidate),
                     None => found.refusals.push((pool.pool.clone(), limit)),

@@ -240,3 +240,63 @@ fn no_start_is_promised_where_the_job_may_not_be() {
     let outputs = world.step(vec![home.into()]);
     assert_eq!(held(&outputs, "home").unwrap().earliest_start_us, Some(TimeUs(START + 4 * HOUR_US)));
 }
+
+/// A gang of two whole nodes is promised the end of a run on one of them; the other is free until then.
+fn gang_is_promised_a_node(more: Vec<Event>) -> World {
+    let mut world = World::with_nodes(2);
+    let policy = SchedulingPolicySet { run_lease_us: Some(DurationUs(1_000 * HOUR_US)), ..ordered_by("classic") };
+    world.step([policy.into()].into_iter().chain(more).collect());
+    world.step(vec![job("runs", "blue", 1, 8, 2).into()]);
+    let outputs = world.step(vec![job("gang", "red", 2, 8, 1).into()]);
+    assert_eq!(held(&outputs, "gang").unwrap().earliest_start_us, Some(TimeUs(START + 2 * HOUR_US)));
+    world
+}
+
+#[test]
+fn a_promise_is_kept_from_who_needs_more_replicas_for_its_deadline() {
+    let mut world = World::with_nodes(3);
+    let policy = SchedulingPolicySet { run_lease_us: Some(DurationUs(1_000 * HOUR_US)), ..ordered_by("classic") };
+    world.step(vec![policy.into(), job("runs", "blue", 1, 8, 2).into()]);
+    world.step(vec![job("long", "blue", 1, 4, 9).into()]);
+    world.step(vec![job("gang", "red", 2, 8, 1).into()]);
+    // Half a node is left beside the gang's, for as long as anybody likes. There it would take six hours, with as much again three.
+    let wide = |deadline| {
+        let mut wide = job("wide", "blue", 1, 4, 6);
+        wide.gang.replicas_max = Count(2);
+        wide.deadline_us = deadline;
+        wide
+    };
+    let outputs = world.step(vec![wide(Some(TimeUs(START + 4 * HOUR_US))).into()]);
+    assert!(placed(&outputs, "wide").is_none(), "{outputs:?}");
+    let patient = JobRequested { job: JobId::from("patient"), ..wide(None) };
+    assert!(placed(&world.step(vec![patient.into()]), "patient").is_some());
+    world.now += 2 * HOUR_US;
+    let ends = world.finish("runs");
+    assert!(placed(&world.step(vec![ends]), "gang").is_some());
+}
+
+#[test]
+fn a_promise_is_kept_from_a_lower_class_that_preempts() {
+    let class = |name: &str, value, preempts| {
+        let preemptible = true;
+        let class = ClassId::from(name);
+        Event::from(PriorityClassSet { class, value, preempts, preemptible, ..PriorityClassSet::default() })
+    };
+    let mut world = gang_is_promised_a_node(vec![class("pushy", 50, true), class("bulk", 10, false)]);
+    let of = |name: &str, class: &str, replicas, hours| JobRequested {
+        class: ClassId::from(class),
+        ..job(name, "blue", replicas, 4, hours)
+    };
+    // It ends in time, and has half of the node that is free.
+    let outputs = world.step(vec![of("bulk", "bulk", 1, 1).into()]);
+    assert!(placed(&outputs, "bulk").is_some());
+    world.step(vec![of("pushy", "pushy", 2, 9).into()]);
+    let outputs = world.advance(HOUR_US - 1);
+    assert!(!outputs.iter().any(|output| matches!(output, Event::JobPreempted(_))), "{outputs:?}");
+    world.now = START + HOUR_US;
+    let ends = world.finish("bulk");
+    world.step(vec![ends]);
+    world.now = START + 2 * HOUR_US;
+    let ends = world.finish("runs");
+    assert!(placed(&world.step(vec![ends]), "gang").is_some());
+}

@@ -195,3 +195,82 @@ fn what_came_of_an_order_that_was_refused_in_part_is_not_kept_for_ever() {
     assert_eq!(known.first().unwrap().at_us, TimeUs(START + HOUR_US));
     assert!(!again.is_empty(), "the provider is asked again after its pause");
 }
+
+#[test]
+fn an_instance_that_reports_itself_before_its_provider_does_is_leased_all_the_same() {
+    let mut world = cloud(0);
+    let outputs = step(&mut world, vec![job("waits", "red", 1, 8, 1).into()]);
+    let [(order, _)] = &orders(&outputs)[..] else { panic!("one order") };
+    let outputs = step(&mut world, vec![node("i-1", "cloud/h100", 8, "leaf-of-its-own").into()]);
+    assert!(placed(&outputs, "waits").is_none(), "it waits for what is on order");
+    let leased = comes(&world, order, "i-1");
+    let outputs = step(&mut world, vec![leased]);
+    assert_eq!(placed(&outputs, "waits").unwrap().nodes[0].node.as_str(), "i-1");
+    let row = world.kernel.state().nodes.get(&NodeId::from("i-1")).unwrap();
+    assert_eq!(row.report.as_ref().unwrap().leaf.as_ref().unwrap().as_str(), "leaf-of-its-own");
+    assert!(row.lease.is_some());
+}
+
+#[test]
+fn an_instance_of_another_pool_than_was_asked_or_has_reported_it_is_refused_with_the_field() {
+    let mut world = cloud(0);
+    let outputs = step(&mut world, vec![job("waits", "red", 1, 8, 1).into()]);
+    let [(order, _)] = &orders(&outputs)[..] else { panic!("one order") };
+    let mut elsewhere = comes(&world, order, "i-1");
+    if let Event::InstanceLeased(e) = &mut elsewhere {
+        e.pool = PoolId::from("pod/h100");
+    }
+    let reasons = |outputs: &[Event]| {
+        let reason = |output: &Event| match output {
+            Event::RecordQuarantined(told) => Some(told.detail.clone()),
+            _ => None,
+        };
+        outputs.iter().filter_map(reason).collect::<Vec<String>>()
+    };
+    let refused = reasons(&step(&mut world, vec![elsewhere]));
+    assert!(refused[0].starts_with("field pool: found pod/h100, expected cloud/h100"), "{refused:?}");
+    let leased = comes(&world, order, "node-0");
+    let refused = reasons(&step(&mut world, vec![node("node-0", "pod/h100", 8, "leaf").into(), leased]));
+    assert!(refused[0].starts_with("field pool: found cloud/h100, expected pod/h100"), "{refused:?}");
+}
+
+#[test]
+fn what_is_on_order_counts_against_the_quota_of_who_orders_more() {
+    let mut world = cloud(0);
+    let quota = QuotaSet {
+        tenant: TenantId::from("red"),
+        guaranteed_milli: GpuMilli(8_000),
+        borrowing_limit_milli: Some(GpuMilli(0)),
+        ..QuotaSet::default()
+    };
+    let jobs = ["one", "two", "three"].map(|name| job(name, "red", 1, 8, 1).into());
+    let outputs = step(&mut world, [quota.into()].into_iter().chain(jobs).collect());
+    assert_eq!(orders(&outputs).len(), 1);
+    let limit = &held(&outputs, "two").unwrap().limit;
+    assert_eq!((limit.kind, limit.asked, limit.available), (LimitKind::Quota, Some(8_000), Some(0)));
+    let [(order, _)] = &orders(&outputs)[..] else { panic!("one order") };
+    let leased = comes(&world, order, "i-1");
+    let outputs = step(&mut world, vec![leased]);
+    assert!(placed(&outputs, "one").is_some() && orders(&outputs).is_empty());
+    world.now += HOUR_US;
+    let ends = world.finish("one");
+    let outputs = step(&mut world, vec![ends]);
+    assert!(placed(&outputs, "two").is_some(), "on the instance that is there: {outputs:?}");
+}
+
+#[test]
+fn one_of_a_set_whose_deadline_can_no_longer_be_kept_is_given_up_and_the_others_wait_for_another() {
+    let mut world = World::with_nodes(2);
+    step(&mut world, vec![job("before", "blue", 2, 8, 2).into()]);
+    let mut late = of_set("two", 1, 2);
+    late.deadline_us = Some(TimeUs(START + 90 * 60 * SECOND_US));
+    step(&mut world, vec![of_set("one", 1, 2).into(), late.into()]);
+    world.now += HOUR_US;
+    let outputs = step(&mut world, vec![job("more", "blue", 1, 8, 1).into()]);
+    let cancelled = |output: &Event| matches!(output, Event::JobCancelled(e) if e.job.as_str() == "two");
+    assert!(outputs.iter().any(cancelled), "{outputs:#?}");
+    world.now += HOUR_US;
+    let ends = world.finish("before");
+    let outputs = step(&mut world, vec![ends, of_set("three", 1, 2).into()]);
+    assert!(placed(&outputs, "one").is_some() && placed(&outputs, "three").is_some(), "{outputs:#?}");
+}

@@ -308,3 +308,21 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn jobs_without_gpus_make_room_for_each_other_too() {
+    let cpus = |name: &str, class: &str| {
+        let mut asked = JobRequested { class: ClassId::from(class), ..job(name, "red", 1, 0, 20) };
+        asked.gang.gpu_milli_each = GpuMilli(0);
+        asked.gang.cpu_milli = node("like-all", "pod/h100", 8, "leaf").cpu_milli;
+        asked
+    };
+    let mut world = World::with_nodes(1);
+    world.step(vec![policy("share-surcharge").into(), class("urgent", 200, true, 0)]);
+    assert!(placed(&world.step(vec![cpus("low", "standard").into()]), "low").is_some());
+    world.now += MINUTE_US;
+    let stopped = preempted(&world.step(vec![cpus("high", "urgent").into()]));
+    assert_eq!(stopped.len(), 1);
+    let stop = world.stopped("low", StopReason::Preempted);
+    assert!(placed(&world.step(vec![stop]), "high").is_some());
+}
