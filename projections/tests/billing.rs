@@ -187,9 +187,9 @@ fn energy_costs_the_newest_revision_of_the_price_in_force() {
     assert_eq!(energy, 200_000_000, "one MWh");
 }
 
-#[test]
-fn a_correction_of_a_sold_lease_stays_on_the_invoice_that_was_closed_with_it() {
-    let lease = LeaseSold {
+/// Eight GPUs from the middle of a month to the middle of the next.
+fn sold(payment: PaymentOption) -> LeaseSold {
+    LeaseSold {
         lease: "lease-1".into(),
         tenant: "team".into(),
         gpus: Count(8),
@@ -197,9 +197,13 @@ fn a_correction_of_a_sold_lease_stays_on_the_invoice_that_was_closed_with_it() {
         from_us: TimeUs(at("2023-09-11")),
         to_us: TimeUs(at("2023-10-11")),
         price: sum("USD", 30_000_000),
-        payment: PaymentOption::None,
+        payment,
         ..LeaseSold::default()
-    };
+    }
+}
+
+#[test]
+fn a_correction_of_a_sold_lease_stays_on_the_invoice_that_was_closed_with_it() {
     let mut history = begun(vec![flat_card("standard", "USD", 1_000_000)]);
     let totals = |history: &History| {
         let billing = folded(history);
@@ -209,7 +213,7 @@ fn a_correction_of_a_sold_lease_stays_on_the_invoice_that_was_closed_with_it() {
         })
     };
     history.epoch(at("2023-10-02"), vec![closed("team", "2023-09")], Vec::new());
-    history.epoch(at("2023-10-12"), vec![lease.into()], Vec::new());
+    history.epoch(at("2023-10-12"), vec![sold(PaymentOption::None).into()], Vec::new());
     assert_eq!(totals(&history), [0, 30_000_000, 0, 0], "two thirds of it are September's");
     history.epoch(at("2023-11-02"), vec![closed("team", "2023-10")], Vec::new());
     history.epoch(at("2023-11-03"), Vec::new(), Vec::new());
@@ -230,18 +234,7 @@ fn a_correction_of_a_sold_lease_stays_on_the_invoice_that_was_closed_with_it() {
 
 #[test]
 fn a_sold_lease_is_a_line_each_month_and_covers_what_draws_on_it() {
-    let lease = LeaseSold {
-        lease: "lease-1".into(),
-        tenant: "team".into(),
-        gpus: Count(8),
-        gpu_model: "H100".into(),
-        from_us: TimeUs(at("2023-09-11")),
-        to_us: TimeUs(at("2023-10-11")),
-        price: sum("USD", 30_000_000),
-        payment: PaymentOption::Partial,
-        ..LeaseSold::default()
-    };
-    let mut history = begun(vec![flat_card("standard", "USD", 1_000_000), lease.into()]);
+    let mut history = begun(vec![flat_card("standard", "USD", 1_000_000), sold(PaymentOption::Partial).into()]);
     let from = at("2023-09-12");
     let mut draws = requested("a", "team");
     if let Event::JobRequested(job) = &mut draws {
@@ -257,6 +250,48 @@ fn a_sold_lease_is_a_line_each_month_and_covers_what_draws_on_it() {
     assert_eq!(kinds, [(LineKind::CoveredByLease, Some(0)), (LineKind::SoldLease, Some(15_000_000 + 10_000_000))]);
     assert_eq!(invoice(&billing, "team", "2023-10").total_micros, Some(5_000_000));
     assert!(billing.view().gpu_time.conserved);
+}
+
+#[test]
+fn a_sold_lease_covers_what_is_used_while_it_is_in_force_and_corrections_follow_what_they_correct() {
+    let mut history = begun(vec![flat_card("standard", "USD", 1_000_000), sold(PaymentOption::AllUpfront).into()]);
+    let from = at("2023-09-12");
+    let naming = |name: &str, reservation: Option<&str>| {
+        let mut asked = requested(name, "team");
+        if let Event::JobRequested(job) = &mut asked {
+            (job.sold_lease, job.reservation) = (Some("lease-1".into()), reservation.map(Into::into));
+        }
+        asked
+    };
+    let asked = vec![naming("a", None), naming("b", Some("kept"))];
+    let on_node = |name: &str, node: &str| placed(name, 1, "metapod-1/h100", node, 8);
+    history.epoch(from, asked, vec![on_node("a", "node-1"), on_node("b", "node-2")]);
+    let hour = |name: &str, number: i64| gpu_time(name, 1, 8, from + number * HOUR_US, from + (number + 1) * HOUR_US);
+    let started = ["a", "b"].map(|name| started(name, 1, from));
+    history.epoch(from + HOUR_US, started.into_iter().chain([hour("a", 0), hour("b", 0)]).collect(), Vec::new());
+    let ended = SoldLeaseEnded {
+        lease: "lease-1".into(),
+        tenant: "team".into(),
+        ended_us: TimeUs(from + HOUR_US),
+        ..SoldLeaseEnded::default()
+    };
+    let less = UsageCorrected {
+        job: "a".into(),
+        corrects_source: "meter".into(),
+        corrects_event: format!("a/1/GPU_TIME/{from}").into(),
+        difference: -4_000 * HOUR_US,
+        ..UsageCorrected::default()
+    };
+    history.epoch(from + 2 * HOUR_US, vec![ended.into(), hour("a", 1), less.into()], Vec::new());
+    let september = invoice(&folded(&history), "team", "2023-09");
+    let gpu_hours = |kind: LineKind| {
+        let of_kind = september.lines.iter().filter(|line| line.kind == kind);
+        of_kind.map(|line| (line.job.clone().unwrap(), line.amount_micros.unwrap())).collect::<Vec<_>>()
+    };
+    assert_eq!(gpu_hours(LineKind::Usage), [("a".to_owned(), 8_000_000), ("b".to_owned(), 8_000_000)]);
+    let covered: Vec<_> = september.lines.iter().filter(|line| line.kind == LineKind::CoveredByLease).collect();
+    assert_eq!(covered.len(), 1);
+    assert_eq!(covered[0].priced_quantity.as_deref(), Some("4"), "half of the first hour was taken back");
 }
 
 /// A fleet of one owned node with its asset and energy, and one leased instance, each running a job.

@@ -14,6 +14,7 @@ use solyx_schemas::events::facility::SiteDeclared;
 use solyx_schemas::events::policy::GpuModelDeclared;
 use solyx_schemas::ids::*;
 use solyx_schemas::units::*;
+use solyx_schemas::validity::NODE_GPUS_MAX;
 
 use super::decimal::Decimal;
 use super::shift;
@@ -91,7 +92,8 @@ pub fn import(path: &Path, options: &Options, sink: &mut Sink<'_>) -> Result<(),
             return Ok(false);
         }
         taken += 1;
-        offer(row, &columns, at, &mut said, rows)?;
+        // What a bad row would have said is left to the next one that says it.
+        said.extend(offer(row, &columns, at, &said, rows)?);
         Ok(true)
     })
 }
@@ -100,12 +102,12 @@ fn offer(
     row: &Row<'_>,
     columns: &Columns,
     at: TimeUs,
-    said: &mut BTreeSet<String>,
+    said: &BTreeSet<String>,
     rows: &mut Rows<'_>,
-) -> Result<(), BadRow> {
+) -> Result<BTreeSet<String>, BadRow> {
     let provider = row.required(columns.provider)?;
     let region = row.text(columns.region);
-    let gpus = row.integer(columns.gpu_count, 1..=1_024)?;
+    let gpus = row.integer(columns.gpu_count, 1..=NODE_GPUS_MAX)?;
     let model = row.required(columns.gpu)?;
     let memory = MemoryMib(row.integer(columns.gpu_memory_mib, 1..=10_000_000)?);
     let site = SiteId::from(format!("{provider}/{}", slug(region)));
@@ -122,17 +124,19 @@ fn offer(
         "" => None,
         _ => Some(per_gpu(row, columns.spot, gpus)?).filter(|price| *price > 0),
     };
-    if said.insert(format!("model {model}")) {
+    let mut new = BTreeSet::new();
+    let mut is_new = |what: String| !said.contains(&what) && new.insert(what);
+    if is_new(format!("model {model}")) {
         rows.push(declared_model(model, memory, at));
     }
-    if said.insert(format!("site {site}")) {
+    if is_new(format!("site {site}")) {
         rows.push(declared_site(&site, provider, region, at));
     }
     let classes = [(CapacityClass::OnDemand, "on-demand", Some(price)), (CapacityClass::Spot, "spot", spot)];
     for (class, word, price) in classes {
         let Some(price) = price else { continue };
         let pool = PoolId::from(format!("{site}/{}/{word}", shape.instance_type));
-        if !said.insert(format!("pool {pool}")) {
+        if !is_new(format!("pool {pool}")) {
             rows.skip();
             continue;
         }
@@ -170,7 +174,8 @@ fn offer(
             instances: None,
         });
     }
-    Ok(())
+    rows.check()?;
+    Ok(new)
 }
 
 /// A price per hour of an instance as micros per GPU-hour; what does not divide is rounded up, so that no offer looks
@@ -283,6 +288,24 @@ mod tests {
             })
             .collect();
         assert_eq!(countries, ["FI", "IS"]);
+    }
+
+    #[test]
+    fn what_a_bad_row_would_have_declared_is_declared_by_the_next_good_one() {
+        let row = |kind: &str, price: &str| format!("vast,{kind},H100,8,32,64,81559,{price},,us-east-1\n");
+        // So dear that no event can say it.
+        let rows = row("bad", "9000000000000000000") + &row("good", "8.0") + &row("other", "16.0");
+        let header = "provider,instance_type,gpu,gpu_count,vcpus,memory_gib,gpu_memory_mib_each,price_usd_per_hour,spot_usd_per_hour,region\n";
+        let file = write("offers.csv", format!("{header}{rows}").as_bytes());
+        let (summary, events) = imported(|sink| import(&file, &Options::default(), sink));
+        assert_eq!((summary.rows, summary.bad), (3, 1));
+        let count = |is: fn(&Event) -> bool| events.iter().filter(|event| is(event)).count();
+        let declared = [
+            count(|event| matches!(event, Event::GpuModelDeclared(_))),
+            count(|event| matches!(event, Event::SiteDeclared(_))),
+            count(|event| matches!(event, Event::PoolDeclared(_))),
+        ];
+        assert_eq!(declared, [1, 1, 2]);
     }
 
     #[test]

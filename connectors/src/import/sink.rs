@@ -221,6 +221,11 @@ impl Rows<'_> {
         }
     }
 
+    /// Whether all events of the row are right so far.
+    pub fn check(&self) -> Result<(), BadRow> {
+        check(&self.row, self.events)
+    }
+
     /// A cell or the whole row is passed over.
     pub fn skip(&mut self) {
         self.skipped += 1;

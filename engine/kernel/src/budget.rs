@@ -12,6 +12,7 @@ use solyx_schemas::units::{Currency, GPU_MILLI_US_PER_GPU_HOUR, MoneyMicros, Tim
 use crate::index::Index;
 use crate::rating::{Month, units_per_price};
 use crate::rows::{Budget, Held, Job, Owner, Phase, Spec, limit_of};
+use crate::set_aside::{Contract, named, terms};
 use crate::state::State;
 
 /// The most that a job is taken to cost, micros: the most that an amount can say.
@@ -72,7 +73,7 @@ pub fn is_budgeted(state: &State, spec: &Spec) -> bool {
 }
 
 /// What a job is expected to cost its customer, at the highest price among the models it accepts: expected work, or one
-/// checkpoint interval when that is unknown. None without a price.
+/// checkpoint interval when that is unknown. Nothing while the sold lease that it names is not over. None without a price.
 pub fn expected_price(state: &State, index: &Index, spec: &Spec) -> Option<Sum> {
     let known = spec.expected_work_us.map(|work| work.0);
     let work =
@@ -96,7 +97,10 @@ pub fn expected_price(state: &State, index: &Index, spec: &Spec) -> Option<Sum> 
         let micros = i64::try_from(micros.clamp(0, i128::from(PRICE_MAX))).unwrap_or(PRICE_MAX);
         Some(Sum { currency, micros: MoneyMicros(micros) })
     };
-    models.into_iter().filter_map(price).max_by_key(|sum| sum.micros)
+    let highest = models.into_iter().filter_map(price).max_by_key(|sum| sum.micros)?;
+    let is_covered = matches!(named(spec), Some(Contract::Lease(_)))
+        && named(spec).and_then(|lease| terms(state, &lease)).is_some_and(|terms| terms.to > state.now());
+    Some(if is_covered { Sum { micros: MoneyMicros(0), ..highest } } else { highest })
 }
 
 /// The limit that keeps a waiting job out because a hard budget has run out.
@@ -245,6 +249,14 @@ fn part_since(instant: TimeUs, e: &UsageMetered, micros: i64) -> i64 {
 /// Takes metered use from the budgets that cover it, in the month it belongs to, and from what is held for it.
 pub fn use_up(state: &mut State, index: &mut Index, e: &UsageMetered) {
     let Some(owner) = state.owners.get(&e.run).cloned() else { return };
+    // What a sold lease covers was paid for with it.
+    let lease = owner.lease.as_ref().filter(|_| e.meter == Meter::GpuTime);
+    if lease
+        .and_then(|lease| state.sold_leases.get(lease))
+        .is_some_and(|l| l.from_us <= e.from_us && e.from_us < l.to_us)
+    {
+        return;
+    }
     let Ok(units) = units_per_price(e.meter) else { return };
     let Some((currency, rate)) =
         index.rates.highest_price(&owner.tenant, e.meter, Some(&owner.model), Some(&owner.class), e.from_us)

@@ -13,7 +13,7 @@ use solyx_schemas::units::*;
 
 pub use self::past::Past;
 use crate::mig::Instances;
-use crate::set_aside::Draw;
+use crate::set_aside::{Contract, Draw};
 
 mod past;
 
@@ -394,6 +394,8 @@ pub struct Owner {
     pub class: ClassId,
     /// GPU model.
     pub model: GpuModelId,
+    /// The sold lease that it draws on.
+    pub lease: Option<RefId>,
 }
 
 impl Owner {
@@ -405,6 +407,10 @@ impl Owner {
             project: run.project.clone(),
             class: run.class.clone(),
             model: run.model.clone(),
+            lease: match run.draws.as_ref().map(|draw| &draw.contract) {
+                Some(Contract::Lease(lease)) => Some(lease.clone()),
+                _ => None,
+            },
         }
     }
 }

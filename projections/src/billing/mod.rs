@@ -220,7 +220,7 @@ impl Fold for Billing {
     }
 
     fn format(&self) -> u32 {
-        3
+        4
     }
 
     fn apply(&mut self, epoch: &EpochBatch) -> Result<(), FoldError> {

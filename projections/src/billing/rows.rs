@@ -130,7 +130,7 @@ pub struct JobRow {
     pub project: Option<ProjectId>,
     /// Priority class.
     pub class: ClassId,
-    /// Sold lease it draws on.
+    /// Sold lease that it names, if it names no reservation, which goes first.
     pub sold_lease: Option<RefId>,
 }
 
@@ -194,6 +194,10 @@ pub struct UsageRow {
     pub from_us: TimeUs,
     /// End.
     pub to_us: TimeUs,
+    /// Priority class of the job then; none while nobody had asked for the job.
+    pub class: Option<ClassId>,
+    /// The sold lease that covers it.
+    pub covered_by: Option<RefId>,
 }
 
 /// What billing knows of a pool.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use solyx_kernel::rating::{Fraction, Month, RatingError};
 use solyx_schemas::events::jobs::JobRequested;
 use solyx_schemas::events::usage::{Meter, UsageCorrected, UsageMetered};
-use solyx_schemas::ids::{EventId, GpuModelId, NodeId, PoolId, RunId, SourceId, TenantId};
+use solyx_schemas::ids::{EventId, GpuModelId, NodeId, PoolId, RefId, RunId, SourceId, TenantId};
 use solyx_schemas::units::{Currency, TimeUs};
 
 use super::Billing;
@@ -29,14 +29,22 @@ impl Billing {
             tenant: e.tenant.clone(),
             project: e.project.clone(),
             class: e.class.clone(),
-            sold_lease: e.sold_lease.clone(),
+            sold_lease: e.sold_lease.clone().filter(|_| e.reservation.is_none()),
         };
         self.tables.jobs.insert(e.job.clone(), row);
     }
 
     pub(super) fn usage_metered(&mut self, at: EventAt, e: &UsageMetered) {
-        let row =
-            UsageRow { job: e.job.clone(), run: e.run.clone(), meter: e.meter, from_us: e.from_us, to_us: e.to_us };
+        let job = self.tables.jobs.get(&e.job);
+        let row = UsageRow {
+            job: e.job.clone(),
+            run: e.run.clone(),
+            meter: e.meter,
+            from_us: e.from_us,
+            to_us: e.to_us,
+            class: job.map(|job| job.class.clone()),
+            covered_by: job.filter(|_| e.meter == Meter::GpuTime).and_then(|job| self.lease_of(job, e.from_us)),
+        };
         self.tables.usage.insert(usage_key(&e.source, &e.event_id), row.clone());
         if e.meter == Meter::GpuTime {
             self.gpu_time_covered(&e.run, e.node.as_ref(), e.from_us, e.to_us);
@@ -61,14 +69,14 @@ impl Billing {
 
     /// Rates a quantity of the usage in `row`, which a correction may take away.
     fn take(&mut self, at: EventAt, row: &UsageRow, quantity: i64) {
-        let UsageRow { job, run, meter, from_us, to_us } = row;
+        let UsageRow { job, run, meter, from_us, to_us, .. } = row;
         if *meter == Meter::GpuTime
             && let Some(run) = self.tables.runs.get_mut(run)
         {
             run.metered += i128::from(quantity);
         }
         let rated = Rated { run, meter: *meter, quantity, from: *from_us, to: *to_us };
-        let taken = self.put_on_lines(at, job, &rated).and_then(|()| {
+        let taken = self.put_on_lines(at, row, &rated).and_then(|()| {
             if *meter == Meter::Energy { self.energy_used(job, run, quantity, *from_us, *to_us) } else { Ok(()) }
         });
         if let Err(error) = taken {
@@ -76,26 +84,22 @@ impl Billing {
         }
     }
 
-    fn put_on_lines(
-        &mut self,
-        at: EventAt,
-        job_id: &solyx_schemas::ids::JobId,
-        rated: &Rated<'_>,
-    ) -> Result<(), RatingError> {
-        let Some(job) = self.tables.jobs.get(job_id).cloned() else {
+    fn put_on_lines(&mut self, at: EventAt, row: &UsageRow, rated: &Rated<'_>) -> Result<(), RatingError> {
+        let job_id = &row.job;
+        let Some((job, class)) = self.tables.jobs.get(job_id).cloned().zip(row.class.as_ref()) else {
             self.problem(at, job_id.to_string(), "its job was never requested; its usage is on no line".to_owned());
             return Ok(());
         };
         let (pool, model) = self.place_of(rated.run);
         let Rated { meter, from, to, .. } = *rated;
         let quantity = i128::from(rated.quantity);
-        let parts = self.cards.rate(&job.tenant, meter, model.as_ref(), Some(&job.class), from, to, quantity)?;
+        let parts = self.cards.rate(&job.tenant, meter, model.as_ref(), Some(class), from, to, quantity)?;
         // The kernel's parts borrow the cards, which stay as they are while lines change.
         let parts: Vec<(Month, Fraction, LinePrice)> = parts
             .into_iter()
             .map(|part| {
-                let price = match (&job.sold_lease, part.price) {
-                    (Some(lease), _) if meter == Meter::GpuTime => LinePrice::Lease(lease.clone()),
+                let price = match (&row.covered_by, part.price) {
+                    (Some(lease), _) => LinePrice::Lease(lease.clone()),
                     (_, Some(p)) => {
                         LinePrice::Card { card: p.card.clone(), version: p.version, line: p.line_index as u32 }
                     }
@@ -128,6 +132,15 @@ impl Billing {
             line.events.push(at);
         }
         Ok(())
+    }
+
+    /// The sold lease that covers what a job uses from an instant on: the one it names, if that is in force then. A meter's record
+    /// is covered as a whole; it is of one clock hour at most.
+    fn lease_of(&self, job: &JobRow, from: TimeUs) -> Option<RefId> {
+        let id = job.sold_lease.as_ref()?;
+        let lease = self.tables.sold_leases.get(id)?;
+        let until = lease.ended_us.map_or(lease.to_us, |ended| ended.min(lease.to_us));
+        (lease.from_us <= from && from < until).then(|| id.clone())
     }
 
     fn place_of(&self, run: &RunId) -> (PoolId, Option<GpuModelId>) {

@@ -3,7 +3,6 @@
 use solyx_schemas::epochs::EpochBatch;
 use solyx_schemas::events::Event;
 use solyx_schemas::events::capacity::CapacityClass;
-use solyx_schemas::events::decisions::{JobPlaced, JobRequeued, StopCause};
 use solyx_schemas::events::facility::{ElementState, MeasuredKind, PowerMeasured};
 use solyx_schemas::events::nodes::NodeState;
 use solyx_schemas::events::usage::{Meter, UsageMetered};
@@ -23,14 +22,16 @@ impl Dcim {
             self.fold_fleet(event);
             self.fold_asset(event);
             self.fold_run(event);
-        }
-        for output in &epoch.outputs {
-            match output {
-                Event::JobPlaced(e) => self.place(e),
-                Event::JobRequeued(e) => self.requeue(e),
-                _ => {}
+            if let Event::UsageMetered(e) = event
+                && e.meter == Meter::Energy
+            {
+                self.meter(e);
             }
         }
+        for output in &epoch.outputs {
+            self.fold_decision(output);
+        }
+        self.leases_passed(epoch.record.now_us);
     }
 
     fn fold_facility(&mut self, event: &Event) {
@@ -175,44 +176,6 @@ impl Dcim {
                 asset.proceeds = e.proceeds.clone();
             }
             _ => {}
-        }
-    }
-
-    fn fold_run(&mut self, event: &Event) {
-        match event {
-            Event::RunFinished(e) => self.end(&e.run),
-            Event::RunFailed(e) => self.end(&e.run),
-            Event::RunStopped(e) => self.end(&e.run),
-            Event::UsageMetered(e) if e.meter == Meter::Energy => self.meter(e),
-            _ => {}
-        }
-    }
-
-    fn place(&mut self, placed: &JobPlaced) {
-        let owned = self.pools.get(&placed.pool).is_some_and(|pool| pool.owned);
-        let gpus = placed.nodes.iter().map(|host| (host.node.clone(), host.gpus.clone())).collect();
-        self.runs.insert(placed.run.clone(), Run { site: placed.site.clone(), owned, gpus });
-    }
-
-    /// A run that was given up for lost holds nothing any more.
-    fn requeue(&mut self, requeued: &JobRequeued) {
-        if matches!(requeued.cause, StopCause::LeasePassed | StopCause::NodeLost | StopCause::SiteLost) {
-            self.end(&requeued.run);
-        }
-    }
-
-    fn end(&mut self, run: &RunId) {
-        if let Some(run) = self.runs.get_mut(run) {
-            run.gpus.clear();
-        }
-    }
-
-    /// Ends what was on a node that certainly runs nothing any more.
-    fn clear(&mut self, node: &NodeId) {
-        let on_it = self.runs.iter().filter(|(_, run)| run.gpus.iter().any(|(host, _)| host == node));
-        let runs: Vec<RunId> = on_it.map(|(id, _)| id.clone()).collect();
-        for run in &runs {
-            self.end(run);
         }
     }
 

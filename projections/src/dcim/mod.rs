@@ -8,6 +8,7 @@ mod apply;
 mod book_value;
 mod energy;
 mod power;
+mod runs;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -27,7 +28,7 @@ pub use view::*;
 /// Name of the view.
 const NAME: &str = "dcim";
 /// Version of the entries.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// The state of the view.
 #[derive(Clone, Debug, Default)]
@@ -52,6 +53,10 @@ pub struct Dcim {
     prices: Rows<timeline::Key, timeline::Interval>,
     carbon: Rows<timeline::Key, timeline::Interval>,
     assets: Rows<RefId, state::Asset>,
+    /// Runs that nobody has said the end of, by job, with the end of their leases.
+    live: Rows<JobId, (RunId, TimeUs)>,
+    /// Jobs of those that were told to stop for good.
+    stopping: Rows<JobId, ()>,
 }
 
 /// Does the same to every table, with its number in the store.
@@ -73,6 +78,8 @@ macro_rules! each_table {
         $do!(13, $self.prices);
         $do!(14, $self.carbon);
         $do!(15, $self.assets);
+        $do!(16, $self.live);
+        $do!(17, $self.stopping);
     };
 }
 

@@ -6,10 +6,10 @@ use solyx_schemas::events::Event;
 use solyx_schemas::events::assets::*;
 use solyx_schemas::events::capacity::*;
 use solyx_schemas::events::common::{NodeGpus, Sum};
-use solyx_schemas::events::decisions::{EpochCommitted, JobPlaced};
+use solyx_schemas::events::decisions::{EpochCommitted, JobCancelled, JobPlaced};
 use solyx_schemas::events::facility::*;
 use solyx_schemas::events::nodes::*;
-use solyx_schemas::events::runs::RunFinished;
+use solyx_schemas::events::runs::{RunFinished, RunLeaseRenewed};
 use solyx_schemas::events::usage::{Meter, UsageMetered};
 use solyx_schemas::events::world::*;
 use solyx_schemas::hash::Hash32;
@@ -183,6 +183,29 @@ fn committed_load_counts_a_shared_gpu_once_and_falls_on_the_other_feed_when_one_
         ("panel-b", 1_600, 880, vec![-600, 1_600]),
     ];
     assert_eq!(loads, expected);
+}
+
+#[test]
+fn what_nobody_says_the_end_of_is_given_up_as_the_engine_does() {
+    let allotted = |epochs: &[EpochBatch]| site(&folded(epochs).view(), "pod").nodes[0].gpus_allotted;
+    let mut epochs = world();
+    let renewed = |hours| RunLeaseRenewed {
+        job: "a".into(),
+        run: "a/1".into(),
+        lease_until_us: hour(hours),
+        ..Default::default()
+    };
+    let cancelled =
+        |job: &str, run: Option<&str>| JobCancelled { job: job.into(), run: run.map(Into::into), ..Default::default() };
+    let both = vec![cancelled("a", Some("a/1")).into(), cancelled("b", Some("b/1")).into()];
+    epochs.push(epoch(2, hour(2), vec![renewed(4).into()], both));
+    epochs.push(epoch(3, hour(3), vec![], vec![]));
+    assert_eq!(allotted(&epochs), 2, "a may still run, and has what b had, too");
+    epochs.push(epoch(4, hour(4), vec![], vec![]));
+    assert_eq!(allotted(&epochs), 0);
+    let mut lost = world();
+    lost.push(epoch(2, hour(2), vec![], vec![cancelled("a", None).into(), cancelled("b", None).into()]));
+    assert_eq!(allotted(&lost), 0, "lost runs whose jobs are not tried again");
 }
 
 #[test]

@@ -10,10 +10,13 @@ use crate::events::facility::{PowerElementDeclared, SiteDeclared};
 use crate::events::nodes::NodeReported;
 use crate::events::plans::PlanPublished;
 use crate::field::FieldError;
-use crate::units::TimeUs;
+use crate::units::{HOUR_US, TimeUs};
 
 /// A right angle in 1e-7 degrees.
 const QUARTER_E7: i64 = 900_000_000;
+
+/// The longest that one reading may be of: views divide it among its hours.
+const READING_US_MAX: i64 = 31 * 24 * HOUR_US;
 
 /// The most kinds a plan may price, the highest price of CPU, and the highest of a scarce model: what is reckoned with them
 /// stays within 64 bits.
@@ -26,8 +29,8 @@ pub(super) fn check(event: &Event) -> Checked {
     match event {
         Event::SiteDeclared(e) => site(e),
         Event::PowerElementDeclared(e) => element(e),
-        Event::PowerMeasured(e) => interval(e.from_us, e.to_us),
-        Event::CoolingMeasured(e) => interval(e.from_us, e.to_us),
+        Event::PowerMeasured(e) => reading(e.from_us, e.to_us),
+        Event::CoolingMeasured(e) => reading(e.from_us, e.to_us),
         Event::AssetOrdered(e) => amount("cost", &e.cost),
         Event::AssetInstalled(e) => asset(e),
         Event::AssetRepaired(e) => amount("cost", &e.cost),
@@ -74,6 +77,13 @@ pub(super) fn check(event: &Event) -> Checked {
         }
         _ => Ok(()),
     }
+}
+
+/// An interval that something was measured over.
+fn reading(from: TimeUs, to: TimeUs) -> Checked {
+    interval(from, to)?;
+    let end = from.0.saturating_add(READING_US_MAX);
+    expect(to.0 <= end, "to_us", to.0, || format!("at most {end}, 31 days after from_us"))
 }
 
 fn site(e: &SiteDeclared) -> Checked {

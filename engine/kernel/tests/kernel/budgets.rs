@@ -6,7 +6,7 @@ use solyx_schemas::events::Event;
 use solyx_schemas::events::common::Sum;
 use solyx_schemas::events::decisions::{LimitKind, StopCause};
 use solyx_schemas::events::jobs::{JobRequestAmended, JobRequested};
-use solyx_schemas::events::policy::{BudgetKind, BudgetSet};
+use solyx_schemas::events::policy::{BudgetKind, BudgetSet, LeaseSold, PaymentOption};
 use solyx_schemas::events::usage::{Meter, UsageMetered};
 use solyx_schemas::ids::*;
 use solyx_schemas::units::*;
@@ -140,6 +140,34 @@ fn a_budget_in_another_currency_or_of_another_tenant_has_used_nothing_yet() {
         let amount = Sum { currency: Currency::parse(currency).unwrap(), micros: MoneyMicros(1) };
         let outputs = world.step(vec![BudgetSet { amount, ..budget("b", tenant, 1) }.into()]);
         assert!(!outputs.iter().any(|output| matches!(output, Event::BudgetExhausted(_))), "{tenant} {currency}");
+    }
+}
+
+#[test]
+fn what_a_sold_lease_covers_is_neither_held_nor_used() {
+    let mut world = World::with_nodes(1);
+    let lease = LeaseSold {
+        lease: RefId::from("sold"),
+        tenant: TenantId::from("red"),
+        gpus: Count(8),
+        gpu_model: GpuModelId::from("H100"),
+        from_us: TimeUs(world.now),
+        to_us: TimeUs(world.now + 2 * HOUR_US),
+        price: money(1),
+        payment: PaymentOption::None,
+        ..LeaseSold::default()
+    };
+    world.step(vec![card(None, "USD"), budget("b", "red", 10).into(), lease.into()]);
+    let naming = JobRequested { sold_lease: Some(RefId::from("sold")), ..job("a", "red", 1, 8, 20) };
+    let outputs = world.step(vec![naming.into()]);
+    assert!(placed(&outputs, "a").is_some(), "160 GPU hours are beyond the budget: {outputs:?}");
+    let budget = |world: &World| world.kernel.state().budgets.get(&RefId::from("b")).unwrap().clone();
+    for covered in [true, true, false] {
+        let usage = used(&world, "a", 4).unwrap();
+        world.step(vec![usage]);
+        let gpu_hours = if covered { 0 } else { 4 };
+        assert_eq!((budget(&world).held_micros, budget(&world).used_micros()), (0, gpu_hours * USD_PER_GPU_HOUR));
+        world.now += HOUR_US;
     }
 }
 

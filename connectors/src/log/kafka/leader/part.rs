@@ -20,6 +20,8 @@ const SIGN_PAUSE: Duration = Duration::from_millis(300);
 const STALL_MAX: Duration = Duration::from_secs(10);
 /// One that was asked for in vain asks again after this.
 const CLAIM_PAUSE: Duration = Duration::from_millis(1_000);
+/// Who can take part no longer tries again after this.
+const AGAIN_PAUSE: Duration = Duration::from_secs(1);
 /// Standbys ask one after the other, so far apart.
 const RANK_PAUSE: Duration = Duration::from_millis(150);
 
@@ -27,7 +29,6 @@ struct State {
     standing: Standing,
     resign: bool,
     abstain_until: Option<Instant>,
-    failed: Option<LogError>,
 }
 
 struct Shared {
@@ -54,24 +55,20 @@ impl KafkaElection {
         let talk = Talk::begin(config)?;
         let shared = Arc::new(Shared {
             instance: instance.to_owned(),
-            state: Mutex::new(State { standing: Standing::Follows, resign: false, abstain_until: None, failed: None }),
+            state: Mutex::new(State { standing: Standing::Follows, resign: false, abstain_until: None }),
             next_epoch: AtomicI64::new(0),
             caught_up: AtomicBool::new(false),
             worked_ms: AtomicI64::new(0),
             began: Instant::now(),
             stop: AtomicBool::new(false),
         });
-        let of_thread = Arc::clone(&shared);
-        let thread = std::thread::Builder::new().name("election".to_owned()).spawn(move || take_part(talk, &of_thread));
+        let (of_thread, config) = (Arc::clone(&shared), config.clone());
+        let thread =
+            std::thread::Builder::new().name("election".to_owned()).spawn(move || stay(&config, talk, &of_thread));
         let thread = thread.map_err(|e| {
             LogError::new(LogErrorKind::Stop, "no thread for the election", e, "free memory or threads")
         })?;
         Ok(Self { shared, thread: Some(thread) })
-    }
-
-    /// Why it takes part no longer, if it does not.
-    pub fn failure(&self) -> Option<LogError> {
-        locked(&self.shared.state).failed.clone()
     }
 }
 
@@ -112,17 +109,31 @@ impl Election for KafkaElection {
     }
 }
 
-fn take_part(mut talk: Talk, shared: &Shared) {
+/// Takes part until it is told to stop. Where that is not possible any more it begins anew, and does not lead meanwhile.
+fn stay(config: &KafkaConfig, mut talk: Talk, shared: &Shared) {
+    while let Err(error) = take_part(&mut talk, shared) {
+        tracing::error!(%error, "this engine does not take part in the election until it can begin anew");
+        locked(&shared.state).standing = Standing::Follows;
+        talk = loop {
+            std::thread::sleep(AGAIN_PAUSE);
+            if shared.stop.load(Ordering::Relaxed) {
+                return;
+            }
+            match Talk::begin(config) {
+                Ok(talk) => break talk,
+                Err(error) => tracing::warn!(%error, "still no part in the election"),
+            }
+        };
+    }
+}
+
+fn take_part(talk: &mut Talk, shared: &Shared) -> Result<(), LogError> {
     let me = &shared.instance;
     let (mut signed, mut claimed): (Option<Instant>, Option<Instant>) = (None, None);
     // Nobody claims before it has heard for a lease's time whether somebody leads.
     let began = Instant::now();
     loop {
-        if let Err(error) = talk.listen(STEP) {
-            tracing::error!(%error, "this engine takes part in the election no longer");
-            locked(&shared.state).failed = Some(error);
-            return;
-        }
+        talk.listen(STEP)?;
         let stopping = shared.stop.load(Ordering::Relaxed);
         let mut state = locked(&shared.state);
         let leads = talk.fold.leader.as_ref().filter(|leader| leader.instance == *me).map(|leader| leader.claim);
@@ -138,7 +149,7 @@ fn take_part(mut talk: Talk, shared: &Shared) {
             drop(state);
             // An error would only mean that the others wait for the lease to end.
             let _ = talk.producer.flush(Duration::from_millis(500));
-            return;
+            return Ok(());
         }
         let leads = leads.filter(|_| talk.fold.leader.is_some());
         state.standing = match (leads, &talk.fold.transfer) {
