@@ -333,7 +333,10 @@ impl Queue {
         Some(match limit.kind {
             LimitKind::JobSet => {
                 let key = state.spec(id).and_then(|spec| set_of(&spec));
-                Limit { available: key.map(|key| self.set(&key).count() as i64), ..limit }
+                Limit {
+                    available: key.map(|key| self.sets.get(&key).map_or(0, |members| members.len() as i64)),
+                    ..limit
+                }
             }
             LimitKind::Budget => state.spec(id).and_then(|spec| budget::parking(state, &spec)).unwrap_or(limit),
             _ => limit,

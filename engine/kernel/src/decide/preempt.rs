@@ -14,14 +14,14 @@ use solyx_schemas::units::{DurationUs, SECOND_US};
 
 use super::by_class::{any_preempts, for_classes};
 use super::room::{Plan, plan};
-use super::sets::room_for_all;
+use super::sets::{room_for_all, unstarted};
 use super::share::Shares;
 use super::start::together;
 use super::stops::stop_run;
 use super::{Epoch, consolidate, elastic, moving};
 use crate::apply::{expected_work_done, held_gpu_milli_s};
 use crate::order_rule::{OrderRule, gang_milli, level, outstanding, surcharged, surcharged_use};
-use crate::queue::{Fit, Place, Told, Turn};
+use crate::queue::{Fit, Place, Told, Turn, set_of};
 use crate::rows::{Claim, Run, limit_of};
 use crate::set_aside::is_reclaimable;
 
@@ -245,10 +245,15 @@ pub(super) fn waiting<'e>(epoch: &'e Epoch<'_>) -> impl Iterator<Item = Vec<Head
 
 /// The members of a set in line, and what they ask for together, for the first of them.
 fn led_by(epoch: &Epoch<'_>, job: &JobId) -> Option<(i64, Vec<JobId>)> {
-    let members = together(epoch, job, &epoch.state.spec(job)?)?;
+    let spec = epoch.state.spec(job)?;
+    // It is asked of every member, and answered by the first.
+    if unstarted(epoch, &set_of(&spec)?).next() != Some(job) {
+        return None;
+    }
+    let members = together(epoch, job, &spec)?;
     // What is still kept for one of them is used or given up first.
     let waits = |member: &JobId| epoch.index.queue.line_of(member).is_some() && !epoch.state.claims.contains(member);
-    if members.first() != Some(job) || !members.iter().all(waits) {
+    if !members.iter().all(waits) {
         return None;
     }
     let specs = members.iter().filter_map(|member| epoch.state.spec(member));

@@ -18,13 +18,13 @@ use crate::queue::SetKey;
 use crate::rows::{Phase, Run, limit_of};
 
 /// Members of a set that wait for their first start, in the order of their ids.
-pub(super) fn unstarted(epoch: &Epoch<'_>, key: &SetKey) -> Vec<JobId> {
+pub(super) fn unstarted<'e>(epoch: &'e Epoch<'_>, key: &SetKey) -> impl Iterator<Item = &'e JobId> {
     let waits = |id: &&JobId| {
         epoch.state.jobs.get(*id).is_some_and(|job| {
             job.attempts == 0 && matches!(job.phase, Phase::Requested | Phase::Waiting | Phase::Leasing)
         })
     };
-    epoch.index.queue.set(key).filter(waits).cloned().collect()
+    epoch.index.queue.set(key).filter(waits)
 }
 
 /// Starts all members, or orders the instances that some of them lack; otherwise says which does not fit, and whether more room

@@ -97,7 +97,7 @@ fn is_given_up(epoch: &mut Epoch<'_>, id: &JobId, spec: &Spec) -> bool {
 pub(super) fn together(epoch: &Epoch<'_>, id: &JobId, spec: &Spec) -> Option<Vec<JobId>> {
     let key = set_of(spec)?;
     epoch.state.jobs.get(id).filter(|job| job.attempts == 0)?;
-    Some(unstarted(epoch, &key))
+    Some(unstarted(epoch, &key).cloned().collect())
 }
 
 /// By how much a job would miss its deadline even if it started now on the fastest model it accepts, as large as it may be.
