@@ -74,7 +74,7 @@ pub fn json_text(text: &str) {
 
 /// Width of the terminal that reads stdout; wide where there is none.
 fn width() -> u16 {
-    terminal_size::terminal_size().map_or(200, |(width, _)| width.0)
+    terminal_size::terminal_size_of(std::io::stdout()).map_or(200, |(width, _)| width.0)
 }
 
 /// A table with a head and no lines. The columns in `right` stand at the right.

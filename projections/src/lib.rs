@@ -7,3 +7,4 @@ pub mod fold;
 pub mod jobs;
 pub mod rows;
 pub mod store;
+mod timeline;

@@ -11,8 +11,7 @@ use solyx_schemas::units::{Currency, GPU_MILLI_US_PER_GPU_HOUR, MoneyMicros, Tim
 
 use crate::index::Index;
 use crate::rating::{Month, units_per_price};
-use crate::rows::{Budget, Held, Job, Owner, Phase, Spec, limit_of};
-use crate::set_aside::{Contract, named, terms};
+use crate::rows::{Budget, Held, Job, Owner, Phase, Run, Spec, limit_of};
 use crate::state::State;
 
 /// The most that a job is taken to cost, micros: the most that an amount can say.
@@ -72,6 +71,17 @@ pub fn is_budgeted(state: &State, spec: &Spec) -> bool {
     spec.budget.is_some() || state.budgets.iter().any(|(_, budget)| covers(&budget.set, spec))
 }
 
+/// The sold lease that pays for what a job uses: the one that it names, if it names no reservation.
+pub fn lease_of(spec: &Spec) -> Option<&RefId> {
+    spec.sold_lease.as_ref().filter(|_| spec.reservation.is_none())
+}
+
+/// Whether a sold lease pays for what a job uses at an instant.
+pub fn is_covered(state: &State, lease: Option<&RefId>, at: TimeUs) -> bool {
+    let lease = lease.and_then(|lease| state.sold_leases.get(lease));
+    lease.is_some_and(|lease| lease.from_us <= at && at < lease.to_us)
+}
+
 /// What a job is expected to cost its customer, at the highest price among the models it accepts: expected work, or one
 /// checkpoint interval when that is unknown. Nothing while the sold lease that it names is not over. None without a price.
 pub fn expected_price(state: &State, index: &Index, spec: &Spec) -> Option<Sum> {
@@ -98,13 +108,17 @@ pub fn expected_price(state: &State, index: &Index, spec: &Spec) -> Option<Sum> 
         Some(Sum { currency, micros: MoneyMicros(micros) })
     };
     let highest = models.into_iter().filter_map(price).max_by_key(|sum| sum.micros)?;
-    let is_covered = matches!(named(spec), Some(Contract::Lease(_)))
-        && named(spec).and_then(|lease| terms(state, &lease)).is_some_and(|terms| terms.to > state.now());
+    // One that is not known yet is waited for.
+    let is_covered =
+        lease_of(spec).is_some_and(|lease| state.sold_leases.get(lease).is_none_or(|l| l.to_us > state.now()));
     Some(if is_covered { Sum { micros: MoneyMicros(0), ..highest } } else { highest })
 }
 
 /// The limit that keeps a waiting job out because a hard budget has run out.
 pub fn parking(state: &State, spec: &Spec) -> Option<Limit> {
+    if is_covered(state, lease_of(spec), state.now()) {
+        return None;
+    }
     budgets_of(state, spec).into_iter().find_map(|(id, budget)| {
         let used = budget.used_micros();
         let binds = budget.is_hard() && is_in_force(&budget.set, state.now());
@@ -182,7 +196,8 @@ pub fn hold_anew(state: &mut State, index: &mut Index) {
 /// Remembers whose the runs are that were placed while there was no budget: they are metered from now on.
 pub fn know_owners(state: &mut State) {
     let unknown = state.runs.iter().filter(|(run, _)| !state.owners.contains(*run));
-    let unknown: Vec<(RunId, Owner)> = unknown.map(|(id, run)| (id.clone(), Owner::of(run))).collect();
+    let owner = |run: &Run| Owner::of(run, state.spec(&run.job).as_ref().and_then(lease_of));
+    let unknown: Vec<(RunId, Owner)> = unknown.map(|(id, run)| (id.clone(), owner(run))).collect();
     for (run, owner) in unknown {
         state.owners.insert(run, owner);
     }
@@ -250,11 +265,7 @@ fn part_since(instant: TimeUs, e: &UsageMetered, micros: i64) -> i64 {
 pub fn use_up(state: &mut State, index: &mut Index, e: &UsageMetered) {
     let Some(owner) = state.owners.get(&e.run).cloned() else { return };
     // What a sold lease covers was paid for with it.
-    let lease = owner.lease.as_ref().filter(|_| e.meter == Meter::GpuTime);
-    if lease
-        .and_then(|lease| state.sold_leases.get(lease))
-        .is_some_and(|l| l.from_us <= e.from_us && e.from_us < l.to_us)
-    {
+    if e.meter == Meter::GpuTime && is_covered(state, owner.lease.as_ref(), e.from_us) {
         return;
     }
     let Ok(units) = units_per_price(e.meter) else { return };

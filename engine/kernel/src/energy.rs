@@ -33,8 +33,8 @@ pub struct Value {
     pub until_us: TimeUs,
 }
 
-/// Kinds of prices, the one to go by first.
-const PRICE_KINDS: [PriceKind; 4] = [PriceKind::RealTime, PriceKind::DayAhead, PriceKind::Tariff, PriceKind::Forecast];
+/// Kinds of prices, the one to go by first: where a contract says what is paid, what exchanges settle costs nothing.
+const PRICE_KINDS: [PriceKind; 4] = [PriceKind::Tariff, PriceKind::RealTime, PriceKind::DayAhead, PriceKind::Forecast];
 /// Kinds of carbon values, the one to go by first: average by location.
 const CARBON_KINDS: [&str; 2] = ["ACTUAL/AVERAGE/LOCATION", "FORECAST/AVERAGE/LOCATION"];
 

@@ -13,7 +13,7 @@ use solyx_schemas::units::*;
 
 pub use self::past::Past;
 use crate::mig::Instances;
-use crate::set_aside::{Contract, Draw};
+use crate::set_aside::Draw;
 
 mod past;
 
@@ -394,23 +394,20 @@ pub struct Owner {
     pub class: ClassId,
     /// GPU model.
     pub model: GpuModelId,
-    /// The sold lease that it draws on.
+    /// The sold lease that pays for it while that is in force.
     pub lease: Option<RefId>,
 }
 
 impl Owner {
-    /// Whose a run is.
-    pub fn of(run: &Run) -> Self {
+    /// Whose a run is, and the lease that pays for it.
+    pub fn of(run: &Run, lease: Option<&RefId>) -> Self {
         Self {
             job: run.job.clone(),
             tenant: run.tenant.clone(),
             project: run.project.clone(),
             class: run.class.clone(),
             model: run.model.clone(),
-            lease: match run.draws.as_ref().map(|draw| &draw.contract) {
-                Some(Contract::Lease(lease)) => Some(lease.clone()),
-                _ => None,
-            },
+            lease: lease.cloned(),
         }
     }
 }

@@ -66,7 +66,8 @@ pub fn run(command: &Verify, json: bool) -> Outcome {
     } else {
         output::line(as_text(&verified));
     }
-    Ok(Exit::Good)
+    // Whoever made the receipt may have made the key.
+    Ok(if verified.key_trusted { Exit::Good } else { Exit::Finding })
 }
 
 fn refused(file: &Path, detail: impl ToString) -> Failure {
@@ -85,7 +86,7 @@ fn as_json(verified: &Verified) -> serde_json::Value {
     let line = verified.line.as_ref();
     let proves: Vec<&str> = [PROVES].into_iter().chain(line.map(|_| PROVES_LINE)).collect();
     json!({
-        "ok": true, "cell": verified.cell, "subject": verified.subject, "tree_size": verified.tree_size, "root": verified.root,
+        "ok": verified.key_trusted, "whole": true, "cell": verified.cell, "subject": verified.subject, "tree_size": verified.tree_size, "root": verified.root,
         "public_key": verified.public_key, "key_trusted": verified.key_trusted,
         "proves": proves, "does_not_prove": NOT_PROVEN, "line": line, "currency": verified.currency,
         "as_of_us": verified.as_of_us, "records": records.collect::<Vec<_>>(),

@@ -140,18 +140,37 @@ impl Billing {
         Ok(())
     }
 
+    /// What an asset has lost, by the nodes that it was in: whoever used one then carries its part of what was lost there then.
     fn asset_cost(&self, costs: &mut Costs, asset: &AssetRow) -> Result<(), RatingError> {
-        let now = self.meta().now_us;
-        let since = asset.installed_us.max(self.meta().began_us.unwrap_or_default());
-        let lost = micros(loss(asset, since, now)?)?;
-        let cost = self.in_reference(lost, asset.cost.currency, now)?;
-        let node = asset.node.as_ref().and_then(|node| Some((node, self.tables.nodes.get(node)?)));
+        let began = asset.installed_us.max(self.meta().began_us.unwrap_or_default());
+        let life_ends = asset.installed_us.0.saturating_add(asset.life_us.max(0));
+        let ends = self.meta().now_us.min(TimeUs(life_ends));
+        let ends = asset.retired_us.map_or(ends, |retired| ends.min(retired));
+        for (place, (node, since)) in asset.nodes.iter().enumerate() {
+            let left = asset.nodes.get(place + 1).map_or(ends, |(_, left)| (*left).min(ends));
+            let since = if place == 0 { began } else { (*since).max(began) };
+            if since < left {
+                self.asset_cost_in(costs, asset, node.as_ref(), (since, left))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn asset_cost_in(
+        &self,
+        costs: &mut Costs,
+        asset: &AssetRow,
+        node: Option<&NodeId>,
+        (since, until): (TimeUs, TimeUs),
+    ) -> Result<(), RatingError> {
+        let lost = micros(loss(asset, since, until)?)?;
+        let cost = self.in_reference(lost, asset.cost.currency, self.meta().now_us)?;
+        let node = node.and_then(|node| Some((node, self.tables.nodes.get(node)?)));
         let provider = node.map_or_else(|| NO_PROVIDER.into(), |(_, row)| self.provider_of(&row.pool));
-        let used = i128::from((now.0 - since.0).max(0));
         let shared = match node {
-            Some((id, row)) if row.gpu_milli > 0 && used > 0 => {
-                let capacity = i128::from(row.gpu_milli) * used;
-                self.share_out(costs, id.as_str(), since, now, |part| {
+            Some((id, row)) if row.gpu_milli > 0 => {
+                let capacity = i128::from(row.gpu_milli) * i128::from(until.0 - since.0);
+                self.share_out(costs, id.as_str(), since, until, |part| {
                     let share = Fraction::whole(cost.into()).scaled(part, capacity, "a share of depreciation")?;
                     Ok(share.round_half_even())
                 })?

@@ -53,7 +53,7 @@ mod tests {
     fn asset(method: DepreciationMethod) -> AssetRow {
         AssetRow {
             site: "metapod-1".into(),
-            node: None,
+            nodes: Vec::new(),
             cost: Sum { currency: Currency::parse("USD").unwrap(), micros: MoneyMicros(1_000_000) },
             installed_us: TimeUs(0),
             life_us: 4 * YEAR_US,

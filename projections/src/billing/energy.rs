@@ -9,15 +9,13 @@
 use solyx_kernel::rating::{Fraction, Month, RatingError, split};
 use solyx_schemas::events::capacity::CapacityClass;
 use solyx_schemas::events::facility::{MeasuredKind, PowerMeasured};
-use solyx_schemas::events::world::{EnergyPriced, PriceKind};
+use solyx_schemas::events::world::EnergyPriced;
 use solyx_schemas::ids::{JobId, NodeId, PoolId, RunId, ZoneId};
-use solyx_schemas::units::{Currency, DAY_US, JOULES_PER_MWH, TimeUs};
+use solyx_schemas::units::{Currency, JOULES_PER_MWH, TimeUs};
 
 use super::Billing;
 use super::rows::*;
-
-/// Kinds of price that somebody pays, the first that is known counts.
-const KINDS: u8 = 3;
+use crate::timeline::{self, Interval, PAID_KINDS, price_rank};
 
 /// W × µs in a joule.
 const W_US_PER_J: i128 = 1_000_000;
@@ -35,24 +33,13 @@ fn energy_cost(quantity: Fraction, site: &SiteRow, price: i64, units_per_j: i128
     quantity.scaled(rate, JOULES_PER_MWH * 1_000 * units_per_j, "the cost of energy")
 }
 
-fn rank(kind: PriceKind) -> Option<u8> {
-    match kind {
-        PriceKind::Tariff => Some(0),
-        PriceKind::RealTime => Some(1),
-        PriceKind::DayAhead => Some(2),
-        PriceKind::Forecast | PriceKind::Unknown => None,
-    }
-}
-
 impl Billing {
     pub(super) fn energy_priced(&mut self, e: &EnergyPriced) {
-        if let Some(rank) = rank(e.kind) {
-            let (to_us, price, currency, revision) = (e.to_us, e.price_micros_per_mwh, e.currency, e.revision.0);
-            let key = (e.zone.clone(), rank, e.from_us);
-            // One that was delayed says nothing new.
-            if self.tables.energy_prices.get(&key).is_none_or(|known| known.revision <= revision) {
-                self.tables.energy_prices.insert(key, EnergyPriceRow { to_us, price, currency, revision });
-            }
+        let rank = price_rank(e.kind);
+        if rank < PAID_KINDS {
+            let (value, revision) = (e.price_micros_per_mwh.0, e.revision.0);
+            let new = Interval { to: e.to_us, value, revision, currency: Some(e.currency) };
+            timeline::insert(&mut self.tables.energy_prices, &e.zone, rank, e.from_us, new);
         }
     }
 
@@ -117,7 +104,7 @@ impl Billing {
         to: TimeUs,
     ) -> Result<Vec<EnergyPart>, RatingError> {
         let mut boundaries: Vec<TimeUs> =
-            (0..KINDS).flat_map(|kind| self.price_changes(&site.zone, kind, from, to)).collect();
+            (0..PAID_KINDS).flat_map(|kind| self.price_changes(&site.zone, kind, from, to)).collect();
         if Month::of(from).end() < to {
             boundaries.push(Month::of(from).end());
         }
@@ -125,7 +112,8 @@ impl Billing {
         let parts = split(from, to, quantity, &boundaries)?.into_iter().map(|part| EnergyPart {
             month: Month::of(part.from),
             quantity: part.quantity,
-            price: self.energy_price(&site.zone, part.from).map(|price| (price.price.0, price.currency)),
+            price: timeline::at(&self.tables.energy_prices, &site.zone, PAID_KINDS, part.from)
+                .map(|price| (price.value, price.currency.unwrap_or_default())),
         });
         Ok(parts.collect())
     }
@@ -136,19 +124,8 @@ impl Billing {
         let before = prices.up_to(&(zone.clone(), kind, from)).filter(|((z, k, _), _)| z == zone && *k == kind);
         let first = (zone.clone(), kind, TimeUs(from.0 + 1));
         let within = prices.from(&first).take_while(|((z, k, at), _)| z == zone && *k == kind && *at < to);
-        let changes = before.into_iter().chain(within).flat_map(|((_, _, at), row)| [*at, row.to_us]);
+        let changes = before.into_iter().chain(within).flat_map(|((_, _, at), row)| [*at, row.to]);
         changes.filter(|at| from < *at && *at < to).collect()
-    }
-
-    /// The price in force of the first kind that has one; without any, the last one known for a day after its end.
-    fn energy_price(&self, zone: &ZoneId, at: TimeUs) -> Option<&EnergyPriceRow> {
-        let until = |longer_us: i64| {
-            (0..KINDS).find_map(|kind| {
-                let ((z, k, _), row) = self.tables.energy_prices.up_to(&(zone.clone(), kind, at))?;
-                (z == zone && *k == kind && at.0 < row.to_us.0.saturating_add(longer_us)).then_some(row)
-            })
-        };
-        until(0).or_else(|| until(DAY_US))
     }
 }
 

@@ -28,6 +28,7 @@ use solyx_schemas::units::{Currency, TimeUs};
 
 use crate::fold::{Change, Entry, Fold, FoldError};
 use crate::rows::Rows;
+use crate::timeline;
 use rows::*;
 
 pub use rows::{EventAt, ExactSum};
@@ -116,7 +117,7 @@ tables! {
     /// Assets.
     17 assets: RefId => AssetRow;
     /// Prices of energy by zone, kind and start.
-    18 energy_prices: (ZoneId, u8, TimeUs) => EnergyPriceRow;
+    18 energy_prices: timeline::Key => timeline::Interval;
     /// Cost of our own energy by job, pool, month and currency, exact in micros.
     19 energy_costs: (JobId, PoolId, Month, Currency3) => ExactSum;
     /// Energy of ours that had no price, J, by pool and month.

@@ -319,8 +319,8 @@ pub struct SoldLeaseRow {
 pub struct AssetRow {
     /// Site.
     pub site: SiteId,
-    /// Node.
-    pub node: Option<NodeId>,
+    /// Nodes that it was in, each with the instant since when; the last is where it is.
+    pub nodes: Vec<(Option<NodeId>, TimeUs)>,
     /// What it cost.
     pub cost: Sum,
     /// Since when it is used.
@@ -335,19 +335,6 @@ pub struct AssetRow {
     pub declining_milli: i64,
     /// When it left the books.
     pub retired_us: Option<TimeUs>,
-}
-
-/// A price of energy.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EnergyPriceRow {
-    /// End of its interval.
-    pub to_us: TimeUs,
-    /// Per MWh.
-    pub price: RateMicros,
-    /// Currency.
-    pub currency: Currency,
-    /// Revision: a higher one replaces it.
-    pub revision: i64,
 }
 
 /// What stands once.

@@ -29,8 +29,10 @@ impl Billing {
                 self.tables.sites.insert(e.site.clone(), row);
             }
             Event::NodeReported(e) => {
-                let row = NodeRow { pool: e.pool.clone(), gpu_milli: e.gpus.len() as i64 * 1_000 };
-                self.tables.nodes.insert(e.node.clone(), row);
+                // As large as it ever was: what a smaller report leaves out stands idle and is no more to those who use the rest.
+                let before = self.tables.nodes.get(&e.node).map_or(0, |node| node.gpu_milli);
+                let gpu_milli = before.max(e.gpus.len() as i64 * 1_000);
+                self.tables.nodes.insert(e.node.clone(), NodeRow { pool: e.pool.clone(), gpu_milli });
             }
             Event::NodeStateChanged(e) if e.state == NodeState::Fenced => self.node_gone(&e.node, now),
             Event::NodeRemoved(e) => self.node_gone(&e.node, now),
@@ -60,7 +62,7 @@ impl Billing {
             Event::AssetMoved(e) => {
                 if let Some(asset) = self.tables.assets.get_mut(&e.serial) {
                     asset.site = e.site.clone();
-                    asset.node.clone_from(&e.node);
+                    asset.nodes.push((e.node.clone(), e.occurred_us));
                 }
             }
             Event::AssetRetired(e) => {
@@ -103,7 +105,7 @@ impl Billing {
     fn asset_installed(&mut self, e: &AssetInstalled) {
         let row = AssetRow {
             site: e.site.clone(),
-            node: e.node.clone(),
+            nodes: vec![(e.node.clone(), e.installed_us)],
             cost: e.cost.clone(),
             installed_us: e.installed_us,
             life_us: e.life_us.0,

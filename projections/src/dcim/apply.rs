@@ -6,13 +6,13 @@ use solyx_schemas::events::capacity::CapacityClass;
 use solyx_schemas::events::facility::{ElementState, MeasuredKind, PowerMeasured};
 use solyx_schemas::events::nodes::NodeState;
 use solyx_schemas::events::usage::{Meter, UsageMetered};
-use solyx_schemas::events::world::{CarbonMethod, CarbonSignal, CarbonStatus, PriceKind};
+use solyx_schemas::events::world::{CarbonMethod, CarbonSignal, CarbonStatus};
 use solyx_schemas::ids::*;
 use solyx_schemas::units::*;
 
 use super::Dcim;
 use super::state::*;
-use super::timeline::{self, Interval};
+use crate::timeline::{self, Interval};
 
 impl Dcim {
     pub(super) fn fold(&mut self, epoch: &EpochBatch) {
@@ -81,12 +81,7 @@ impl Dcim {
                 first.water_ml += e.water_ml.0;
             }
             Event::EnergyPriced(e) => {
-                let kind = match e.kind {
-                    PriceKind::RealTime => 0,
-                    PriceKind::DayAhead => 1,
-                    PriceKind::Tariff => 2,
-                    PriceKind::Forecast | PriceKind::Unknown => 3,
-                };
+                let kind = timeline::price_rank(e.kind);
                 let value = e.price_micros_per_mwh.0;
                 let new = Interval { to: e.to_us, value, revision: e.revision.0, currency: Some(e.currency) };
                 timeline::insert(&mut self.prices, &e.zone, kind, e.from_us, new);

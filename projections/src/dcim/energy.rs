@@ -8,10 +8,8 @@ use solyx_schemas::units::*;
 
 use super::Dcim;
 use super::state::{Hour, Site};
-use super::timeline;
+use crate::timeline::{self, PAID_KINDS};
 
-/// Kinds of prices and of carbon values, by rank.
-const PRICE_KINDS: u8 = 4;
 const CARBON_KINDS: u8 = 2;
 /// W × µs in a joule.
 const W_US_PER_J: i128 = 1_000_000;
@@ -34,7 +32,7 @@ impl Dcim {
         HourRates {
             pue_milli: measured.map_or(design, |row| round(row.facility_w_us * 1_000, row.it_w_us)),
             pue_measured: measured.is_some(),
-            price: timeline::at(&self.prices, &site.zone, PRICE_KINDS, at),
+            price: timeline::at(&self.prices, &site.zone, PAID_KINDS, at),
             carbon: timeline::at(&self.carbon, &site.zone, CARBON_KINDS, at),
         }
     }

@@ -12,7 +12,6 @@ mod runs;
 mod state;
 #[cfg(test)]
 mod tests;
-mod timeline;
 mod view;
 
 use solyx_schemas::epochs::EpochBatch;
@@ -21,6 +20,7 @@ use solyx_schemas::units::TimeUs;
 
 use crate::fold::{Change, Entry, Fold, FoldError};
 use crate::rows::Rows;
+use crate::timeline;
 
 pub use state::AssetStage;
 pub use view::*;

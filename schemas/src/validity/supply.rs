@@ -136,6 +136,7 @@ fn node(e: &NodeReported) -> Checked {
         between(0, GPU_W_MAX, "max_w", gpu.max_w.0).map_err(within)?;
     }
     unique("gpus", e.gpus.iter().map(|g| g.index))?;
+    between(0, NODE_GPUS_MAX * GPU_W_MAX, "max_w", e.max_w.0)?;
     expect(e.idle_w <= e.max_w, "max_w", e.max_w.0, || format!("at least idle_w, which is {}", e.idle_w.0))?;
     unique("feeds", e.feeds.iter().map(|f| &f.element))?;
     let shares: i128 = e.feeds.iter().map(|f| i128::from(f.share_milli.0)).sum();

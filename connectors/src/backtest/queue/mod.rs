@@ -57,11 +57,11 @@ pub struct Setting {
 pub struct Spread {
     /// Mean.
     pub mean: f64,
-    /// Half are below.
+    /// At most half are above; the nearest rank, as the others.
     pub p50: f64,
-    /// One in twenty is above.
+    /// At most one in twenty is above.
     pub p95: f64,
-    /// One in a hundred is above.
+    /// At most one in a hundred is above.
     pub p99: f64,
     /// The largest.
     pub max: f64,
@@ -70,12 +70,12 @@ pub struct Spread {
 impl Spread {
     fn of(mut values: Vec<i64>) -> Self {
         values.sort_unstable();
-        let at = |part: f64| {
-            let place = (values.len() as f64 * part) as usize;
-            values.get(place.min(values.len().saturating_sub(1))).copied().unwrap_or(0) as f64
+        let at = |of_100: usize| {
+            let rank = (values.len() * of_100).div_ceil(100);
+            values.get(rank.saturating_sub(1)).copied().unwrap_or(0) as f64
         };
         let mean = values.iter().map(|value| *value as f64).sum::<f64>() / values.len().max(1) as f64;
-        Self { mean, p50: at(0.5), p95: at(0.95), p99: at(0.99), max: at(1.0) }
+        Self { mean, p50: at(50), p95: at(95), p99: at(99), max: at(100) }
     }
 }
 

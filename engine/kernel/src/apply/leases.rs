@@ -24,7 +24,7 @@ pub fn instance_leased(state: &mut State, index: &mut Index, e: &InstanceLeased)
     let id = NodeId::from(e.instance.as_str());
     // Its agent, or the verifier, may have spoken before its provider.
     let known = state.nodes.get(&id).cloned();
-    if known.as_ref().is_some_and(|node| node.lease.is_some() || node.gone) {
+    if known.as_ref().is_some_and(|node| node.lease.is_some() || node.gone && is_used(index, &id)) {
         return Err(Rejection::rejected(format!(
             "field instance: found {}, expected one that is not leased yet",
             e.instance
@@ -58,14 +58,14 @@ pub fn instance_leased(state: &mut State, index: &mut Index, e: &InstanceLeased)
         price: e.price_micros_per_gpu_hour,
         currency: e.currency,
         earmarked: Some(job.clone()),
-        idle_since_us: Some(now),
+        idle_since_us: (!is_used(index, &id)).then_some(now),
         released: false,
     };
     if let Some(available) = state.pools.edit(&e.pool).and_then(|pool| pool.available.as_mut()) {
         *available = (*available - 1).max(0);
     }
     index.earmarked.entry(job).or_default().insert(id.clone());
-    let known = known.unwrap_or_default();
+    let known = Node { gone: false, ..known.unwrap_or_default() };
     let node_state = if known.state == NodeState::Unknown { NodeState::Ready } else { known.state };
     state.nodes.insert(id.clone(), Node { report: Some(report), state: node_state, lease: Some(lease), ..known });
     index.failure_domains.refresh(state, &id);
@@ -75,6 +75,11 @@ pub fn instance_leased(state: &mut State, index: &mut Index, e: &InstanceLeased)
     answer_order(state, index, e.order.as_str());
     index.changed = true;
     Ok(())
+}
+
+/// Whether anything runs on an instance: what has reported itself before it is leased may be in use by then.
+fn is_used(index: &Index, id: &NodeId) -> bool {
+    index.uses.get(id).is_some_and(|used| !used.runs.is_empty())
 }
 
 /// What an instance is taken to be until it reports itself: of the shape of its pool.
@@ -138,6 +143,9 @@ fn answer_order(state: &mut State, index: &mut Index, id: &str) {
         let kept: Vec<NodeId> = kept.flat_map(|(_, nodes)| nodes).cloned().collect();
         let now = state.now();
         for node in kept {
+            if is_used(index, &node) {
+                continue;
+            }
             if let Some(lease) = state.nodes.edit(&node).and_then(|node| node.lease.as_mut()) {
                 lease.idle_since_us = Some(now);
             }

@@ -12,7 +12,7 @@ use super::laid::lay_out;
 use super::room::{Room, rooms_of, standing_pools};
 use crate::index::{QuotaKey, quota_keys};
 use crate::packing::Ask;
-use crate::place::{Layout, Promise, ask_of, ask_on, quota_most};
+use crate::place::{Layout, Promise, ask_of, ask_on, on_order, quota_most};
 use crate::rows::{Job, Run, Spec};
 
 /// Time by which a run that has outlived its expected end is taken to end from now.
@@ -154,7 +154,7 @@ fn fits(
     let freed = |key: &QuotaKey| ended.quota.get(key).copied().unwrap_or(0);
     let quota: BTreeMap<QuotaKey, i64> = gang.keys.iter().map(|key| (key.clone(), asked - freed(key))).collect();
     let within = |(key, change): (&QuotaKey, &i64)| {
-        let used = epoch.index.quota_use.get(key).copied().unwrap_or(0);
+        let used = epoch.index.quota_use.get(key).copied().unwrap_or(0) + on_order(epoch.state, key, gang.job);
         epoch.state.quotas.get(key).and_then(quota_most).is_none_or(|most| used + change <= most)
     };
     if !quota.iter().all(within) {

@@ -10,6 +10,7 @@ use super::sets::{start_all, unstarted};
 use super::stops::cancel_job;
 use super::{Epoch, deferral};
 use crate::apart::shares;
+use crate::budget::lease_of;
 use crate::index::Timer;
 use crate::order_rule::said_gpu_milli_s;
 use crate::place::{Candidate, Places, Promise, ask_at, duration_of, most_replicas, places_of, scaled};
@@ -243,7 +244,7 @@ pub(super) fn place(
     let known = spec.expected_work_us.is_some();
     let end = run.expected_end_us;
     let plan = epoch.state.packing_plan().map(|plan| RefId::from(plan.event_id.as_str()));
-    let owner = Owner::of(&run);
+    let owner = Owner::of(&run, lease_of(spec));
     let placed = JobPlaced {
         job: id.clone(),
         tenant: spec.tenant.clone(),

@@ -13,6 +13,7 @@ use super::stops::{cancel_job, stop_run};
 use super::{Epoch, Failure, cause_of};
 use super::{drain, moving, overcommit};
 use crate::apply::{end_run, expected_work_done, record_failure};
+use crate::budget::{budgets_of, is_covered, lease_of};
 use crate::index::Timer;
 use crate::rows::*;
 
@@ -58,10 +59,17 @@ pub fn budgets(epoch: &mut Epoch<'_>) {
         let in_force = |budget: &&Budget| crate::budget::is_in_force(&budget.set, epoch.now);
         let Some(budget) = epoch.state.budgets.get(&id).filter(in_force) else { continue };
         let (used, amount) = (budget.used_micros(), budget.set.amount.clone());
-        if budget.exhausted || used < amount.micros.0 {
+        let (set, hard) = (budget.set.clone(), budget.is_hard());
+        if used < amount.micros.0 {
             continue;
         }
-        let (set, hard) = (budget.set.clone(), budget.is_hard());
+        if budget.exhausted {
+            // What a sold lease paid for, and pays for no longer, stops like all else.
+            if hard && !epoch.state.sold_leases.is_empty() {
+                stop_runs(epoch, &id);
+            }
+            continue;
+        }
         if let Some(budget) = epoch.state.budgets.edit(&id) {
             budget.exhausted = true;
         }
@@ -91,14 +99,26 @@ pub fn budgets(epoch: &mut Epoch<'_>) {
     }
 }
 
+/// Stops what a budget pays for, and keeps out who waits on it.
 fn stop_budgeted(epoch: &mut Epoch<'_>, budget: &RefId) {
-    let pays_for = |epoch: &Epoch<'_>, job: &JobId| {
-        let spec = epoch.state.spec(job);
-        spec.is_some_and(|spec| crate::budget::budgets_of(epoch.state, &spec).iter().any(|(id, _)| *id == budget))
-    };
+    stop_runs(epoch, budget);
+    for job in epoch.index.queue.jobs() {
+        if pays_for(epoch, budget, &job) {
+            epoch.index.queue.place(epoch.state, &job);
+        }
+    }
+}
+
+/// Whether a budget pays for what a job uses now, which no sold lease does then.
+fn pays_for(epoch: &Epoch<'_>, budget: &RefId, job: &JobId) -> bool {
+    let spec = epoch.state.spec(job).filter(|spec| !is_covered(epoch.state, lease_of(spec), epoch.now));
+    spec.is_some_and(|spec| budgets_of(epoch.state, &spec).iter().any(|(id, _)| *id == budget))
+}
+
+fn stop_runs(epoch: &mut Epoch<'_>, budget: &RefId) {
     let runs: Vec<(RunId, JobId)> = epoch.state.runs.iter().map(|(id, run)| (id.clone(), run.job.clone())).collect();
     for (id, job) in runs {
-        if !pays_for(epoch, &job) {
+        if !pays_for(epoch, budget, &job) {
             continue;
         }
         let checkpoints = epoch.state.spec(&job).is_some_and(|spec| spec.checkpoint_interval_us.is_some());
@@ -109,11 +129,6 @@ fn stop_budgeted(epoch: &mut Epoch<'_>, budget: &RefId) {
             }
         } else {
             stop_run(epoch, &id, StopCause::Budget, None);
-        }
-    }
-    for job in epoch.index.queue.jobs() {
-        if pays_for(epoch, &job) {
-            epoch.index.queue.place(epoch.state, &job);
         }
     }
 }

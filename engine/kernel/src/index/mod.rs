@@ -412,6 +412,12 @@ impl Index {
         }
     }
 
+    /// Whether instances are kept for a job on which nothing runs.
+    pub fn keeps_idle(&self, job: &JobId) -> bool {
+        let is_idle = |node: &NodeId| self.uses.get(node).is_none_or(|used| used.runs.is_empty());
+        self.earmarked.get(job).is_some_and(|nodes| nodes.iter().any(is_idle))
+    }
+
     /// Takes back that nodes are kept for a job.
     pub fn keep_no_more(&mut self, nodes: &[NodeId], job: &JobId) {
         for node in nodes {

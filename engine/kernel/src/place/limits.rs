@@ -104,7 +104,7 @@ pub fn quota_limit(state: &State, index: &Index, spec: &Spec, model: &GpuModelId
     }
     for key in quota_keys(state, &spec.tenant, spec.project.as_ref(), model) {
         let Some(most) = state.quotas.get(&key).and_then(quota_most) else { continue };
-        let available = most - index.quota_use.get(&key).copied().unwrap_or(0) - on_order(state, &key);
+        let available = most - index.quota_use.get(&key).copied().unwrap_or(0) - on_order(state, &key, &spec.job);
         if gpu_milli > available {
             return Some(limit_of(LimitKind::Quota, &quota_subject(&key), gpu_milli, available, "GPU/1000"));
         }
@@ -112,10 +112,11 @@ pub fn quota_limit(state: &State, index: &Index, spec: &Spec, model: &GpuModelId
     None
 }
 
-/// What jobs will use of a quota once the instances have come that are on order for them, thousandths of a GPU.
-fn on_order(state: &State, (tenant, project, model): &QuotaKey) -> i64 {
+/// What jobs other than `asking` will use of a quota once the instances have come that are on order for them, thousandths of a GPU.
+pub fn on_order(state: &State, (tenant, project, model): &QuotaKey, asking: &JobId) -> i64 {
     let counts = |order: &&Order| {
-        model.as_ref().is_none_or(|model| order.model == *model)
+        order.job != *asking
+            && model.as_ref().is_none_or(|model| order.model == *model)
             && match project {
                 Some(_) => order.tenant == *tenant && order.project == *project,
                 None => state.lineage(&order.tenant).any(|above| above == tenant),

@@ -32,7 +32,7 @@ pub(crate) use self::leased::takes_orders;
 pub use self::lending::{kept_milli, lending_limit};
 pub(crate) use self::limits::fixed_limits;
 use self::limits::{failover_limit, spread_limit};
-pub use self::limits::{quota_limit, quota_most, quota_subject};
+pub use self::limits::{on_order, quota_limit, quota_most, quota_subject};
 use self::nodes::{added_power, plan_nodes};
 use self::set_aside::{Offer, set_aside_offer};
 pub(crate) use self::spread::Spread;
@@ -165,7 +165,7 @@ impl Promise {
     /// Whether so much more would break a quota within which the gang has to be by then.
     fn breaks_quota(&self, state: &State, index: &Index, keys: &[QuotaKey], gpu_milli: i64) -> bool {
         self.quota.iter().filter(|(key, _)| gpu_milli > 0 && keys.contains(key)).any(|(key, change)| {
-            let used = index.quota_use.get(key).copied().unwrap_or(0);
+            let used = index.quota_use.get(key).copied().unwrap_or(0) + on_order(state, key, &self.job);
             state.quotas.get(key).and_then(quota_most).is_some_and(|most| used + change + gpu_milli > most)
         })
     }
@@ -390,7 +390,8 @@ fn candidate(
     };
     let ((nodes, mig), new_instances, start) = match planned {
         Ok(gang) => (gang, 0, now),
-        Err(_) if leased => {
+        // Who has idle instances kept that do not hold it orders no more before those are given up.
+        Err(_) if leased && !index.keeps_idle(id) => {
             let instances = order_size(state, spec, ask, pool)?;
             ((Vec::new(), None), instances, now.after(pool.start_delay_us))
         }

@@ -170,6 +170,8 @@ impl Rehearsal {
             }
             match foreseen.step(TimeUs(TIME_MAX_US)) {
                 Step::Went => {}
+                // What is on order may come at any time.
+                Step::Nothing if !foreseen.state.orders.is_empty() => break,
                 Step::Nothing => return Forecast::Never,
                 Step::TooMuch => break,
             }

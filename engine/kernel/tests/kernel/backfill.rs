@@ -276,6 +276,29 @@ fn a_promise_is_kept_from_who_needs_more_replicas_for_its_deadline() {
 }
 
 #[test]
+fn a_lower_class_that_preempts_makes_room_beside_a_promise() {
+    let class = |name: &str, value, preempts| {
+        let (class, preemptible) = (ClassId::from(name), true);
+        Event::from(PriorityClassSet { class, value, preempts, preemptible, ..PriorityClassSet::default() })
+    };
+    let of =
+        |name: &str, class: &str, hours| JobRequested { class: ClassId::from(class), ..job(name, "blue", 1, 8, hours) };
+    let mut world = World::with_nodes(3);
+    let policy = SchedulingPolicySet { run_lease_us: Some(DurationUs(1_000 * HOUR_US)), ..ordered_by("classic") };
+    world.step(vec![policy.into(), class("pushy", 50, true), class("bulk", 10, false)]);
+    world.step(vec![job("runs", "blue", 2, 8, 2).into(), of("bulk", "bulk", 20).into()]);
+    world.step(vec![job("gang", "red", 2, 8, 1).into()]);
+    let mut outputs = world.step(vec![of("pushy", "pushy", 9).into()]);
+    outputs.extend(world.advance(HOUR_US));
+    let stopped = |output: &Event| match output {
+        Event::JobPreempted(e) => Some((e.job.to_string(), e.for_job.as_ref().map(ToString::to_string))),
+        _ => None,
+    };
+    let stopped: Vec<_> = outputs.iter().filter_map(stopped).collect();
+    assert_eq!(stopped, [("bulk".to_owned(), Some("pushy".to_owned()))], "{outputs:?}");
+}
+
+#[test]
 fn a_promise_is_kept_from_a_lower_class_that_preempts() {
     let class = |name: &str, value, preempts| {
         let preemptible = true;

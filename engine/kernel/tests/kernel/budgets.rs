@@ -6,7 +6,7 @@ use solyx_schemas::events::Event;
 use solyx_schemas::events::common::Sum;
 use solyx_schemas::events::decisions::{LimitKind, StopCause};
 use solyx_schemas::events::jobs::{JobRequestAmended, JobRequested};
-use solyx_schemas::events::policy::{BudgetKind, BudgetSet, LeaseSold, PaymentOption};
+use solyx_schemas::events::policy::{BudgetKind, BudgetSet, LeaseSold, PaymentOption, SchedulingPolicySet};
 use solyx_schemas::events::usage::{Meter, UsageMetered};
 use solyx_schemas::ids::*;
 use solyx_schemas::units::*;
@@ -143,10 +143,9 @@ fn a_budget_in_another_currency_or_of_another_tenant_has_used_nothing_yet() {
     }
 }
 
-#[test]
-fn what_a_sold_lease_covers_is_neither_held_nor_used() {
-    let mut world = World::with_nodes(1);
-    let lease = LeaseSold {
+/// Eight GPUs for two hours.
+fn sold(world: &World) -> Event {
+    LeaseSold {
         lease: RefId::from("sold"),
         tenant: TenantId::from("red"),
         gpus: Count(8),
@@ -156,12 +155,26 @@ fn what_a_sold_lease_covers_is_neither_held_nor_used() {
         price: money(1),
         payment: PaymentOption::None,
         ..LeaseSold::default()
-    };
-    world.step(vec![card(None, "USD"), budget("b", "red", 10).into(), lease.into()]);
-    let naming = JobRequested { sold_lease: Some(RefId::from("sold")), ..job("a", "red", 1, 8, 20) };
-    let outputs = world.step(vec![naming.into()]);
-    assert!(placed(&outputs, "a").is_some(), "160 GPU hours are beyond the budget: {outputs:?}");
+    }
+    .into()
+}
+
+/// A job of 160 GPU hours, far beyond the budgets here.
+fn naming() -> Event {
+    JobRequested { sold_lease: Some(RefId::from("sold")), ..job("a", "red", 1, 8, 20) }.into()
+}
+
+#[test]
+fn what_a_sold_lease_covers_is_neither_held_nor_used() {
+    let mut world = World::with_nodes(1);
+    world.step(vec![card(None, "USD"), budget("b", "red", 10).into()]);
     let budget = |world: &World| world.kernel.state().budgets.get(&RefId::from("b")).unwrap().clone();
+    // Asked for before it is known that the lease was sold.
+    world.step(vec![naming()]);
+    assert_eq!(budget(&world).held_micros, 0);
+    let sold = sold(&world);
+    let outputs = world.step(vec![sold]);
+    assert!(placed(&outputs, "a").is_some(), "{outputs:?}");
     for covered in [true, true, false] {
         let usage = used(&world, "a", 4).unwrap();
         world.step(vec![usage]);
@@ -169,6 +182,28 @@ fn what_a_sold_lease_covers_is_neither_held_nor_used() {
         assert_eq!((budget(&world).held_micros, budget(&world).used_micros()), (0, gpu_hours * USD_PER_GPU_HOUR));
         world.now += HOUR_US;
     }
+}
+
+#[test]
+fn a_budget_that_is_used_up_stops_what_a_sold_lease_pays_for_only_when_that_is_over() {
+    let mut world = World::with_nodes(2);
+    let sold = sold(&world);
+    let run_lease_us = Some(DurationUs(1_000 * HOUR_US));
+    let policy = SchedulingPolicySet { run_lease_us, ..ordered_by("share-surcharge") };
+    world.step(vec![policy.into(), card(None, "USD"), budget("b", "red", 10).into(), sold, naming()]);
+    world.step(vec![job("other", "red", 1, 1, 9).into()]);
+    let stopped = |world: &World| {
+        let runs = world.kernel.state().runs.iter();
+        let stopped = runs.filter(|(_, run)| run.stop_at_checkpoint == Some(StopCause::Budget));
+        stopped.map(|(_, run)| run.job.to_string()).collect::<Vec<String>>()
+    };
+    let usage = used(&world, "other", 11).unwrap();
+    world.step(vec![usage]);
+    assert_eq!(stopped(&world), ["other"]);
+    world.now += 2 * HOUR_US;
+    let usage = used(&world, "a", 1).unwrap();
+    world.step(vec![usage]);
+    assert_eq!(stopped(&world), ["a", "other"]);
 }
 
 #[test]

@@ -5,7 +5,8 @@ use solyx_schemas::events::Event;
 use solyx_schemas::events::capacity::{CapacityClass, PoolPriced};
 use solyx_schemas::events::decisions::{CapacityLeaseOrdered, CapacityReleaseOrdered, LimitKind};
 use solyx_schemas::events::jobs::*;
-use solyx_schemas::events::policy::QuotaSet;
+use solyx_schemas::events::nodes::{NodeState, NodeStateChanged};
+use solyx_schemas::events::policy::{QuotaSet, SchedulingPolicySet};
 use solyx_schemas::events::world::{InstanceLeaseRefused, InstanceLeased, LeaseReason};
 use solyx_schemas::ids::*;
 use solyx_schemas::units::*;
@@ -273,4 +274,44 @@ fn one_of_a_set_whose_deadline_can_no_longer_be_kept_is_given_up_and_the_others_
     let ends = world.finish("before");
     let outputs = step(&mut world, vec![ends, of_set("three", 1, 2).into()]);
     assert!(placed(&outputs, "one").is_some() && placed(&outputs, "three").is_some(), "{outputs:#?}");
+}
+
+/// A job for which one instance is on order, and the answer that it has come.
+fn ordered(world: &mut World) -> Event {
+    let policy = SchedulingPolicySet { run_lease_us: Some(DurationUs(10_000 * HOUR_US)), ..ordered_by("classic") };
+    let outputs = step(world, vec![policy.into(), job("waits", "red", 1, 8, 1).into()]);
+    let [(order, _)] = &orders(&outputs)[..] else { panic!("one order") };
+    comes(world, order, "i-1")
+}
+
+#[test]
+fn an_instance_that_is_in_use_before_it_is_leased_is_not_given_back_under_its_run() {
+    let mut world = cloud(0);
+    let leased = ordered(&mut world);
+    let report = node("i-1", "cloud/h100", 8, "leaf");
+    let outputs = step(&mut world, vec![report.into(), job("other", "blue", 1, 8, 20).into()]);
+    assert_eq!(placed(&outputs, "other").unwrap().nodes[0].node.as_str(), "i-1");
+    step(&mut world, vec![leased]);
+    let outputs = world.advance(5 * HOUR_US);
+    assert!(released(&outputs).is_empty(), "{outputs:?}");
+    let idle_since = |world: &World| {
+        let row = world.kernel.state().nodes.get(&NodeId::from("i-1")).unwrap();
+        row.lease.as_ref().unwrap().idle_since_us
+    };
+    assert_eq!(idle_since(&world), None);
+    let ends = world.finish("other");
+    step(&mut world, vec![ends]);
+    assert_eq!(idle_since(&world), Some(TimeUs(world.now)));
+}
+
+#[test]
+fn who_has_an_instance_kept_that_is_of_no_use_orders_another_only_when_that_is_given_up() {
+    let mut world = cloud(0);
+    let leased = ordered(&mut world);
+    let (node, state) = (NodeId::from("i-1"), NodeState::Cordoned);
+    let cordoned = NodeStateChanged { node, state, ..NodeStateChanged::default() };
+    let outputs = step(&mut world, vec![cordoned.into(), leased]);
+    assert!(placed(&outputs, "waits").is_none() && orders(&outputs).is_empty(), "{outputs:?}");
+    world.now += IDLE_US;
+    assert_eq!(orders(&step(&mut world, vec![])).len(), 1);
 }

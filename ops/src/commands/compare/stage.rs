@@ -39,9 +39,11 @@ impl Stage {
         let views = directory.join("views");
         let billing = up_to_date::<Billing>(&views.join("billing"), &*log, false)?.fold().view();
         let dcim = up_to_date::<Dcim>(&views.join("dcim"), &*log, false)?.fold().view();
-        let jobs = up_to_date::<Jobs>(&views.join("jobs"), &*log, false)?;
-        let chain_head = jobs.position().chain_head;
-        let jobs = jobs.fold().view();
+        // The store is closed again before an audit begins: others may want to bring it up to date.
+        let (chain_head, jobs) = {
+            let store = up_to_date::<Jobs>(&views.join("jobs"), &*log, false)?;
+            (store.position().chain_head, store.fold().view())
+        };
         if jobs.epoch < 0 {
             return Err(Failure::usage(
                 format!("the world in {} has no epochs", directory.display()),

@@ -134,11 +134,12 @@ impl<'v> Invoice<'v> {
 }
 
 impl Position {
-    /// Its price per unit: its amount over its quantity, to six digits.
+    /// Its price per unit: its amount over its quantity, rounded to four decimals.
     pub fn price(&self) -> String {
         let micros = (self.amount_micros * 1_000_000).checked_div(self.quantity_millionths);
         micros.map_or_else(String::new, |micros| {
-            crate::output::decimal(micros + i128::from(micros > 0) / 2, 1_000_000, 4)
+            let half = if micros < 0 { -50 } else { 50 };
+            crate::output::decimal((micros + half) / 100, 10_000, 4)
         })
     }
 

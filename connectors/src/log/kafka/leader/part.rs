@@ -119,7 +119,9 @@ fn stay(config: &KafkaConfig, mut talk: Talk, shared: &Shared) {
             if shared.stop.load(Ordering::Relaxed) {
                 return;
             }
-            match Talk::begin(config) {
+            // Who leads is known only once all that was said meanwhile is read.
+            let begun = Talk::begin(config).and_then(|mut talk| talk.listen(LEASE).map(|()| talk));
+            match begun {
                 Ok(talk) => break talk,
                 Err(error) => tracing::warn!(%error, "still no part in the election"),
             }

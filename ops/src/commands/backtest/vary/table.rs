@@ -103,7 +103,8 @@ pub fn difference(line: &Line, value: i64, base: Option<i64>) -> Option<String> 
     if line.is_share {
         return Some(format!("{sign}{} points", decimal((i128::from(value) - i128::from(base)).abs(), 10, 1)));
     }
-    match part_milli(value, base) {
+    // A part of less than nothing says nothing.
+    match part_milli(value, base).filter(|_| base > 0 && value >= 0) {
         // Ten times as much and more is easier to read as a factor.
         Some(milli) if milli >= 9_000 => Some(format!("x{}", decimal(i128::from(value), base.into(), 0))),
         Some(milli) => Some(format!("{sign}{} %", decimal(i128::from(milli).abs(), 10, 1))),

@@ -1,6 +1,6 @@
 //! What happened to each job on its way: where its runs were, which limits it was told, how much GPU time it held.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use solyx_schemas::epochs::EpochBatch;
@@ -44,6 +44,8 @@ pub struct Trails {
     pub jobs: BTreeMap<JobId, Trail>,
     owned: BTreeMap<PoolId, bool>,
     live: BTreeMap<RunId, Live>,
+    /// Runs that were told to stop for good: nobody says the end of one that is lost.
+    stopping: BTreeSet<RunId>,
     now: TimeUs,
 }
 
@@ -53,6 +55,7 @@ struct Live {
     gpu_milli: i64,
     owned: bool,
     from: TimeUs,
+    lease_until: TimeUs,
 }
 
 impl Trails {
@@ -65,6 +68,11 @@ impl Trails {
                 Event::RunFinished(e) => self.release(&e.run),
                 Event::RunFailed(e) => self.release(&e.run),
                 Event::RunStopped(e) => self.release(&e.run),
+                Event::RunLeaseRenewed(e) => {
+                    if let Some(live) = self.live.get_mut(&e.run) {
+                        live.lease_until = live.lease_until.max(e.lease_until_us);
+                    }
+                }
                 _ => {}
             }
         }
@@ -77,9 +85,14 @@ impl Trails {
                 }
                 // A run that was lost says nothing of its own.
                 Event::JobRequeued(e) => self.release(&e.run),
+                Event::JobCancelled(e) => match &e.run {
+                    Some(run) => _ = self.stopping.insert(run.clone()),
+                    None => self.release_of(&e.job),
+                },
                 _ => {}
             }
         }
+        self.leases_passed();
     }
 
     /// Counts what is still held, at the end.
@@ -95,11 +108,27 @@ impl Trails {
             trail.runs.push(RunOf { pool: e.pool.clone(), placed_us: self.now });
         }
         let owned = self.owned.get(&e.pool).copied().unwrap_or(false);
-        let live = Live { job: e.job.clone(), gpu_milli: e.gpu_milli.0, owned, from: self.now };
+        let live =
+            Live { job: e.job.clone(), gpu_milli: e.gpu_milli.0, owned, from: self.now, lease_until: e.lease_until_us };
         self.live.insert(e.run.clone(), live);
     }
 
+    /// Ends the run of a job that ends with it.
+    fn release_of(&mut self, job: &JobId) {
+        let runs: Vec<RunId> =
+            self.live.iter().filter(|(_, live)| live.job == *job).map(|(run, _)| run.clone()).collect();
+        runs.iter().for_each(|run| self.release(run));
+    }
+
+    /// Ends what was told to stop for good and whose lease has passed.
+    fn leases_passed(&mut self) {
+        let passed = |run: &&RunId| self.live.get(*run).is_some_and(|live| live.lease_until <= self.now);
+        let runs: Vec<RunId> = self.stopping.iter().filter(passed).cloned().collect();
+        runs.iter().for_each(|run| self.release(run));
+    }
+
     fn release(&mut self, run: &RunId) {
+        self.stopping.remove(run);
         let Some(live) = self.live.remove(run) else { return };
         let held = i128::from(live.gpu_milli) * i128::from(self.now.since(live.from).0);
         let trail = self.jobs.entry(live.job).or_default();

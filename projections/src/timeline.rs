@@ -4,6 +4,7 @@
 //! the last value of the best kind that has one stands for at most 24 hours and is stale; after that there is none.
 
 use serde::{Deserialize, Serialize};
+use solyx_schemas::events::world::PriceKind;
 use solyx_schemas::ids::ZoneId;
 use solyx_schemas::units::{Currency, DAY_US, TimeUs};
 
@@ -13,28 +14,42 @@ use crate::rows::Rows;
 const STALE_MAX_US: i64 = DAY_US;
 
 /// Zone, rank of the kind (the lowest is gone by first), start.
-pub(super) type Key = (ZoneId, u8, TimeUs);
+pub(crate) type Key = (ZoneId, u8, TimeUs);
+
+/// Places of the kinds of price, the one to go by first: what the contract says, what was settled in the hour, what was settled the
+/// day before. A forecast comes last, and costs nobody anything.
+pub(crate) fn price_rank(kind: PriceKind) -> u8 {
+    match kind {
+        PriceKind::Tariff => 0,
+        PriceKind::RealTime => 1,
+        PriceKind::DayAhead => 2,
+        PriceKind::Forecast | PriceKind::Unknown => 3,
+    }
+}
+
+/// Kinds of price that somebody pays.
+pub(crate) const PAID_KINDS: u8 = 3;
 
 /// A value over an interval.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Interval {
-    pub(super) to: TimeUs,
-    pub(super) value: i64,
-    pub(super) revision: i64,
-    pub(super) currency: Option<Currency>,
+pub(crate) struct Interval {
+    pub(crate) to: TimeUs,
+    pub(crate) value: i64,
+    pub(crate) revision: i64,
+    pub(crate) currency: Option<Currency>,
 }
 
 /// A value found at an instant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Found {
-    pub(super) value: i64,
-    pub(super) currency: Option<Currency>,
+pub(crate) struct Found {
+    pub(crate) value: i64,
+    pub(crate) currency: Option<Currency>,
     /// It stands in for a missing one.
-    pub(super) stale: bool,
+    pub(crate) stale: bool,
 }
 
 /// Puts in a value over [`from`, `new.to`).
-pub(super) fn insert(rows: &mut Rows<Key, Interval>, zone: &ZoneId, kind: u8, from: TimeUs, new: Interval) {
+pub(crate) fn insert(rows: &mut Rows<Key, Interval>, zone: &ZoneId, kind: u8, from: TimeUs, new: Interval) {
     let key = |at: TimeUs| (zone.clone(), kind, at);
     // The interval before `from` may reach into it.
     let first = before(rows, zone, kind, from).map_or(from, |(start, _)| start);
@@ -61,7 +76,7 @@ pub(super) fn insert(rows: &mut Rows<Key, Interval>, zone: &ZoneId, kind: u8, fr
 }
 
 /// The value at an instant, of the first of `kinds` that knows one; else the last of the first that is not too old.
-pub(super) fn at(rows: &Rows<Key, Interval>, zone: &ZoneId, kinds: u8, at: TimeUs) -> Option<Found> {
+pub(crate) fn at(rows: &Rows<Key, Interval>, zone: &ZoneId, kinds: u8, at: TimeUs) -> Option<Found> {
     let latest: Vec<&Interval> = (0..kinds)
         .filter_map(|kind| before(rows, zone, kind, TimeUs(at.0 + 1)).map(|(_, interval)| interval))
         .collect();
