@@ -10,7 +10,10 @@ use serde::Serialize;
 use solyx_connectors::seal::Keyring;
 use solyx_schemas::sealed::PREFIX;
 
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
+
+/// What a shell says of a program whose reader has gone away: what it would have found is not known.
+const PIPE_CLOSED: i32 = 141;
 
 /// The keys with which sealed texts are opened, where some were named.
 static KEYS: OnceLock<Keyring> = OnceLock::new();
@@ -46,13 +49,18 @@ pub fn bytes(text: &str) {
     write(text);
 }
 
-/// A reader who has seen enough (`| head`) ends the program quietly.
+/// A reader who has seen enough (`| head`) ends the program quietly. An output that is cut off otherwise is an error.
 fn write(text: &str) {
     let mut out = std::io::stdout().lock();
-    if let Err(e) = writeln!(out, "{text}")
-        && e.kind() == ErrorKind::BrokenPipe
-    {
-        std::process::exit(0);
+    match writeln!(out, "{text}") {
+        Err(e) if e.kind() == ErrorKind::BrokenPipe => std::process::exit(PIPE_CLOSED),
+        Err(e) => {
+            eprintln!("error: cannot write the output");
+            eprintln!("  detail: {e}");
+            eprintln!("  hint: free space where it goes, and run this again");
+            std::process::exit(i32::from(Exit::Environment as u8));
+        }
+        Ok(()) => {}
     }
 }
 

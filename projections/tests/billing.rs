@@ -10,12 +10,12 @@ use solyx_kernel::rating::Month;
 use solyx_projections::billing::{Billing, BillingView, InvoiceView, LineKind};
 use solyx_projections::fold::Fold;
 use solyx_schemas::events::Event;
-use solyx_schemas::events::assets::{AssetInstalled, DepreciationMethod};
+use solyx_schemas::events::assets::{AssetInstalled, AssetMoved, AssetRetired, DepreciationMethod};
 use solyx_schemas::events::capacity::CapacityClass;
 use solyx_schemas::events::decisions::{JobPreempted, JobRequeued};
 use solyx_schemas::events::facility::SiteDeclared;
 use solyx_schemas::events::nodes::{GpuReport, NodeReported};
-use solyx_schemas::events::policy::{LeaseSold, PaymentOption, SoldLeaseEnded, TierMode};
+use solyx_schemas::events::policy::{CommitmentBought, LeaseSold, PaymentOption, SoldLeaseEnded, TierMode};
 use solyx_schemas::events::usage::{Meter, SupplierInvoiced, SupplierLine, UsageCorrected};
 use solyx_schemas::events::world::{EnergyPriced, InstanceLeaseEnded, InstanceLeased, LeaseReason, PriceKind};
 use solyx_schemas::units::*;
@@ -146,8 +146,8 @@ fn volume_tiers_price_the_month_as_a_whole_and_graduated_ones_hour_by_hour() {
     assert_eq!(total(TierMode::Volume), (vec![line("a", 4_000_000), line("b", 4_000_000)], 8_000_000));
 }
 
-#[test]
-fn energy_costs_the_newest_revision_of_the_price_in_force() {
+/// What a MWh of a job costs in the first hour of a day when these prices were said: kind, hours from then on, revision, USD.
+fn a_mwh_costs(prices: &[(PriceKind, (i64, i64), i64, i64)]) -> i64 {
     let from = at("2023-09-05");
     let site = SiteDeclared {
         site: "metapod-1".into(),
@@ -168,12 +168,7 @@ fn energy_costs_the_newest_revision_of_the_price_in_force() {
         }
         .into()
     };
-    let prices = vec![
-        price(PriceKind::Tariff, (-2, -1), 1, 900),
-        price(PriceKind::DayAhead, (0, 1), 2, 200),
-        // It was delayed.
-        price(PriceKind::DayAhead, (0, 1), 1, 100),
-    ];
+    let prices = prices.iter().map(|(kind, hours, revision, usd)| price(*kind, *hours, *revision, *usd)).collect();
     let mut history = begun([vec![site.into()], prices].concat());
     history.epoch(from, vec![requested("a", "team")], vec![placed("a", 1, "metapod-1/h100", "node-1", 8)]);
     let end = from + HOUR_US;
@@ -183,8 +178,21 @@ fn energy_costs_the_newest_revision_of_the_price_in_force() {
         Vec::new(),
     );
     let view = folded(&history).view();
-    let energy: i64 = view.suppliers.iter().map(|supplier| supplier.energy_micros).sum();
-    assert_eq!(energy, 200_000_000, "one MWh");
+    view.suppliers.iter().map(|supplier| supplier.energy_micros).sum()
+}
+
+#[test]
+fn energy_costs_the_newest_revision_of_the_price_in_force() {
+    use PriceKind::{DayAhead, RealTime, Tariff};
+    // The last of them was delayed.
+    let prices = [(Tariff, (-2, -1), 1, 900), (DayAhead, (0, 1), 2, 200), (DayAhead, (0, 1), 1, 100)];
+    assert_eq!(a_mwh_costs(&prices), 200_000_000);
+    // What is said anew of some hours leaves the others what they were.
+    let month = (Tariff, (-100, 600), 0, 100);
+    assert_eq!(a_mwh_costs(&[month, (Tariff, (-2, -1), 1, 500)]), 100_000_000);
+    assert_eq!(a_mwh_costs(&[month, (Tariff, (-2, 1), 1, 500)]), 500_000_000);
+    // What the contract says is paid, whatever was settled.
+    assert_eq!(a_mwh_costs(&[month, (RealTime, (0, 1), 0, 50)]), 100_000_000);
 }
 
 /// Eight GPUs from the middle of a month to the middle of the next.
@@ -291,7 +299,21 @@ fn a_sold_lease_covers_what_is_used_while_it_is_in_force_and_corrections_follow_
     assert_eq!(gpu_hours(LineKind::Usage), [("a".to_owned(), 8_000_000), ("b".to_owned(), 8_000_000)]);
     let covered: Vec<_> = september.lines.iter().filter(|line| line.kind == LineKind::CoveredByLease).collect();
     assert_eq!(covered.len(), 1);
-    assert_eq!(covered[0].priced_quantity.as_deref(), Some("4"), "half of the first hour was taken back");
+    assert_eq!(covered[0].priced_quantity.as_deref(), Some("4.000000"), "half of the first hour was taken back");
+}
+
+/// An asset of a node that loses a dollar in a hundred hours.
+fn asset(from: i64) -> AssetInstalled {
+    AssetInstalled {
+        serial: "sn-1".into(),
+        node: Some("node-1".into()),
+        cost: sum("USD", 1_000_000),
+        salvage: sum("USD", 0),
+        installed_us: TimeUs(from),
+        life_us: DurationUs(100 * HOUR_US),
+        method: DepreciationMethod::StraightLine,
+        ..AssetInstalled::default()
+    }
 }
 
 /// A fleet of one owned node with its asset and energy, and one leased instance, each running a job.
@@ -305,16 +327,7 @@ fn both_kinds_of_supply() -> BillingView {
     };
     let gpus = (0..8).map(|index| GpuReport { index, ..GpuReport::default() }).collect();
     let node = NodeReported { node: "node-1".into(), pool: "metapod-1/h100".into(), gpus, ..NodeReported::default() };
-    let asset = AssetInstalled {
-        serial: "sn-1".into(),
-        node: Some("node-1".into()),
-        cost: sum("USD", 1_000_000),
-        salvage: sum("USD", 0),
-        installed_us: TimeUs(from),
-        life_us: DurationUs(100 * HOUR_US),
-        method: DepreciationMethod::StraightLine,
-        ..AssetInstalled::default()
-    };
+    let asset = asset(from);
     let price = EnergyPriced {
         zone: "DE-LU".into(),
         from_us: TimeUs(from),
@@ -397,6 +410,80 @@ fn margins_are_revenue_less_what_supply_cost_and_idle_capacity_belongs_to_no_job
     assert_eq!(view.totals.cost_micros, 32_000_000 + 100_000 + 120_000);
     assert_eq!(view.totals.margin_micros, 36_000_000 - 32_220_000);
     assert!(view.gpu_time.conserved && view.problems.is_empty(), "{:?}", view.problems);
+}
+
+#[test]
+fn what_an_asset_lost_is_carried_by_who_used_its_node_then_whatever_becomes_of_it() {
+    let from = at("2023-09-10");
+    let node = |name: &str, gpus: i64| {
+        let gpus = (0..gpus).map(|index| GpuReport { index, ..GpuReport::default() }).collect();
+        let pool = "metapod-1/h100".into();
+        Event::from(NodeReported { node: name.into(), pool, gpus, ..NodeReported::default() })
+    };
+    let cost_of = |events: Vec<Event>| {
+        let mut history = begun(vec![flat_card("standard", "USD", 3_000_000), asset(from).into(), node("node-1", 8)]);
+        let place = |job: &str| vec![placed(job, 1, "metapod-1/h100", "node-1", 4)];
+        history.epoch(from, vec![requested("early", "team")], place("early"));
+        let to = from + HOUR_US;
+        let of = |job: &str, from, to| vec![started(job, 1, from), finished(job, 1, to)];
+        history.epoch(to, of("early", from, to), Vec::new());
+        history.epoch(from + 2 * HOUR_US, events, Vec::new());
+        history.epoch(from + 3 * HOUR_US, vec![requested("late", "team")], place("late"));
+        let to = from + 4 * HOUR_US;
+        history.epoch(to, of("late", from + 3 * HOUR_US, to), Vec::new());
+        history.epoch(from + 9 * HOUR_US, Vec::new(), Vec::new());
+        let view = folded(&history).view();
+        let cost = |id: &str| view.jobs.iter().find(|job| job.subject == id).map_or(0, |job| job.cost_micros);
+        (cost("early"), cost("late"))
+    };
+    let retired = AssetRetired {
+        serial: "sn-1".into(),
+        retired_us: TimeUs(from + 2 * HOUR_US),
+        proceeds: Some(sum("USD", 0)),
+        ..AssetRetired::default()
+    };
+    let moved = AssetMoved {
+        serial: "sn-1".into(),
+        node: Some("node-2".into()),
+        occurred_us: TimeUs(from + 2 * HOUR_US),
+        ..AssetMoved::default()
+    };
+    // Half of the node for an hour each.
+    assert_eq!(cost_of(vec![]), (5_000, 5_000));
+    assert_eq!(cost_of(vec![node("node-1", 1)]), (5_000, 5_000));
+    assert_eq!(cost_of(vec![retired.into()]), (5_000, 0));
+    assert_eq!(cost_of(vec![node("node-2", 8), moved.into()]), (5_000, 0));
+}
+
+#[test]
+fn a_supplier_is_compared_with_what_is_due_in_the_month_of_its_invoice() {
+    let commitment = CommitmentBought {
+        commitment: "c-1".into(),
+        provider: "lambda".into(),
+        from_us: TimeUs(at("2023-09-01")),
+        to_us: TimeUs(at("2024-09-01")),
+        price: sum("USD", 100_000_000),
+        ..CommitmentBought::default()
+    };
+    let bill = |invoice: &str, period: &str, micros| SupplierInvoiced {
+        provider: "lambda".into(),
+        invoice: invoice.into(),
+        period: period.into(),
+        lines: vec![SupplierLine { subject: "c-1".into(), description: String::new(), amount: sum("USD", micros) }],
+        ..SupplierInvoiced::default()
+    };
+    let mut history = begun(vec![flat_card("standard", "USD", 3_000_000), commitment.into()]);
+    let bills = vec![
+        bill("right", "2023-10", 8_333_333).into(),
+        bill("rounded up", "2024-08", 8_333_334).into(),
+        bill("too much", "2023-11", 8_400_000).into(),
+        bill("too early", "2023-08", 8_333_333).into(),
+    ];
+    history.epoch(at("2023-11-02"), bills, Vec::new());
+    let view = folded(&history).view();
+    let supplier = view.suppliers.iter().find(|supplier| supplier.provider == "lambda").unwrap();
+    let differences: Vec<_> = supplier.differences.iter().map(|d| (d.invoice.as_str(), d.charged_micros)).collect();
+    assert_eq!(differences, [("too early", Some(0)), ("too much", Some(8_333_333))]);
 }
 
 #[test]

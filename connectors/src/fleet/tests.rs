@@ -117,7 +117,7 @@ fn errors_name_file_table_field_value_and_what_was_expected() {
         ),
         ("count = 10", "count = 1000000000000", "nodes n{nnn}, field count: found 1000000000000, expected 1 to 100000"),
         ("count = 2", "count = 0", "field count: found 0, expected 1 to 100000"),
-        ("gpus = 8", "gpus = 4000000000", "pool s/h100, field gpus: found 4000000000, expected 0 to 256"),
+        ("gpus = 8", "gpus = 4000000000", "pool s/h100, field shape.gpus: found 4000000000, expected 0 to 256"),
         (
             "count = 10",
             "count = 10\nfirst = 9223372036854775807",

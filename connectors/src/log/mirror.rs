@@ -8,6 +8,7 @@ use solyx_schemas::codec::Codec;
 use solyx_schemas::log::{Log, LogError, LogErrorKind, Producer, ReadLimit, Record, StoredRecord};
 use solyx_schemas::topics::TopicName;
 
+use crate::log::archive::export::ends_together;
 use crate::log::heads::topic_names;
 
 /// Bounds of one append.
@@ -39,12 +40,7 @@ pub fn mirror(from: &dyn Log, to: &dyn Log, producer: &str, progress: Progress<'
             ));
         }
     }
-    let mut ends = Vec::new();
-    for topic in topic_names() {
-        for partition in 0..from.partitions(topic) {
-            ends.push((topic, partition, from.end(topic, partition)?));
-        }
-    }
+    let ends = ends_together(from)?;
     let total = ends.iter().map(|(_, _, end)| end).sum();
     let mut done = Mirrored { records: 0, present: 0 };
     let mut producer = to.producer(producer)?;
@@ -125,7 +121,12 @@ impl Copy<'_> {
                 .collect();
             let records = batch.len() as u64;
             if records == 0 {
-                break;
+                return Err(LogError::new(
+                    LogErrorKind::Damaged,
+                    "the log is shorter than it said",
+                    format!("{} {} ends at ordinal {next}, expected {}", self.topic.name(), self.partition, self.end),
+                    "look at the topic: it may have been made anew while it was copied",
+                ));
             }
             producer.append(batch)?;
             next += records;

@@ -24,6 +24,8 @@ pub const EPOCH_RECORDS_MAX: usize = 65_536;
 pub const EPOCH_SKIPPED_MAX: usize = 1_024;
 /// Bytes of an original that a quarantine record carries at most.
 pub const QUARANTINE_BYTES_MAX: usize = 64 << 10;
+/// The longest words that say why a record does not count.
+const DETAIL_BYTES_MAX: usize = 4 << 10;
 /// Version of the engine, as epoch records name it.
 pub const ENGINE_VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -217,9 +219,9 @@ impl<'k> OpenEpoch<'k> {
             partition: i64::from(position.partition),
             ordinal: position.ordinal as i64,
             reason: rejection.reason,
-            detail: rejection.detail,
+            detail: cut(rejection.detail),
             record_hash: hash,
-            original_key: hex(key),
+            original_key: hex(&key[..key.len().min(QUARANTINE_BYTES_MAX)]),
             original_value: hex(&value[..value.len().min(QUARANTINE_BYTES_MAX)]),
             original_bytes: Count(value.len() as i64),
             ..RecordQuarantined::default()
@@ -252,6 +254,16 @@ impl<'k> OpenEpoch<'k> {
             outputs,
         }
     }
+}
+
+/// Words of at most [`DETAIL_BYTES_MAX`]: what they quote may be as long as a record.
+fn cut(mut detail: String) -> String {
+    if detail.len() > DETAIL_BYTES_MAX {
+        let end = (0..=DETAIL_BYTES_MAX).rev().find(|at| detail.is_char_boundary(*at)).unwrap_or(0);
+        detail.truncate(end);
+        detail.push('…');
+    }
+    detail
 }
 
 /// An epoch that has decided and is still to be sealed.

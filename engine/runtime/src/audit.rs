@@ -258,7 +258,12 @@ impl Applying<'_> {
 fn beginning(source: &dyn Log, options: &AuditOptions) -> Result<Option<(Kernel, Frontier)>, RuntimeError> {
     let Some((dir, epoch)) = &options.from else { return Ok(None) };
     // Whose history it is says its first epoch.
-    let Ok(Some(first)) = EpochReader::new(source).next_raw() else { return Ok(None) };
+    let first = match EpochReader::new(source).next_raw() {
+        Ok(Some(first)) => first,
+        Err(ReadError::Log(error)) if error.kind != LogErrorKind::Damaged => return Err(error.into()),
+        // The audit itself says what is wrong with it.
+        Ok(None) | Err(_) => return Ok(None),
+    };
     let mut snapshots = Snapshots::new(Some(dir.clone()), i64::MAX);
     let (kernel, frontier) = snapshots.load_before(*epoch, source, &first.record.cell)?;
     Ok((frontier.next_epoch > 0).then_some((kernel, frontier)))

@@ -46,7 +46,11 @@ pub fn next_epoch(
     while epoch.skipped_so_far() < EPOCH_SKIPPED_MAX {
         let Some((position, stored)) = intake.next(log, &mut quota)? else { break };
         let decoded = Codec::global().decode_record(&stored.record);
+        let skipped = epoch.skipped_so_far();
         inputs.push(take(&mut epoch, ids, position, &stored, decoded)?);
+        if epoch.skipped_so_far() > skipped {
+            quota.note_skipped(EPOCH_SKIPPED_MAX);
+        }
     }
     Ok(with_reasons(epoch.close(&|topic: Topic| log.partitions(topic.into())), inputs))
 }

@@ -18,6 +18,9 @@ pub enum RuntimeError {
     /// The index of event ids failed.
     #[error("the index of event ids failed: {0}; free space or delete its directory, it is rebuilt from the log")]
     Index(String),
+    /// Another process has the index of event ids open.
+    #[error("the index of event ids is in use by another process: {0}; stop that one, or give each its own directory")]
+    IndexHeld(String),
     /// A file of ours could not be written.
     #[error("cannot write {what}: {detail}; free space or give another directory")]
     File {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use solyx_schemas::codec::Codec;
 use solyx_schemas::epochs::EpochReader;
+use solyx_schemas::events::Event;
 use solyx_schemas::events::plans::CursorAdvanced;
 use solyx_schemas::log::{Log, LogError, LogErrorKind, Producer, Record};
 use solyx_schemas::topics::{Topic, TopicName};
@@ -102,17 +103,30 @@ impl Execution<'_, '_> {
         Ok(())
     }
 
-    /// Hands on what is due by now, with the cursor in the same append.
+    /// Hands on what is due by now, in appends of about [`REPORTS_MAX`]: after a long break much is due at once.
     fn hand_on(&mut self, now: TimeUs) -> Result<(), RuntimeError> {
-        if self.executor.next_report_us().is_none_or(|due| due > now) {
-            return Ok(());
+        loop {
+            let mut due = Vec::new();
+            while due.len() < REPORTS_MAX
+                && let Some(next) = self.executor.next_report_us().filter(|next| *next <= now)
+            {
+                let reports = self.executor.take_due(next);
+                if reports.is_empty() && self.executor.next_report_us() == Some(next) {
+                    break;
+                }
+                due.extend(reports);
+            }
+            if due.is_empty() {
+                return Ok(());
+            }
+            self.append(&due, now)?;
         }
-        let due = self.executor.take_due(now);
-        if due.is_empty() {
-            return Ok(());
-        }
+    }
+
+    /// Appends reports with the cursor behind them.
+    fn append(&mut self, due: &[Event], now: TimeUs) -> Result<(), RuntimeError> {
         let record = |event| {
-            let topic = TopicName::live(solyx_schemas::events::Event::topic(event));
+            let topic = TopicName::live(Event::topic(event));
             Codec::global().record(event, topic, self.log.partitions(topic))
         };
         let mut batch: Vec<Record> = due.iter().map(record).collect();
@@ -120,9 +134,6 @@ impl Execution<'_, '_> {
         self.done.events += due.len() as u64;
         let (reader, next_epoch) = (self.executor.name(), self.reader.next_epoch());
         batch.push(cursors::record(self.log, &reader, now, next_epoch, self.handed_on, None));
-        if batch.len() > REPORTS_MAX {
-            tracing::info!(reports = batch.len(), "more reports than usual are due at once");
-        }
         self.producer.append(batch)?;
         Ok(())
     }

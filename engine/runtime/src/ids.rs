@@ -152,6 +152,9 @@ fn options() -> Options {
     options
 }
 
+/// What RocksDB names when a directory is open elsewhere.
+const LOCK_FILE: &str = "LOCK";
+
 /// The index in a directory with its frontier, when it opens and its frontier is in the log.
 fn usable(dir: &Path, log: &dyn Log) -> Result<Option<(DB, Frontier)>, RuntimeError> {
     let mut existing = options();
@@ -174,6 +177,8 @@ fn usable(dir: &Path, log: &dyn Log) -> Result<Option<(DB, Frontier)>, RuntimeEr
             );
             Ok(None)
         }
+        // To begin it anew would be to take it from whoever has it open.
+        Err(error) if error.contains(LOCK_FILE) => Err(RuntimeError::IndexHeld(error)),
         Err(error) => {
             tracing::warn!(error, "the index of event ids cannot be read; it is rebuilt");
             Ok(None)

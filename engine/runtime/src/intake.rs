@@ -1,7 +1,8 @@
 //! What lies unread in the input topics, and how much of it an epoch takes.
 //!
-//! An epoch takes everything that fits its limits. When more than that is unread, each topic-partition gives its share, so
-//! that a flood in one does not starve the others. Shares follow from what lies in the log alone.
+//! An epoch takes everything that fits its limits. When more than that is unread, each topic-partition gives its share, of records
+//! and of bytes, so that a flood in one does not starve the others: neither one of many records, nor of large ones, nor of such
+//! that do not count. Shares follow from what lies in the log alone.
 
 use std::collections::VecDeque;
 
@@ -26,9 +27,29 @@ pub struct Intake {
 /// What one epoch may still take.
 pub struct Quota {
     of_slot: Vec<u64>,
+    bytes_of_slot: Vec<usize>,
     slot: usize,
     bytes: usize,
     taken: usize,
+    taken_here: usize,
+    skipped_here: usize,
+}
+
+impl Quota {
+    /// Takes note that the last record does not count. When those of its topic-partition have used up their share of `most`, the
+    /// next one has its turn.
+    pub fn note_skipped(&mut self, most: usize) {
+        let active = self.bytes_of_slot.iter().filter(|bytes| **bytes > 0).count();
+        self.skipped_here += 1;
+        if self.skipped_here >= (most / active.max(1)).max(1) {
+            self.next_slot();
+        }
+    }
+
+    fn next_slot(&mut self) {
+        self.slot += 1;
+        (self.taken_here, self.skipped_here) = (0, 0);
+    }
 }
 
 impl Intake {
@@ -152,31 +173,44 @@ impl Intake {
             left -= given;
             of_slot.push(given);
         }
-        Quota { of_slot, slot: 0, bytes: bytes_max, taken: 0 }
+        // Half of the bytes in equal parts, half of them by records.
+        let (given, active) = (of_slot.iter().sum::<u64>().max(1), of_slot.iter().filter(|of| **of > 0).count());
+        let share = |of: &u64| match (*of, active) {
+            (0, _) => 0,
+            (_, 1) => bytes_max,
+            _ => bytes_max / 2 / active + (bytes_max as u128 / 2 * u128::from(*of) / u128::from(given)) as usize,
+        };
+        let bytes_of_slot = of_slot.iter().map(|of| share(of).max(usize::from(*of > 0))).collect();
+        Quota { of_slot, bytes_of_slot, slot: 0, bytes: bytes_max, taken: 0, taken_here: 0, skipped_here: 0 }
     }
 
     /// The next record of an epoch; none when its limits are reached.
     pub fn next(&mut self, log: &dyn Log, quota: &mut Quota) -> Result<Option<(Position, StoredRecord)>, LogError> {
         while quota.slot < self.slots.len() {
             if quota.of_slot[quota.slot] == 0 {
-                quota.slot += 1;
+                quota.next_slot();
                 continue;
             }
             let slot = &mut self.slots[quota.slot];
             slot.fill(log)?;
             let Some(stored) = slot.ahead.front() else {
-                quota.slot += 1;
+                quota.next_slot();
                 continue;
             };
             let size = stored.record.size();
-            if quota.taken > 0 && size > quota.bytes {
-                quota.slot = self.slots.len();
-                return Ok(None);
+            // The first of an epoch is taken however large it is, and that of a topic-partition if the epoch has room for it.
+            let is_beyond_share = quota.taken_here > 0 && size > quota.bytes_of_slot[quota.slot];
+            if quota.taken > 0 && (is_beyond_share || size > quota.bytes) {
+                quota.next_slot();
+                continue;
             }
             let Some(stored) = slot.ahead.pop_front() else { continue };
             quota.bytes = quota.bytes.saturating_sub(size);
+            let share = &mut quota.bytes_of_slot[quota.slot];
+            *share = share.saturating_sub(size).max(1);
             quota.of_slot[quota.slot] -= 1;
             quota.taken += 1;
+            quota.taken_here += 1;
             slot.position = stored.ordinal + 1;
             return Ok(Some((Position::new(slot.topic, slot.partition, stored.ordinal), stored)));
         }
@@ -239,6 +273,30 @@ mod tests {
         assert_eq!(taken.len(), 20);
         assert_eq!(taken.iter().filter(|(topic, ..)| *topic == Topic::Usage).count(), 2);
         assert_eq!(take(&log, &mut intake, 1_000, 1 << 20).len(), 80);
+    }
+
+    #[test]
+    fn large_records_and_such_as_do_not_count_leave_the_others_their_share() {
+        let log = MemoryLog::new();
+        let mut batch: Vec<Record> = (0..90).map(|n| record(Topic::Jobs, 0, n)).collect();
+        batch.iter_mut().for_each(|record| record.value = vec![0; 1_000]);
+        batch.extend((0..10).map(|n| record(Topic::Usage, 0, n)));
+        log.producer("p").unwrap().append(batch).unwrap();
+        let mut intake = Intake::new(&log, &Positions::default()).unwrap();
+        let of = |taken: &[(Topic, u32, u64)], topic| taken.iter().filter(|(of, ..)| *of == topic).count();
+        let taken = take(&log, &mut intake, 100, 10_000);
+        assert!(of(&taken, Topic::Jobs) >= 5 && of(&taken, Topic::Usage) == 10, "{taken:?}");
+        log.producer("p").unwrap().append((0..10).map(|n| record(Topic::Usage, 0, n)).collect()).unwrap();
+        intake.refresh(&log).unwrap();
+        let mut quota = intake.quota(1_000, 1 << 20);
+        let mut taken = Vec::new();
+        while let Some((position, _)) = intake.next(&log, &mut quota).unwrap() {
+            taken.push((position.topic(), position.partition, position.ordinal));
+            if position.topic() == Topic::Jobs {
+                quota.note_skipped(20);
+            }
+        }
+        assert_eq!((of(&taken, Topic::Jobs), of(&taken, Topic::Usage)), (10, 10), "{taken:?}");
     }
 
     #[test]

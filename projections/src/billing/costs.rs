@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use solyx_kernel::rating::{Fraction, Month, RatingError};
+use solyx_schemas::events::common::Sum;
 use solyx_schemas::ids::{InstanceId, JobId, NodeId, PoolId, ProviderId, RefId, RunId};
 use solyx_schemas::units::{Currency, HOUR_US, TimeUs};
 
@@ -230,25 +231,69 @@ impl Billing {
         self.meta().reference.unwrap_or_default()
     }
 
-    /// Lines of a supplier's invoice that do not say what the log says was charged.
+    /// Lines of a supplier's invoice that do not say what the log says was charged in its month.
     fn differences(&self, invoice: &RefId, row: &SupplierRow) -> Vec<ReconciliationView> {
-        let charged = |subject: &RefId, currency: Currency| {
-            let leases = self.tables.leases.from(&(InstanceId::from(subject.as_str()), TimeUs::ZERO));
-            let of_subject = leases.take_while(|((instance, _), _)| instance.as_str() == subject.as_str());
-            let sums = of_subject.filter_map(|(_, lease)| lease.ended.as_ref().map(|(_, charged)| charged));
-            let leased = sums.filter(|sum| sum.currency == currency).map(|sum| sum.micros.0);
-            let bought = self.tables.commitments.get(subject).map(|row| &row.price);
-            let bought = bought.filter(|price| price.currency == currency).map(|price| price.micros.0);
-            leased.chain(bought).reduce(|a, b| a.saturating_add(b))
+        let month = Month::parse(row.period.as_str());
+        let of_line = |(subject, amount): &(RefId, Sum)| {
+            let charged = self.charged(subject, amount.currency, month);
+            // What is a part is rounded by whoever writes it.
+            let rounding = u64::from(charged != self.charged(subject, amount.currency, None));
+            if charged.is_some_and(|charged| charged.abs_diff(amount.micros.0) <= rounding) {
+                return None;
+            }
+            Some(ReconciliationView {
+                invoice: invoice.to_string(),
+                subject: subject.to_string(),
+                currency: amount.currency.to_string(),
+                invoiced_micros: amount.micros.0,
+                charged_micros: charged,
+            })
         };
-        let lines = row.lines.iter().map(|(subject, amount)| ReconciliationView {
-            invoice: invoice.to_string(),
-            subject: subject.to_string(),
-            currency: amount.currency.to_string(),
-            invoiced_micros: amount.micros.0,
-            charged_micros: charged(subject, amount.currency),
+        row.lines.iter().filter_map(of_line).collect()
+    }
+
+    /// What an instance or a commitment cost in a month, or in all where none is said; absent for what nobody knows.
+    fn charged(&self, subject: &RefId, currency: Currency, month: Option<Month>) -> Option<i64> {
+        let now = self.meta().now_us;
+        let leases = self.tables.leases.from(&(InstanceId::from(subject.as_str()), TimeUs::ZERO));
+        let of_subject = leases.take_while(|((instance, _), _)| instance.as_str() == subject.as_str());
+        let of_leases = of_subject.filter_map(|((_, from), lease)| {
+            let (to, micros, own) = match &lease.ended {
+                Some((to, charged)) => (*to, charged.micros.0, charged.currency),
+                None => (now, micros(accrued(lease, *from, now).ok()?.round_half_even()).ok()?, lease.currency),
+            };
+            (own == currency).then(|| month.map_or(micros, |month| part_of(micros, (*from, to), month)))
         });
-        lines.filter(|line| line.charged_micros != Some(line.invoiced_micros)).collect()
+        let bought = self.tables.commitments.get(subject).filter(|row| row.price.currency == currency);
+        let bought = bought.map(|row| match month {
+            Some(month) => monthly(row.price.micros.0, (row.from_us, row.to_us), month),
+            None => row.price.micros.0,
+        });
+        of_leases.chain(bought).reduce(|a, b| a.saturating_add(b))
+    }
+}
+
+/// The part of an amount that lies in a month, by time.
+fn part_of(micros: i64, (from, to): (TimeUs, TimeUs), month: Month) -> i64 {
+    let within = to.min(month.end()).0 - from.max(month.start()).0;
+    match to.0 - from.0 {
+        // What has no length lies where it begins.
+        ..=0 => micros * i64::from(Month::of(from) == month),
+        whole => Fraction::new(i128::from(micros) * i128::from(within.max(0)), whole.into()).round_half_even() as i64,
+    }
+}
+
+/// What is due of a term in a month: equal parts for a term of whole months, each in the month in which it begins; by time otherwise.
+fn monthly(micros: i64, (from, to): (TimeUs, TimeUs), month: Month) -> i64 {
+    let into = |at: TimeUs| at.0 - Month::of(at).start().0;
+    if into(from) != into(to) || to <= from {
+        return part_of(micros, (from, to), month);
+    }
+    let months = std::iter::successors(Some(Month::of(from)), |month| Some(month.next()));
+    let months: Vec<Month> = months.take_while(|month| *month < Month::of(to)).collect();
+    match months.contains(&month) {
+        true => Fraction::new(micros.into(), months.len() as i128).round_half_even() as i64,
+        false => 0,
     }
 }
 

@@ -106,6 +106,8 @@ pub struct NodeView {
     pub node: NodeId,
     /// Its pool.
     pub pool: PoolId,
+    /// Whether it is our own.
+    pub owned: bool,
     /// GPUs.
     pub gpus: usize,
     /// GPUs allotted to runs, in whole or in part.
@@ -310,6 +312,7 @@ impl Dcim {
             by_site.entry(pool.site.clone()).or_default().push(NodeView {
                 node: id.clone(),
                 pool: node.pool.clone(),
+                owned: pool.owned,
                 gpus: node.gpus.len(),
                 gpus_allotted: busy_w.len(),
                 committed_w: node.idle_w + busy_w.iter().sum::<i64>(),

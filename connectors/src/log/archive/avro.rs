@@ -78,6 +78,11 @@ impl<'a> Input<'a> {
         None
     }
 
+    /// How many bytes are left.
+    pub(super) fn left(&self) -> usize {
+        self.bytes.len() - self.at.min(self.bytes.len())
+    }
+
     pub(super) fn len(&mut self) -> Option<usize> {
         usize::try_from(self.long()?).ok()
     }

@@ -64,8 +64,11 @@ pub fn export(log: &dyn Log, dir: &Path, progress: Progress<'_>) -> Result<Expor
     let manifest_sha256 = Hash32(Sha256::digest(&bytes).into());
     write_synced(&partial.join(MANIFEST), &bytes)?;
     write_synced(&partial.join(MANIFEST_HASH), hash_line(&manifest_sha256).as_bytes())?;
+    synced(&partial)?;
     // An empty directory of that name gives way to the archive.
     std::fs::rename(&partial, dir).map_err(|e| unwritable(dir, &e))?;
+    let above = dir.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    sync_directory(above)?;
     Ok(Exported {
         records: total,
         files: manifest.files.len() as u64,
@@ -77,7 +80,15 @@ pub fn export(log: &dyn Log, dir: &Path, progress: Progress<'_>) -> Result<Expor
 /// A fresh directory beside `dir`, which must be empty or not there.
 fn partial_of(dir: &Path) -> Result<PathBuf, LogError> {
     let taken = std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some()) || dir.is_file();
-    let name = dir.file_name().filter(|_| !taken).ok_or_else(|| {
+    let name = dir.file_name().ok_or_else(|| {
+        LogError::new(
+            LogErrorKind::Stop,
+            "the archive's directory has no name of its own",
+            format!("found {}, expected a path that ends in a name", dir.display()),
+            "name a directory that is not there yet",
+        )
+    })?;
+    let name = Some(name).filter(|_| !taken).ok_or_else(|| {
         LogError::new(
             LogErrorKind::Stop,
             "the archive's directory is not empty",
@@ -95,8 +106,10 @@ fn partial_of(dir: &Path) -> Result<PathBuf, LogError> {
 
 /// The ends of all topic-partitions that have records, as they stood together at one moment: when two looks in a row see the
 /// same, nothing was appended between the first's end and the second's beginning.
-fn ends_together(log: &dyn Log) -> Result<Vec<(TopicName, u32, u64)>, LogError> {
+pub(crate) fn ends_together(log: &dyn Log) -> Result<Vec<(TopicName, u32, u64)>, LogError> {
     let look = || {
+        // What has been read may lag behind what is there.
+        log.look_up()?;
         let mut ends = Vec::new();
         for topic in topic_names() {
             for partition in 0..log.partitions(topic) {
@@ -119,6 +132,19 @@ fn ends_together(log: &dyn Log) -> Result<Vec<(TopicName, u32, u64)>, LogError> 
         format!("its ends moved {LOOKS} times in a row"),
         "export again, or while its writer pauses",
     ))
+}
+
+/// Has the entries of a directory, and of those in it, on the disk: a file that is synced may still be in no directory.
+fn synced(dir: &Path) -> Result<(), LogError> {
+    let entries = std::fs::read_dir(dir).map_err(|e| unwritable(dir, &e))?;
+    for entry in entries.flatten().filter(|entry| entry.path().is_dir()) {
+        synced(&entry.path())?;
+    }
+    sync_directory(dir)
+}
+
+fn sync_directory(dir: &Path) -> Result<(), LogError> {
+    std::fs::File::open(dir).and_then(|dir| dir.sync_all()).map_err(|e| unwritable(dir, &e))
 }
 
 fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), LogError> {

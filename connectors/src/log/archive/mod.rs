@@ -7,7 +7,7 @@
 
 mod avro;
 mod container;
-mod export;
+pub(crate) mod export;
 mod import;
 mod manifest;
 mod read;

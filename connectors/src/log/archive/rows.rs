@@ -10,8 +10,8 @@ use solyx_schemas::topics::TopicName;
 use super::avro::{Input, Shape, write_bytes, write_long};
 use super::schemas::{SchemaSet, row_schema};
 
-/// Headers of a record that is read. A row has few; a crafted block could say millions in some bytes.
-const HEADERS_MAX: usize = 65_536;
+/// Bytes of the shortest header: the lengths of its name and its value. A crafted block could say millions in some bytes.
+const HEADER_BYTES_MIN: usize = 2;
 
 /// The framing id and the body of a value; a value without a frame is all body.
 pub(super) fn unframe(value: &[u8]) -> (Option<u32>, &[u8]) {
@@ -90,7 +90,7 @@ impl RowReader {
         let append_time_us = input.long()?;
         let key = input.bytes()?.to_vec();
         let mut headers = Vec::new();
-        let count = input.len().filter(|count| *count <= HEADERS_MAX)?;
+        let count = input.len().filter(|count| *count <= input.left() / HEADER_BYTES_MIN)?;
         for _ in 0..count {
             headers.push((input.string()?.to_owned(), input.bytes()?.to_vec()));
         }

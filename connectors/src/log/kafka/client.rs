@@ -8,6 +8,7 @@ use rdkafka::client::OAuthToken;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::producer::{DeliveryResult, ProducerContext};
 use solyx_schemas::log::LogError;
 
 use super::config::Security;
@@ -45,9 +46,18 @@ impl Context {
 
     /// What will not go away by waiting: a refused identity.
     pub(super) fn refused(&self, doing: &str) -> Option<LogError> {
+        self.trouble_of(doing, |code| matches!(code, Code::Authentication | Code::SSL))
+    }
+
+    /// The same of what an identity that was accepted may not do.
+    pub(super) fn forbidden(&self, doing: &str) -> Option<LogError> {
+        self.trouble_of(doing, |code| matches!(code, Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed))
+    }
+
+    fn trouble_of(&self, doing: &str, is_such: impl Fn(Code) -> bool) -> Option<LogError> {
         let trouble = locked(&self.trouble);
         let trouble = trouble.as_ref()?;
-        let code = trouble.code.filter(|code| matches!(code, Code::Authentication | Code::SSL))?;
+        let code = trouble.code.filter(|code| is_such(*code))?;
         let mut error = code_error(doing, code);
         error.detail.clone_from(&trouble.reason);
         Some(error)
@@ -94,3 +104,17 @@ impl ClientContext for Context {
 }
 
 impl ConsumerContext for Context {}
+
+/// Of a producer whose records are sent without waiting for an answer.
+impl ProducerContext for Context {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        if let Err((error, _)) = result {
+            // It is told again and again until it is mended: nothing else shows it.
+            tracing::warn!(%error, "what this process said to the others did not reach the brokers");
+            let (at, code) = (Instant::now(), error.rdkafka_error_code());
+            *locked(&self.trouble) = Some(Trouble { at, code, reason: error.to_string() });
+        }
+    }
+}

@@ -12,7 +12,7 @@ use rdkafka::Message;
 use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
-use rdkafka::message::{BorrowedMessage, Headers};
+use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Headers};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use solyx_schemas::codec::frame_id;
 use solyx_schemas::log::{LogError, LogErrorKind, ReadLimit, Record, StoredRecord};
@@ -429,11 +429,24 @@ impl Stream {
     }
 }
 
+/// A header; none where its name is no UTF-8, at which rdkafka 0.39 panics. No name of ours is such.
+fn header(headers: &BorrowedHeaders, place: usize) -> Option<(String, Vec<u8>)> {
+    let read = || {
+        let header = headers.try_get(place)?;
+        Some((header.key.to_owned(), header.value.unwrap_or_default().to_vec()))
+    };
+    // Nothing is shared with what panics.
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(read)).unwrap_or_else(|_| {
+        tracing::warn!(place, "a header is passed over: its name is no UTF-8");
+        None
+    })
+}
+
 fn stored_record(message: &BorrowedMessage<'_>, topic: TopicName, partition: u32, ordinal: u64) -> StoredRecord {
     let value = message.payload().unwrap_or_default().to_vec();
-    let headers = message.headers().map_or_else(Vec::new, |headers| {
-        headers.iter().map(|header| (header.key.to_owned(), header.value.unwrap_or_default().to_vec())).collect()
-    });
+    let headers = message
+        .headers()
+        .map_or_else(Vec::new, |headers| (0..headers.count()).filter_map(|place| header(headers, place)).collect());
     let record = Record { topic, partition, key: message.key().unwrap_or_default().to_vec(), value, headers };
     let append_time_us = message.timestamp().to_millis().unwrap_or(0) * 1_000;
     StoredRecord { ordinal, offset: message.offset(), append_time_us, record, wire_id: None }

@@ -78,7 +78,9 @@ impl Snapshots {
                     self.last_epoch = frontier.next_epoch;
                     return Ok((kernel, frontier));
                 }
-                Err(reason) => {
+                // Whether it is good is not known: to read the log from its beginning would cost more than to ask again.
+                Err(Unread::Log(error)) => return Err(error.into()),
+                Err(Unread::Bad(reason)) => {
                     tracing::warn!(file = %file.display(), reason, "a snapshot is left aside; the log is read from further back, and a new one is made");
                 }
             }
@@ -177,31 +179,44 @@ fn files(dir: &Path, extension: &str) -> io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-fn read(file: &Path, log: &dyn Log, cell: &CellId) -> Result<(Kernel, Frontier), String> {
-    let bytes = fs::read(file).map_err(|error| error.to_string())?;
+/// Why a snapshot was not read.
+enum Unread {
+    /// It is of no use.
+    Bad(String),
+    /// The log did not say whether it is its own.
+    Log(LogError),
+}
+
+impl Unread {
+    fn bad(reason: impl ToString) -> Self {
+        Self::Bad(reason.to_string())
+    }
+}
+
+fn read(file: &Path, log: &dyn Log, cell: &CellId) -> Result<(Kernel, Frontier), Unread> {
+    let bytes = fs::read(file).map_err(Unread::bad)?;
     let rest = bytes.strip_prefix(MAGIC).ok_or_else(|| {
         let found = String::from_utf8_lossy(&bytes[..MAGIC.len().min(bytes.len())]).into_owned();
         let expected = String::from_utf8_lossy(MAGIC);
-        format!("it is of format {found:?}, this build reads {expected:?}")
+        Unread::bad(format!("it is of format {found:?}, this build reads {expected:?}"))
     })?;
-    let (hash, body) = rest.split_at_checked(32).ok_or("it is cut off")?;
+    let (hash, body) = rest.split_at_checked(32).ok_or_else(|| Unread::bad("it is cut off"))?;
     if blake3::hash(body).as_bytes() != hash {
-        return Err("its bytes are damaged".to_owned());
+        return Err(Unread::bad("its bytes are damaged"));
     }
-    let (frontier, snapshot): (Frontier, Snapshot<&[u8]>) =
-        postcard::from_bytes(body).map_err(|error| error.to_string())?;
-    if !frontier.is_in(log).map_err(|error| error.to_string())? {
-        return Err("it is not of this log's history".to_owned());
+    let (frontier, snapshot): (Frontier, Snapshot<&[u8]>) = postcard::from_bytes(body).map_err(Unread::bad)?;
+    if !frontier.is_in(log).map_err(Unread::Log)? {
+        return Err(Unread::bad("it is not of this log's history"));
     }
     let head = &snapshot.head;
     if head.cell != *cell || head.next_epoch != frontier.next_epoch || head.chain_head != frontier.chain_head {
-        return Err("its state and its frontier do not belong together".to_owned());
+        return Err(Unread::bad("its state and its frontier do not belong together"));
     }
-    let record = recorded(log, &frontier).map_err(|error| error.to_string())?;
+    let record = recorded(log, &frontier).map_err(Unread::Log)?;
     if record.map(|record| record.state_digest) != Some(head.state_digest) {
-        return Err("its digest is not the one in the chain".to_owned());
+        return Err(Unread::bad("its digest is not the one in the chain"));
     }
-    let kernel = Kernel::restore(snapshot).map_err(|error| error.to_string())?;
+    let kernel = Kernel::restore(snapshot).map_err(Unread::bad)?;
     Ok((kernel, frontier))
 }
 

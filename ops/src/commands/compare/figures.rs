@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use solyx_projections::billing::{BillingView, SupplyHourView};
-use solyx_projections::dcim::{DcimView, HourView};
+use solyx_projections::dcim::{DcimView, HourView, NodeView};
 use solyx_projections::jobs::{Completion, JobCounts, JobsView, Waiting};
 use solyx_runtime::AuditReport;
 use solyx_schemas::hash::Hash32;
@@ -127,7 +127,7 @@ impl Figures {
             margin_micros: totals.margin_micros,
             margin_milli: part_milli(totals.margin_micros, totals.revenue_micros),
             energy: Energy::of(dcim),
-            gpus: Gpus::of(&billing.hours, owned_gpus(dcim), period_us),
+            gpus: Gpus::of(&billing.hours, standing_gpus(dcim), period_us),
             egress_bytes: jobs.egress_bytes,
             egress_micros: jobs.egress_micros,
             problems: billing.problems.len(),
@@ -187,25 +187,28 @@ fn divided(amount: i64, hour: &HourView) -> (i64, i64) {
 }
 
 impl Gpus {
-    fn of(hours: &[SupplyHourView], owned: i64, period_us: i64) -> Self {
+    fn of(hours: &[SupplyHourView], (owned, standing): (i64, i64), period_us: i64) -> Self {
         let sum = |of: fn(&SupplyHourView) -> i64| hours.iter().map(of).sum::<i64>();
         let (owned_used, leased_used) = (sum(|hour| hour.owned_used), sum(|hour| hour.leased_used));
         let leased_held = sum(|hour| hour.leased_held);
-        let there = i128::from(owned) * 1_000 * i128::from(period_us);
+        let there = |gpus: i64| i128::from(gpus) * 1_000 * i128::from(period_us);
         Self {
             owned,
             owned_used,
             leased_used,
             leased_held,
             owned_share_milli: part_milli(owned_used, owned_used + leased_used).unwrap_or(0),
-            owned_in_use_milli: part_milli(owned_used, there),
-            in_use_milli: part_milli(owned_used + leased_used, there + i128::from(leased_held)),
+            owned_in_use_milli: part_milli(owned_used, there(owned)),
+            in_use_milli: part_milli(owned_used + leased_used, there(standing) + i128::from(leased_held)),
         }
     }
 }
 
-fn owned_gpus(dcim: &DcimView) -> i64 {
-    dcim.sites.iter().flat_map(|site| &site.nodes).map(|node| node.gpus as i64).sum()
+/// GPUs of our own, and of nodes that are there whoever they are of: reserved ones are ours to use.
+fn standing_gpus(dcim: &DcimView) -> (i64, i64) {
+    let nodes = || dcim.sites.iter().flat_map(|site| &site.nodes);
+    let sum = |nodes: &mut dyn Iterator<Item = &NodeView>| nodes.map(|node| node.gpus as i64).sum();
+    (sum(&mut nodes().filter(|node| node.owned)), sum(&mut nodes()))
 }
 
 /// A part in thousandths of a whole, rounded down; absent when the whole is nothing.

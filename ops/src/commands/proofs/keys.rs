@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::json;
-use solyx_proofs::{ALGORITHM, SecretKey};
+use solyx_proofs::{ALGORITHM, PublicKey, SecretKey};
 use solyx_schemas::codec::Codec;
 use solyx_schemas::events::Event;
 use solyx_schemas::events::policy::{SigningKeyDeclared, SigningKeyRevoked};
@@ -104,14 +104,22 @@ pub fn keygen(command: &Keygen, json: bool) -> Outcome {
 pub fn declare(command: &Declare, json: bool) -> Outcome {
     let key = public_key(&command.key)?;
     let log = world::writer(&command.log, true)?;
-    if let Some(known) = declared(&*log, &key.id)?.filter(|known| *known != key.digits()) {
+    let from = command.from.unwrap_or(TimeUs::ZERO);
+    let before = declared(&*log, &key.id)?;
+    let is_same = |e: &SigningKeyDeclared| e.from_us == from && e.to_us == command.until;
+    let of_key = |e: &&SigningKeyDeclared| e.public_key.as_str() == key.digits();
+    if before.iter().filter(of_key).any(is_same) {
+        // Said twice it would be another event under the same id.
+        said(&key, "was declared so before; nothing is written", json);
+        return Ok(Exit::Good);
+    }
+    if let Some(known) = before.first().map(|e| e.public_key.to_string()).filter(|known| *known != key.digits()) {
         return Err(Failure::usage(
             format!("another key is called {}", key.id),
             format!("it is declared with the public key {known}"),
             "make the key with another --id",
         ));
     }
-    let from = command.from.unwrap_or(TimeUs::ZERO);
     let bounds = format!("{}-{}", from.0, command.until.map_or_else(String::new, |until| until.0.to_string()));
     let event = SigningKeyDeclared {
         event_id: format!("declared-{}-{bounds}", key.id).as_str().into(),
@@ -124,19 +132,23 @@ pub fn declare(command: &Declare, json: bool) -> Outcome {
         to_us: command.until,
     };
     published(&*log, event.into())?;
+    said(&key, "is declared; it signs trees that have the epoch which takes this", json);
+    Ok(Exit::Good)
+}
+
+fn said(key: &PublicKey, what: &str, json: bool) {
     if json {
         output::json(&json!({"declared": key.id.as_str(), "public_key": key.digits()}));
     } else {
-        output::line(format!("key {} is declared; it signs trees that have the epoch which takes this", key.id));
+        output::line(format!("key {} {what}", key.id));
     }
-    Ok(Exit::Good)
 }
 
 /// Revokes a key.
 pub fn revoke(command: &Revoke, json: bool) -> Outcome {
     let log = world::writer(&command.log, true)?;
     let key_id = &command.key_id;
-    if declared(&*log, key_id)?.is_none() {
+    if declared(&*log, key_id)?.is_empty() {
         return Err(Failure::usage(
             format!("no key is called {key_id}"),
             "it is not declared on the policy topic",
@@ -164,11 +176,11 @@ pub fn revoke(command: &Revoke, json: bool) -> Outcome {
     Ok(Exit::Good)
 }
 
-/// The public key that the policy topic declares first under an id. Only that topic is read: an operator may read no tenant's.
-fn declared(log: &dyn Log, id: &RefId) -> Result<Option<String>, Failure> {
-    let mut found = None;
+/// What the policy topic declares under an id, in order. Only that topic is read: an operator may read no tenant's.
+fn declared(log: &dyn Log, id: &RefId) -> Result<Vec<SigningKeyDeclared>, Failure> {
+    let mut found = Vec::new();
     world::events_of(log, TopicName::live(Topic::Policy), |event| match event {
-        Event::SigningKeyDeclared(e) if e.key_id == *id && found.is_none() => found = Some(e.public_key.to_string()),
+        Event::SigningKeyDeclared(e) if e.key_id == *id => found.push(*e),
         _ => {}
     })?;
     Ok(found)

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::Message;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::producer::{BaseProducer, BaseRecord};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use serde::Serialize;
 use solyx_schemas::log::{LogError, LogErrorKind};
@@ -52,7 +52,7 @@ pub struct Instance {
 struct Talk {
     topic: String,
     consumer: BaseConsumer<Context>,
-    producer: BaseProducer,
+    producer: BaseProducer<Context>,
     fold: Fold,
     /// When the leader last gave a sign of life, by this process's clock.
     leader_heard: Instant,
@@ -75,7 +75,7 @@ impl Talk {
             .set("acks", "all")
             .set("linger.ms", "0")
             .set("message.timeout.ms", "3000")
-            .create()
+            .create_with_context(Context::new(config.security.clone()))
             .map_err(|e| log_error("making a producer", &e))?;
         Ok(Self { topic, consumer, producer, fold: Fold::default(), leader_heard: Instant::now() })
     }
@@ -106,7 +106,8 @@ impl Talk {
             }
         }
         self.producer.poll(Duration::ZERO);
-        Ok(())
+        let forbidden = self.producer.context().forbidden(&format!("writing {}", self.topic));
+        forbidden.map_or(Ok(()), Err)
     }
 
     fn say(&self, saying: &Saying) {
