@@ -37,7 +37,8 @@ pub fn check(state: &State, outputs: &[Event]) {
         let Some(admitted) = outputs.iter().find_map(|output| {
             let Event::JobAdmitted(admitted) = output else { return None };
             let (spec, price) = (state.spec(&admitted.job)?, admitted.budget_held.as_ref()?);
-            (binds && covers(budget, &spec, price)).then_some(&admitted.job)
+            // What costs nothing, since a sold lease pays for it, is admitted whatever is held.
+            (binds && price.micros.0 > 0 && covers(budget, &spec, price)).then_some(&admitted.job)
         }) else {
             continue;
         };
