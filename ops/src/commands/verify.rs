@@ -19,7 +19,8 @@ use crate::output;
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  solyx verify line.json --public-keys signing.key.pub\n  \
                   solyx verify line.json --key d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a\n  \
-                  solyx verify later.txt --since head.txt --public-keys signing.key.pub")]
+                  solyx verify later.txt --since head.txt --public-keys signing.key.pub\n\n\
+                  Exit code 0: whole, and signed by a key that you gave. 1: anything else.")]
 pub struct Verify {
     /// The receipt, or the signed head.
     file: PathBuf,

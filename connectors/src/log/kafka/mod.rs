@@ -17,7 +17,7 @@ mod topics;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicI64;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
@@ -192,8 +192,17 @@ impl Inner {
     fn look_up(&self) -> Result<(), LogError> {
         // Nobody reads until it is settled where fetching goes on.
         let mut streams: Vec<_> = self.streams.iter().map(locked).collect();
+        let sought = self.seek_ends(&mut streams);
+        if sought.is_err() {
+            // What an end was looked up for and which was not sought would take the end of before for it.
+            streams.iter_mut().for_each(|stream| stream.forget_end(&self.shared));
+        }
+        sought
+    }
+
+    fn seek_ends(&self, streams: &mut [MutexGuard<'_, Stream>]) -> Result<(), LogError> {
         let mut again = TopicPartitionList::new();
-        for stream in &mut streams {
+        for stream in streams {
             if let Some((name, partition, offset)) = stream.look_up(&self.shared)? {
                 again
                     .add_partition_offset(name, partition, Offset::Offset(offset))

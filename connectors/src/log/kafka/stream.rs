@@ -192,6 +192,13 @@ impl Stream {
         Ok(Some((&self.name, self.partition.cast_signed(), self.next_offset)))
     }
 
+    /// Gives the topic-partition up if it was looked up where it ends and nothing has said yet that it was reached.
+    pub fn forget_end(&mut self, shared: &Shared) {
+        if self.end_offset.is_some() {
+            self.give_up(shared);
+        }
+    }
+
     /// The ordinal of a record at an offset that is committed and was not read before.
     pub fn ordinal_at(&mut self, shared: &Shared, offset: i64) -> Result<Option<u64>, LogError> {
         if self.queue.is_none() && self.rests {

@@ -110,7 +110,7 @@ pub fn declare(command: &Declare, json: bool) -> Outcome {
     let of_key = |e: &&SigningKeyDeclared| e.public_key.as_str() == key.digits();
     if before.iter().filter(of_key).any(is_same) {
         // Said twice it would be another event under the same id.
-        said(&key, "was declared so before; nothing is written", json);
+        told_declared(&key, "was declared so before; nothing is written", json);
         return Ok(Exit::Good);
     }
     if let Some(known) = before.first().map(|e| e.public_key.to_string()).filter(|known| *known != key.digits()) {
@@ -132,11 +132,11 @@ pub fn declare(command: &Declare, json: bool) -> Outcome {
         to_us: command.until,
     };
     published(&*log, event.into())?;
-    said(&key, "is declared; it signs trees that have the epoch which takes this", json);
+    told_declared(&key, "is declared; it signs trees that have the epoch which takes this", json);
     Ok(Exit::Good)
 }
 
-fn said(key: &PublicKey, what: &str, json: bool) {
+fn told_declared(key: &PublicKey, what: &str, json: bool) {
     if json {
         output::json(&json!({"declared": key.id.as_str(), "public_key": key.digits()}));
     } else {
@@ -157,6 +157,11 @@ pub fn revoke(command: &Revoke, json: bool) -> Outcome {
     }
     let now = clock();
     let revoked_us = command.from.unwrap_or(now);
+    if is_revoked(&*log, key_id, revoked_us)? {
+        // Said twice it would be another event under the same id.
+        told_revoked(key_id, revoked_us, "was revoked so before; nothing is written", json);
+        return Ok(Exit::Good);
+    }
     let event = SigningKeyRevoked {
         event_id: format!("revoked-{key_id}-{}", revoked_us.0).as_str().into(),
         source: "solyx-proofs".into(),
@@ -166,14 +171,25 @@ pub fn revoke(command: &Revoke, json: bool) -> Outcome {
         reason: command.reason.clone(),
     };
     published(&*log, event.into())?;
-    if json {
-        output::json(&json!({"revoked": key_id.as_str(), "revoked_us": revoked_us}));
-    } else {
-        output::line(format!(
-            "key {key_id} is revoked once an epoch has taken this; the next key that is declared then begins anew"
-        ));
-    }
+    let what = "is revoked once an epoch has taken this; the next key that is declared then begins anew";
+    told_revoked(key_id, revoked_us, what, json);
     Ok(Exit::Good)
+}
+
+fn told_revoked(id: &RefId, revoked_us: TimeUs, what: &str, json: bool) {
+    if json {
+        output::json(&json!({"revoked": id.as_str(), "revoked_us": revoked_us}));
+    } else {
+        output::line(format!("key {id} {what}"));
+    }
+}
+
+fn is_revoked(log: &dyn Log, id: &RefId, at: TimeUs) -> Result<bool, Failure> {
+    let mut found = false;
+    world::events_of(log, TopicName::live(Topic::Policy), |event| {
+        found |= matches!(event, Event::SigningKeyRevoked(e) if e.key_id == *id && e.revoked_us == at);
+    })?;
+    Ok(found)
 }
 
 /// What the policy topic declares under an id, in order. Only that topic is read: an operator may read no tenant's.
