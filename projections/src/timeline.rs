@@ -87,6 +87,34 @@ pub(crate) fn at(rows: &Rows<Key, Interval>, zone: &ZoneId, kinds: u8, at: TimeU
     latest.iter().find(|interval| at.since(interval.to).0 < STALE_MAX_US).map(|interval| found(interval, true))
 }
 
+/// The mean over [`from`, `to`), by time, of what is known there; stale where any of it stands in for something missing.
+pub(crate) fn over(rows: &Rows<Key, Interval>, zone: &ZoneId, kinds: u8, from: TimeUs, to: TimeUs) -> Option<Found> {
+    let mut bounds: Vec<TimeUs> = (0..kinds).flat_map(|kind| changes(rows, zone, kind, from, to)).collect();
+    bounds.extend([from, to]);
+    bounds.sort_unstable();
+    bounds.dedup();
+    let (mut sum, mut time, mut found) = (0, 0, None);
+    for pair in bounds.windows(2) {
+        let Some(value) = at(rows, zone, kinds, pair[0]) else { continue };
+        let us = i128::from(pair[1].since(pair[0]).0);
+        sum += i128::from(value.value) * us;
+        time += us;
+        let known: &mut Found = found.get_or_insert(value);
+        known.stale |= value.stale;
+    }
+    // Half up; a mean lies between its values.
+    found.map(|found| Found { value: ((2 * sum + time).div_euclid(2 * time.max(1))) as i64, ..found })
+}
+
+/// When values of a kind begin, end, and are too old to stand in for others, within an interval.
+fn changes(rows: &Rows<Key, Interval>, zone: &ZoneId, kind: u8, from: TimeUs, to: TimeUs) -> Vec<TimeUs> {
+    let key = |at: TimeUs| (zone.clone(), kind, at);
+    let first = before(rows, zone, kind, from).map_or(from, |(start, _)| start);
+    let within = rows.from(&key(first)).take_while(|((z, k, start), _)| z == zone && *k == kind && *start < to);
+    let of_each = within.flat_map(|((.., start), row)| [*start, row.to, TimeUs(row.to.0.saturating_add(STALE_MAX_US))]);
+    of_each.filter(|at| from < *at && *at < to).collect()
+}
+
 /// The last interval of a zone and kind that starts before an instant.
 fn before<'a>(rows: &'a Rows<Key, Interval>, zone: &ZoneId, kind: u8, at: TimeUs) -> Option<(TimeUs, &'a Interval)> {
     let ((z, k, start), interval) = rows.before(&(zone.clone(), kind, at))?;
@@ -121,6 +149,21 @@ mod tests {
         put(&mut rows, 0, 3, 12, 3, 0);
         let values: Vec<_> = [0, 3, 4, 5, 6, 11].map(|hour| value(&rows, hour).map(|(v, _)| v)).into();
         assert_eq!(values, [Some(1), Some(3), Some(2), Some(2), Some(3), Some(3)]);
+    }
+
+    #[test]
+    fn an_hour_has_the_mean_of_what_is_known_in_it() {
+        let mut rows = Rows::default();
+        for (quarter, value) in [40, 80, 120, 160].into_iter().enumerate() {
+            let from = quarter as i64 * H / 4;
+            let new = Interval { to: TimeUs(from + H / 4), value, revision: 0, currency: None };
+            insert(&mut rows, &"DE".into(), 0, TimeUs(from), new);
+        }
+        let mean = |from: i64, to: i64| over(&rows, &"DE".into(), 2, TimeUs(from), TimeUs(to)).map(|found| found.value);
+        assert_eq!(mean(0, H), Some(100));
+        assert_eq!(mean(-H / 2, H / 2), Some(60), "what is not known is left out");
+        assert_eq!(mean(H / 8, H / 2), Some(67));
+        assert_eq!(mean(-2 * H, -H), None);
     }
 
     #[test]

@@ -79,7 +79,8 @@ impl SimulatedExecutor {
             gpu_max_w,
             health: Health::Up,
             wanted: NodeState::Ready,
-            failures: 0,
+            // Its reports have ids of their own also when it was there before.
+            failures: self.failures_before.remove(&report.node).unwrap_or(0),
             due_at: None,
             busy_uw: 0,
             energy_uw_us: 0,
@@ -127,7 +128,9 @@ impl SimulatedExecutor {
     pub(super) fn remove_node(&mut self, id: &NodeId) {
         self.note_state(id, NodeState::Fenced);
         self.await_node(id, None);
-        self.nodes.remove(id);
+        if let Some(node) = self.nodes.remove(id).filter(|node| node.failures > 0) {
+            self.failures_before.insert(id.clone(), node.failures + 1);
+        }
         self.follow_power();
     }
 

@@ -67,6 +67,8 @@ pub struct SimulatedExecutor {
     /// Runs by the node or instance they are on.
     runs_on: BTreeMap<NodeId, BTreeSet<RunId>>,
     nodes: BTreeMap<NodeId, Node>,
+    /// How often nodes had failed that were removed.
+    failures_before: BTreeMap<NodeId, u64>,
     instances: BTreeMap<InstanceId, Instance>,
     /// Instances leased or to be leased, by pool.
     leased: BTreeMap<PoolId, i64>,
@@ -102,6 +104,7 @@ impl SimulatedExecutor {
             runs: BTreeMap::new(),
             runs_on: BTreeMap::new(),
             nodes: BTreeMap::new(),
+            failures_before: BTreeMap::new(),
             instances: BTreeMap::new(),
             leased: BTreeMap::new(),
             reported_total: BTreeMap::new(),

@@ -30,6 +30,7 @@ impl SimulatedExecutor {
                 Event::NodeReported(e) => self.note_node(e),
                 Event::NodeStateChanged(e) if e.source != self.name => self.note_state(&e.node, e.state),
                 Event::NodeRemoved(e) => self.remove_node(&e.node),
+                Event::RunFinished(e) => self.forget_job(&e.job),
                 _ => {}
             }
         }
@@ -45,8 +46,10 @@ impl SimulatedExecutor {
                 Event::JobMigrated(e) => self.stop(&e.run, StopReason::Migrated, now, Some(e.stop_by_us)),
                 Event::JobResized(e) => self.stop(&e.run, StopReason::Resized, now, None),
                 Event::JobCancelled(e) => {
-                    if let Some(run) = &e.run {
-                        self.stop(run, StopReason::Cancelled, now, None);
+                    match &e.run {
+                        Some(run) => self.stop(run, StopReason::Cancelled, now, None),
+                        // A run that was given up for lost, and whose job may not be tried again.
+                        None => self.lose_runs_of(&e.job, now),
                     }
                     self.forget_job(&e.job);
                 }
@@ -66,7 +69,13 @@ impl SimulatedExecutor {
         }
     }
 
-    pub(super) fn forget_job(&mut self, job: &JobId) {
+    fn lose_runs_of(&mut self, job: &JobId, now: TimeUs) {
+        let of_job = self.runs.iter().filter(|(_, run)| run.job == *job);
+        let runs: Vec<RunId> = of_job.map(|(id, _)| id.clone()).collect();
+        runs.iter().for_each(|run| self.lose_run(run, now));
+    }
+
+    fn forget_job(&mut self, job: &JobId) {
         self.facts.jobs.remove(job);
         self.scripts.forget(job);
     }

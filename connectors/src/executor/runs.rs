@@ -111,8 +111,8 @@ impl SimulatedExecutor {
     fn end(&mut self, run: Run, at: TimeUs) {
         match run.end {
             End::Finish { exit_code } => {
+                // The job is known until this counts: the engine may have given the run up, and let the job run again.
                 self.report(reports::run_finished(&self.name, &run, exit_code, at));
-                self.forget_job(&run.job);
             }
             End::Fail { category } => {
                 let detail = "as its script has it";

@@ -114,7 +114,7 @@ impl Change<'_> {
         event.check().map_err(|e| self.wrong(&format!("{place}, field {}", e.path), &e.found, &e.expected))?;
         let topic = TopicName::live(event.topic());
         let record = Codec::global().record(&event, topic, self.partitions(event.topic()));
-        self.changes.added.push(Taken { at: self.recording.from, record });
+        self.changes.added.push(Taken { at: self.recording.from, record, counts: true });
         Ok(())
     }
 

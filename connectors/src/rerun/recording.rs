@@ -27,6 +27,8 @@ pub struct Taken {
     pub at: TimeUs,
     /// The record, of an input topic.
     pub record: Record,
+    /// Whether it counted, as far as is known. What did not is handed on again as it is.
+    pub counts: bool,
 }
 
 /// A log as it is run again. It holds every record of demand and world in memory: some hundred bytes for each.
@@ -123,9 +125,10 @@ impl Recording {
         }
     }
 
-    /// Events of a topic among what was taken, with the place of each.
+    /// Events of a topic among what was taken and counted, with the place of each.
     pub fn events(&self, topic: Topic) -> impl Iterator<Item = (usize, Event)> + '_ {
-        let of_topic = self.taken.iter().enumerate().filter(move |(_, taken)| taken.record.topic.topic == topic);
+        let of_topic =
+            self.taken.iter().enumerate().filter(move |(_, taken)| taken.counts && taken.record.topic.topic == topic);
         of_topic.filter_map(|(at, taken)| Some((at, Codec::global().decode_record(&taken.record).ok()?.event)))
     }
 }
@@ -211,7 +214,7 @@ impl Reading {
         };
         // A record under a wrong key would find its place when it is handed on again.
         if role == Role::World && input.skipped != Some(SkipReason::Misplaced) {
-            self.taken.push(Taken { at, record: input.stored.record });
+            self.taken.push(Taken { at, record: input.stored.record, counts: input.skipped.is_none() });
             return;
         }
         let source = decoded.as_ref().map(|decoded| decoded.event.identity().source);
@@ -240,7 +243,8 @@ impl Reading {
                     let at = said.map_or(decoded.event.identity().occurred_us, TimeUs);
                     record.headers.retain(|(name, _)| name != INSTANT);
                     if at > self.to && goes_on_alone(&decoded.event) {
-                        self.taken.push(Taken { at, record: Record { topic: topic.into(), ..record } });
+                        let record = Record { topic: topic.into(), ..record };
+                        self.taken.push(Taken { at, record, counts: true });
                     }
                 }
             }

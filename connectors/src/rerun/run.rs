@@ -54,7 +54,7 @@ pub fn stage(recording: &Recording, changes: &Changes, log: &dyn Log) -> Result<
             Some(None) => {}
         }
     }
-    for Taken { at, record } in &changes.added {
+    for Taken { at, record, .. } in &changes.added {
         put(staged(record, *at))?;
     }
     let sim = TopicName::live(Topic::Sim);

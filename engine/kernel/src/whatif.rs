@@ -243,6 +243,7 @@ impl Rehearsal {
         let checkpoint = DatasetId::from(format!("checkpoint:{}", run.job));
         let checkpoint_lost = job.past().checkpoint_site.as_ref().is_some_and(is_lost)
             && durable_sites(&self.state, &checkpoint).iter().all(is_lost);
+        let kept = if checkpoint_lost { WorkUs(0) } else { run.durable_work_us };
         let gone = |dataset: &&DatasetId| {
             let sites = durable_sites(&self.state, dataset);
             !sites.is_empty() && sites.iter().all(is_lost)
@@ -253,8 +254,9 @@ impl Rehearsal {
             held: run.clone(),
             cause,
             released: run.lease_until_us,
-            kept_work: WorkUs(0),
-            lost_work: WorkUs(0),
+            // Unless a decision says otherwise: of a job that ends with its run none does.
+            kept_work: kept,
+            lost_work: WorkUs((expected_work_done(run, self.state.now()).0 - kept.0).max(0)),
             checkpoint_lost,
             datasets_lost: spec.datasets.iter().filter(gone).cloned().collect(),
             stays: stays(&self.state, numbers, run),

@@ -62,7 +62,8 @@ impl Publisher<'_> {
 
     fn put(&mut self, event: &Event) -> Result<(), Failure> {
         let topic = event.topic();
-        let topic = if self.staged && topic != Topic::Sim { TopicName::staged(topic) } else { TopicName::live(topic) };
+        let is_staged = self.staged && Topic::INPUTS.contains(&topic) && topic != Topic::Sim;
+        let topic = if is_staged { TopicName::staged(topic) } else { TopicName::live(topic) };
         self.batch.push(Codec::global().record(event, topic, self.log.partitions(topic)));
         if self.batch.len() >= BATCH_RECORDS { self.flush() } else { Ok(()) }
     }
@@ -149,8 +150,8 @@ fn lines(path: &Path, publisher: &mut Publisher<'_>, json: bool) -> Result<u64, 
     let mut failed = None;
     read_lines(open_lines(path)?, |line| match line.event {
         Ok(mut event) if failed.is_none() => {
-            // The engine alone writes outputs.
-            if matches!(event.topic(), Topic::Decisions | Topic::Quarantine) {
+            // The engine alone writes outputs, and each reader its own cursor.
+            if matches!(event.topic(), Topic::Decisions | Topic::Quarantine | Topic::Cursors) {
                 bad += 1;
                 eprintln!("{file}:{}: {} is for the engine to write, expected an input", line.number, event.name());
             } else if let Err(e) = publisher.seal(&mut event) {

@@ -181,7 +181,14 @@ impl Dcim {
                 newest(self.element_power.entry(&(measured.site.clone(), measured.subject.clone())), reading);
             }
             MeasuredKind::Node => {
-                newest(self.node_power.entry(&measured.subject.as_str().into()), reading);
+                let node = NodeId::from(measured.subject.as_str());
+                let pool = self.nodes.get(&node).and_then(|node| self.pools.get(&node.pool));
+                let is_bought = pool.is_some_and(|pool| !pool.owned);
+                newest(self.node_power.entry(&node), reading);
+                // Whose energy is on somebody else's bill is known by its meters alone.
+                if is_bought {
+                    return;
+                }
                 for (hour, part) in hours(measured.from_us, measured.to_us) {
                     let energy = i128::from(measured.power_w.0) * i128::from(part);
                     self.hours.entry(&(measured.site.clone(), hour)).nodes_w_us += energy;

@@ -32,8 +32,8 @@ impl Dcim {
         HourRates {
             pue_milli: measured.map_or(design, |row| round(row.facility_w_us * 1_000, row.it_w_us)),
             pue_measured: measured.is_some(),
-            price: timeline::at(&self.prices, &site.zone, PAID_KINDS, at),
-            carbon: timeline::at(&self.carbon, &site.zone, CARBON_KINDS, at),
+            price: timeline::over(&self.prices, &site.zone, PAID_KINDS, at, at.after(DurationUs(HOUR_US))),
+            carbon: timeline::over(&self.carbon, &site.zone, CARBON_KINDS, at, at.after(DurationUs(HOUR_US))),
         }
     }
 }

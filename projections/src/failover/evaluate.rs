@@ -192,10 +192,16 @@ fn hit_view(state: &State, hit: &Hit, back: Option<TimeUs>) -> HitView {
     view.protected = view.outcome != Outcome::Waits && view.outcome != Outcome::Ends && hit.datasets_lost.is_empty();
     if let Some(start) = view.start_us.filter(|_| view.outcome != Outcome::Ends) {
         let wait = start.since(now);
-        let fenced = DurationUs(wait.0.saturating_add(restore.0));
         let unfenced = if hit.cause == Cause::Lost { release } else { DurationUs::ZERO };
-        view.rto_fenced_us = Some(fenced);
-        view.rto_us = Some(DurationUs(fenced.0.saturating_add(unfenced.0)));
+        // What starts as soon as it may does so once the loss is known; an hour that was chosen, or somebody's end, is waited for
+        // meanwhile.
+        let known_later = match view.outcome {
+            Outcome::Deferred | Outcome::Waits => wait.max(unfenced),
+            _ => DurationUs(wait.0.saturating_add(unfenced.0)),
+        };
+        let after_restore = |wait: DurationUs| DurationUs(wait.0.saturating_add(restore.0));
+        view.rto_fenced_us = Some(after_restore(wait));
+        view.rto_us = Some(after_restore(known_later));
     }
     if let Some(class) = spec.and_then(|spec| spec.recovery.as_ref()) {
         let met = |time: Option<DurationUs>| {
@@ -252,7 +258,11 @@ fn move_cost(there: &CostTerms, here: &CostTerms) -> MoveCost {
 fn exposed(state: &State, hit: &Hit) -> DurationUs {
     let now = state.now();
     if hit.checkpoint_lost {
-        return state.jobs.get(&hit.job).map_or(DurationUs::ZERO, |job| now.since(job.requested_us));
+        // Of its first run it is known when that began; of more, only that it was after the request.
+        return state.jobs.get(&hit.job).map_or(DurationUs::ZERO, |job| match job.attempts {
+            0 | 1 => now.since(hit.held.started_us.unwrap_or(now)),
+            _ => now.since(job.requested_us),
+        });
     }
     // A run that has not started yet has done nothing that could be lost.
     hit.held.started_us.map_or(DurationUs::ZERO, |started| now.since(hit.held.durable_us.max(started)))

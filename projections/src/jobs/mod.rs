@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use solyx_schemas::epochs::EpochBatch;
 use solyx_schemas::events::Event;
 use solyx_schemas::events::decisions::{JobPlaced, StopCause};
+use solyx_schemas::events::runs::StopReason;
 use solyx_schemas::events::usage::Meter;
 use solyx_schemas::ids::*;
 use solyx_schemas::units::*;
@@ -23,7 +24,7 @@ pub use view::*;
 /// Name of the view.
 const NAME: &str = "jobs";
 /// Version of the entries.
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 
 /// The state of the view.
 #[derive(Clone, Debug, Default)]
@@ -85,6 +86,8 @@ struct JobRow {
     preempted: u32,
     moved: u32,
     resized: u32,
+    /// Its run was told to stop, and the job is to go on.
+    told_to_stop: bool,
     /// What placements said its egress would cost, in micros of the cell's currency.
     egress_micros: i64,
 }
@@ -106,6 +109,21 @@ impl Jobs {
                 let state = if e.exit_code == 0 { JobState::Done } else { JobState::Failed };
                 self.end(&e.job, state, e.finished_us);
             }
+            Event::JobRequestAmended(e) => {
+                if let (Some(deadline), Some(row)) = (e.deadline_us, self.jobs.get_mut(&e.job)) {
+                    row.deadline_us = Some(deadline);
+                }
+            }
+            // Who was told to stop waits again, unless it was told to for good; who stopped by itself because it was cancelled is over.
+            Event::RunStopped(e) => {
+                let Some(row) = self.jobs.get_mut(&e.job).filter(|row| row.state == JobState::Running) else { return };
+                match e.reason {
+                    StopReason::Cancelled if !row.told_to_stop => {
+                        self.end(&e.job, JobState::Cancelled, e.stopped_us);
+                    }
+                    _ => row.state = JobState::Waiting,
+                }
+            }
             Event::UsageMetered(e) if e.meter == Meter::Egress => {
                 self.meta.entry(&0).egress_bytes += i128::from(e.quantity.0);
             }
@@ -124,9 +142,9 @@ impl Jobs {
             Event::JobRejected(e) => self.end(&e.job, JobState::Rejected, now),
             Event::JobHeld(e) => self.count(&e.job, |row| &mut row.held),
             Event::JobDeferred(e) => self.count(&e.job, |row| &mut row.deferred),
-            Event::JobPreempted(e) => self.count(&e.job, |row| &mut row.preempted),
-            Event::JobMigrated(e) => self.count(&e.job, |row| &mut row.moved),
-            Event::JobResized(e) => self.count(&e.job, |row| &mut row.resized),
+            Event::JobPreempted(e) => self.stops(&e.job, |row| &mut row.preempted),
+            Event::JobMigrated(e) => self.stops(&e.job, |row| &mut row.moved),
+            Event::JobResized(e) => self.stops(&e.job, |row| &mut row.resized),
             Event::JobPlaced(e) => self.placed(e, now),
             Event::JobRequeued(e) => {
                 if let Some(row) = self.jobs.get_mut(&e.job) {
@@ -148,6 +166,7 @@ impl Jobs {
         if let Some(row) = self.jobs.get_mut(&e.job) {
             row.first_placed_us.get_or_insert(now);
             row.state = JobState::Running;
+            row.told_to_stop = false;
             row.attempts += 1;
             row.egress_micros = row.egress_micros.saturating_add(e.terms.egress_micros.0);
         }
@@ -156,6 +175,14 @@ impl Jobs {
     fn count(&mut self, job: &JobId, of: impl Fn(&mut JobRow) -> &mut u32) {
         if let Some(row) = self.jobs.get_mut(job) {
             *of(row) += 1;
+        }
+    }
+
+    /// Counts a stop after which the job goes on.
+    fn stops(&mut self, job: &JobId, of: impl Fn(&mut JobRow) -> &mut u32) {
+        if let Some(row) = self.jobs.get_mut(job) {
+            *of(row) += 1;
+            row.told_to_stop = true;
         }
     }
 

@@ -159,6 +159,9 @@ fn answer_order(state: &mut State, index: &mut Index, id: &str) {
                 && let Some(kept) = index.earmarked.get_mut(&job)
             {
                 kept.remove(&node);
+                if kept.is_empty() {
+                    index.earmarked.remove(&job);
+                }
             }
             index.idle_instances.insert(node);
         }

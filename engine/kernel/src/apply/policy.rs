@@ -1,6 +1,7 @@
 //! What operators say.
 
 use solyx_schemas::events::policy::*;
+use solyx_schemas::units::TimeUs;
 
 use crate::budget::period_at;
 use crate::epoch::Rejection;
@@ -45,9 +46,17 @@ pub fn scheduling_policy_set(state: &mut State, index: &mut Index, e: &Schedulin
 }
 
 pub fn cost_weights_set(state: &mut State, index: &mut Index, e: &CostWeightsSet) -> Folded {
-    state.weights.insert((e.scope.clone(), e.from_us), e.clone());
-    if e.from_us > state.now() {
-        index.set_timer(e.from_us, Timer::Weights(e.scope.clone(), e.from_us));
+    let key = (e.scope.clone(), e.from_us);
+    let ended = state.weights.get(&key).and_then(|before| before.to_us);
+    state.weights.insert(key, e.clone());
+    let of_scope = |at: TimeUs| Timer::Weights(e.scope.clone(), at);
+    // Of another instant at which these were to end before, unless others begin or end then.
+    let is_of = |at: TimeUs| {
+        state.weights.iter().any(|((scope, from), set)| *scope == e.scope && (*from == at || set.to_us == Some(at)))
+    };
+    ended.filter(|at| !is_of(*at)).inspect(|at| index.clear_timer(&of_scope(*at)));
+    for at in [Some(e.from_us), e.to_us].into_iter().flatten().filter(|at| *at > state.now()) {
+        index.set_timer(at, of_scope(at));
     }
     index.changed = true;
     Ok(())
@@ -197,6 +206,9 @@ pub fn power_limit_set(state: &mut State, index: &mut Index, e: &PowerLimitSet) 
 pub fn exchange_rate_set(state: &mut State, index: &mut Index, e: &ExchangeRateSet) -> Folded {
     state.exchange.insert((e.from_currency, e.to_currency, e.effective_from_us), e.clone());
     index.exchange.insert(e);
+    if e.effective_from_us > state.now() {
+        index.set_timer(e.effective_from_us, Timer::Exchange(e.from_currency, e.to_currency, e.effective_from_us));
+    }
     index.changed = true;
     Ok(())
 }

@@ -42,9 +42,11 @@ pub fn better_hour(epoch: &mut Epoch<'_>, id: &JobId, spec: &Spec, best: &Candid
     }
     let zone = &epoch.state.sites.get(&best.pool.site)?.grid_zone;
     let now_total = total(&best.terms);
-    let least_saving = now_total * i128::from(policy.deferral_saving_min_milli()) / 1_000;
+    let least_saving = now_total.abs() * i128::from(policy.deferral_saving_min_milli()) / 1_000;
     let ask = ask_at(epoch.state, spec, job, epoch.index, &best.model);
-    let (replicas, gpu_milli) = (spec.gang.replicas_min.0, spec.gang.replicas_min.0 * ask.gpu_milli());
+    // As many as it would have now.
+    let replicas = (best.nodes.len() as i64).max(spec.gang.replicas_min.0);
+    let gpu_milli = replicas * ask.gpu_milli();
     let power_w = power_of(epoch.state, &ask, &best.model, replicas);
     let mut found: Option<Later> = None;
     let mut start = hour_end(epoch.now);

@@ -70,14 +70,17 @@ pub(super) fn move_away(epoch: &mut Epoch<'_>) {
     }
     // Whoever was promised a start is not delayed by what goes before it.
     let promised = epoch.state.meta().promised.clone();
+    let mut promise = promised.and_then(|job| earliest_start(epoch, &job));
     for id in leaving {
         let Some(run) = epoch.state.runs.get(&id).filter(|run| run.stop.is_none()).cloned() else { continue };
         if is_movable(epoch, &run) {
-            let promise = promised.as_ref().and_then(|job| earliest_start(epoch, job));
             epoch.index.count_use(epoch.state, &id, &run, -1);
             let place = elsewhere(epoch.state, epoch.index, &run, promise.as_ref()).into_iter().next();
             epoch.index.count_use(epoch.state, &id, &run, 1);
             if let Some(place) = place {
+                if let Some(promise) = &mut promise {
+                    promise.note(&place.nodes, epoch.now.after(place.duration));
+                }
                 move_run(epoch, &id, StopCause::Drain, berth_of(&run, &place));
                 continue;
             }

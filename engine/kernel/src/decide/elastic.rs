@@ -19,7 +19,7 @@ use self::waiting::Waiting;
 use super::Epoch;
 use super::start::place;
 use super::stops::resize_run;
-use crate::place::{Candidate, most_replicas, place_of};
+use crate::place::{Candidate, most_replicas, place_of, step};
 use crate::rows::{Claim, Elastic, Run, Spec};
 
 /// Least time between two resizes of a job at its checkpoints.
@@ -87,11 +87,14 @@ fn largest(epoch: &mut Epoch<'_>, id: &RunId, run: &Run, most: i64) -> Option<Ca
 }
 
 /// The place with the most replicas from `low` to `high` in the run's pool, while the run holds nothing.
-fn largest_between(epoch: &mut Epoch<'_>, run: &Run, mut low: i64, mut high: i64) -> Option<Candidate> {
+fn largest_between(epoch: &mut Epoch<'_>, run: &Run, low: i64, high: i64) -> Option<Candidate> {
+    let step = epoch.state.spec(&run.job).map_or(1, |spec| step(&spec));
+    // In whole steps.
+    let (mut low, mut high) = ((low + step - 1) / step, high / step);
     let mut best = None;
     let mut next = high;
     while low <= high {
-        match place_of(epoch.state, epoch.index, &run.job, &run.pool, next) {
+        match place_of(epoch.state, epoch.index, &run.job, &run.pool, next * step) {
             Ok(candidate) => {
                 best = Some(candidate);
                 low = next + 1;
@@ -231,7 +234,8 @@ pub(super) fn stays(epoch: &Epoch<'_>, id: &RunId, taken: &[NodeId]) -> Option<(
     let row = epoch.state.elastic.get(&run.job)?;
     let free = |node: &NodeId| !taken.contains(node) && !epoch.index.claimed.contains_key(node);
     let staying: Vec<&NodeId> = run.nodes.iter().map(|replica| &replica.node).filter(|node| free(node)).collect();
-    let replicas = staying.len() as i64;
+    let step = epoch.state.spec(&run.job).map_or(1, |spec| step(&spec));
+    let replicas = staying.len() as i64 / step * step;
     let nodes: BTreeSet<&NodeId> = staying.into_iter().collect();
     let enough = replicas >= row.least && replicas < run.nodes.len() as i64;
     enough.then(|| (nodes.into_iter().cloned().collect(), replicas))

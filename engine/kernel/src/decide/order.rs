@@ -87,7 +87,11 @@ pub fn pass(epoch: &mut Epoch<'_>) {
             }
             let set = set_lines(epoch, &job);
             match try_start(epoch, &job, pass.promise.as_mut()) {
-                Outcome::Left if set.is_empty() => pass.left(epoch, &tenant, shape, &job),
+                Outcome::Left if set.is_empty() => {
+                    pass.left(epoch, &tenant, shape, &job);
+                    // It does not stand in line any more; if it did, it would be asked for ever.
+                    pass.tried(&job);
+                }
                 Outcome::Left => set.iter().for_each(|(tenant, shape, job)| pass.left(epoch, tenant, *shape, job)),
                 Outcome::Waits { limit, binds_all, wants_room } => {
                     // What runs before it on its tenant's quota does not end a promise: it is to end by then.

@@ -14,7 +14,7 @@ use solyx_schemas::units::{DurationUs, SECOND_US};
 
 use super::by_class::{any_preempts, for_classes};
 use super::room::{Plan, plan};
-use super::sets::{room_for_all, unstarted};
+use super::sets::{room_for_all, suffices, unstarted};
 use super::share::Shares;
 use super::start::together;
 use super::stops::stop_run;
@@ -386,7 +386,15 @@ pub(super) fn find(
         return None;
     }
     let plans = match head.set.is_empty() {
-        true => vec![(head.job.clone(), plan(epoch, &head.job, &scene.victims, &may)?)],
+        true => {
+            let plans = vec![(head.job.clone(), plan(epoch, &head.job, &scene.victims, &may)?)];
+            // A plan knows nothing of what is set aside or held back: nobody is stopped for whom that keeps out.
+            let is_kept = epoch.index.set_aside.is_on() || !epoch.state.reserves.is_empty();
+            if is_kept && !suffices(epoch, &plans, &scene.victims) {
+                return None;
+            }
+            plans
+        }
         false => room_for_all(epoch, &head.set, &scene.victims, &may)?,
     };
     let loss: i64 = plans.iter().map(|(_, plan)| plan.loss).sum();

@@ -22,6 +22,8 @@ pub(super) struct Room {
     /// The domain it lies in, at the level that the gang has to be together.
     pub group: String,
     gpus: Vec<i64>,
+    /// GPUs that take new work.
+    usable: Vec<bool>,
     /// Slices that MIG instances have, by GPU; empty where nothing is divided.
     slices: Vec<Slices>,
     /// Where whose a GPU is matters: by GPU, what has a part of it, and for whom it is looked at.
@@ -83,7 +85,7 @@ impl Room {
 
     /// Room for instances on a GPU.
     fn instances(&self, gpu: usize, ask: &Ask, division: &Division) -> i64 {
-        let open = (self.slices(gpu) != 0 || self.gpus[gpu] >= GPU_MILLI) && self.lets_in(gpu, ask);
+        let open = self.usable[gpu] && (self.slices(gpu) != 0 || self.gpus[gpu] >= GPU_MILLI) && self.lets_in(gpu, ask);
         if open { division.room(self.slices(gpu)) } else { 0 }
     }
 
@@ -92,7 +94,7 @@ impl Room {
         let replica = &run.nodes[number];
         for (at, gpu) in replica.gpus.iter().enumerate() {
             let gpu = *gpu as usize;
-            if let Some(free) = self.gpus.get_mut(gpu) {
+            if let Some(free) = self.gpus.get_mut(gpu).filter(|_| self.usable[gpu]) {
                 *free += replica.gpu_milli_each.0;
             }
             if let (Some(mig), Some(slices)) = (&run.mig, self.slices.get_mut(gpu)) {
@@ -129,8 +131,13 @@ pub(super) fn rooms_of<'e>(
         let until = epoch.state.nodes.get(node).and_then(|row| row.attested_until_us);
         !spec.attestation_required || until.is_some_and(|until| until > epoch.now)
     };
+    let is_of_model = |node: &NodeId| {
+        let report = epoch.state.nodes.get(node).and_then(|row| row.report.as_ref());
+        let model = report.and_then(|report| report.gpus.first()).and_then(|gpu| epoch.index.models.get(&gpu.model));
+        ask.gpus == 0 || model.is_some_and(|model| ask.accepts(model))
+    };
     nodes
-        .filter(|node| !job.past().avoided.contains(*node) && attested(node))
+        .filter(|node| !job.past().avoided.contains(*node) && attested(node) && is_of_model(node))
         .filter_map(|node| {
             let mut room = room_of(epoch, node, level)?;
             if ask.shares() && (ask.apart || epoch.index.keepers > 0) {
@@ -169,9 +176,10 @@ fn room_of(epoch: &Epoch<'_>, id: &NodeId, level: Option<TopologyLevel>) -> Opti
     let used = epoch.index.uses.get(id);
     let of_gpu = |index: i64| used.and_then(|used| used.gpu_milli.get(&index)).copied().unwrap_or(0);
     let highest = report.gpus.iter().map(|gpu| gpu.index + 1).max().unwrap_or(0);
-    let mut gpus = vec![0; highest as usize];
+    let (mut gpus, mut usable) = (vec![0; highest as usize], vec![false; highest as usize]);
     for gpu in report.gpus.iter().filter(|gpu| !node.avoided_gpus.contains(&gpu.index)) {
         gpus[gpu.index as usize] = 1_000 - of_gpu(gpu.index);
+        usable[gpu.index as usize] = true;
     }
     let divided = used.filter(|used| !used.slices.is_empty());
     let slices = divided
@@ -183,6 +191,7 @@ fn room_of(epoch: &Epoch<'_>, id: &NodeId, level: Option<TopologyLevel>) -> Opti
     Some(Room {
         group,
         gpus,
+        usable,
         slices,
         holders: None,
         cpu: report.cpu_milli.0 - used.map_or(0, |used| used.cpu_milli),
@@ -259,7 +268,7 @@ pub(super) fn plan(
                 // What others keep has to stay free once the victims are gone.
                 let freed: i64 = plan.victims.iter().map(|victim| victims[*victim].gpu_milli).sum();
                 let taken = replicas * ask.gpu_milli() - freed;
-                lending_limit(epoch.state, epoch.index, pool, &spec, model, taken).is_none()
+                draws.is_some() || lending_limit(epoch.state, epoch.index, pool, &spec, model, taken).is_none()
             });
             if let Some(plan) = plan.filter(|plan| best.as_ref().is_none_or(|best| plan.loss < best.loss)) {
                 best = Some(plan);

@@ -115,7 +115,7 @@ pub(super) fn room_for_all(
 
 /// Whether all members find places once the victims are gone, as they will be looked for then: a member that has room already may
 /// then take another.
-fn suffices(epoch: &mut Epoch<'_>, plans: &[(JobId, Plan)], victims: &[Victim]) -> bool {
+pub(super) fn suffices(epoch: &mut Epoch<'_>, plans: &[(JobId, Plan)], victims: &[Victim]) -> bool {
     let stopped = plans.iter().flat_map(|(_, plan)| &plan.victims).map(|number| &victims[*number].run);
     let gone: Vec<(RunId, Run)> = stopped.filter_map(|id| Some((id.clone(), epoch.state.runs.remove(id)?))).collect();
     for (id, run) in &gone {

@@ -80,15 +80,7 @@ impl Index {
             (namers.clone(), drawers.clone(), awaiting.clone())
         };
         check("those who name contracts", &contracts(self), &contracts(&anew));
-        let earmarked = |index: &Self| {
-            index
-                .earmarked
-                .iter()
-                .filter(|(_, nodes)| !nodes.is_empty())
-                .map(|(job, nodes)| (job.clone(), nodes.clone()))
-                .collect::<Vec<_>>()
-        };
-        check("earmarked", &earmarked(self), &earmarked(&anew));
+        check("earmarked", &self.earmarked, &anew.earmarked);
         check("stopping", &self.stopping, &anew.stopping);
         check("claimed nodes", &self.claimed, &anew.claimed);
         check("timers", &self.timers, &anew.timers);

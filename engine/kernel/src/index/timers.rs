@@ -26,10 +26,12 @@ pub enum Timer {
     Pool(PoolId),
     /// A power limit begins or ends.
     PowerLimit(RefId),
-    /// Weights come into force.
+    /// Weights come into force, or go out of it.
     Weights(Name, TimeUs),
     /// A price of a pool comes into force.
     Price(PoolId, TimeUs),
+    /// An exchange rate comes into force.
+    Exchange(Currency, Currency, TimeUs),
     /// An attestation ends.
     Attestation(NodeId),
     /// A budget's period ends.
@@ -145,8 +147,13 @@ impl Index {
         for (_, set) in state.power_limits.iter() {
             self.set_limit_timer(set, now);
         }
-        for ((scope, from), _) in state.weights.iter().filter(|((_, from), _)| *from > now) {
-            self.set_timer(*from, Timer::Weights(scope.clone(), *from));
+        for ((scope, from), set) in state.weights.iter() {
+            for at in [Some(*from), set.to_us].into_iter().flatten().filter(|at| *at > now) {
+                self.set_timer(at, Timer::Weights(scope.clone(), at));
+            }
+        }
+        for ((from, to, at), _) in state.exchange.iter().filter(|((.., at), _)| *at > now) {
+            self.set_timer(*at, Timer::Exchange(*from, *to, *at));
         }
         for (id, _) in state.budgets.iter() {
             self.set_budget_timer(state, id);
@@ -185,7 +192,7 @@ impl Index {
                     self.budgets_touched.insert(id);
                 }
                 Timer::SetAside => self.rebuild_set_aside(state),
-                Timer::Pool(_) | Timer::Weights(..) | Timer::Price(..) => {}
+                Timer::Pool(_) | Timer::Weights(..) | Timer::Price(..) | Timer::Exchange(..) => {}
             }
         }
     }

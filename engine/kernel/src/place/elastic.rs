@@ -10,7 +10,7 @@ use solyx_schemas::field::ARRAY_LEN_MAX;
 use solyx_schemas::ids::{JobId, PoolId};
 use solyx_schemas::units::Count;
 
-use super::{Candidate, Promise, accepted, ask_of, candidate, duration_of};
+use super::{Candidate, Layout, Promise, accepted, ask_of, candidate, duration_of};
 use crate::index::Index;
 use crate::rows::{Spec, limit};
 use crate::state::State;
@@ -27,6 +27,13 @@ pub fn scaled(speed_milli: i64, replicas: i64, least: i64) -> i64 {
 /// Replicas that a gang may have at most; a placement lists each of them.
 pub fn most_replicas(spec: &Spec) -> i64 {
     spec.gang.replicas_max.0.min(ARRAY_LEN_MAX as i64).max(spec.gang.replicas_min.0)
+}
+
+/// By how many replicas a gang grows and shrinks: a segment where it is in segments.
+pub fn step(spec: &Spec) -> i64 {
+    let mut largest = spec.clone();
+    largest.gang.replicas_min = Count(most_replicas(spec));
+    Layout::of(&largest).segment.unwrap_or(1).max(1)
 }
 
 /// The place that a job could have in an owned or reserved pool now with so many replicas, or the limit that rules it out.
@@ -80,7 +87,9 @@ pub fn in_time(
         let middle = low + (high - low) / 2;
         if enough(&middle) { high = middle } else { low = middle + 1 }
     }
-    place_beside(state, index, id, &pool.pool, low, promise).ok()
+    let step = step(&spec);
+    let whole = (low + step - 1) / step * step;
+    (whole <= most).then(|| place_beside(state, index, id, &pool.pool, whole, promise).ok()).flatten()
 }
 
 #[cfg(test)]

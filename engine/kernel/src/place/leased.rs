@@ -25,9 +25,13 @@ pub fn order_size(state: &State, spec: &Spec, ask: &Ask, declared: &PoolDeclared
         (gpus, _) => declared.shape.gpus.0 / gpus,
     };
     let by = |have: i64, need: i64| if need > 0 { have / need } else { i64::MAX };
-    let fits =
-        by_gpu.min(by(declared.shape.cpu_milli.0, ask.cpu_milli)).min(by(declared.shape.memory_mib.0, ask.memory_mib));
-    let fits = if ask.exclusive { fits.min(1) } else { fits };
+    let shape = &declared.shape;
+    let by_scratch = by(shape.scratch_gib.0, ask.scratch_gib);
+    if by_scratch < 1 {
+        return Err(limit_of(LimitKind::Scratch, name, ask.scratch_gib, shape.scratch_gib.0, "GiB of one instance"));
+    }
+    let fits = by_gpu.min(by(shape.cpu_milli.0, ask.cpu_milli)).min(by(shape.memory_mib.0, ask.memory_mib));
+    let fits = if ask.exclusive { fits.min(1) } else { fits.min(by_scratch) };
     if fits < 1 {
         return Err(limit_of(LimitKind::Gpus, name, ask.gpus, declared.shape.gpus.0, "GPUs of one instance"));
     }

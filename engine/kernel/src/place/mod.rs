@@ -25,7 +25,7 @@ use self::berth::still_there;
 pub use self::berth::{costs_no_more, elsewhere, place_at};
 pub(crate) use self::cover::{Space, cover};
 use self::elastic::in_time;
-pub use self::elastic::{most_replicas, place_of, scaled};
+pub use self::elastic::{most_replicas, place_of, scaled, step};
 pub(crate) use self::layout::{Domain, Layout, contradiction, domain_of, failure_domain_of, spread_name, spread_of};
 use self::leased::order_size;
 pub(crate) use self::leased::takes_orders;
@@ -360,6 +360,15 @@ fn candidate(
     }
     let (model, speed) = accepted(spec, pool).ok_or_else(|| limit(LimitKind::GpuModel))?;
     let replicas = spec.gang.replicas_min.0;
+    if let Some(segment) = Layout::of(spec).segment.filter(|segment| replicas % segment != 0) {
+        let fit = replicas - replicas % segment;
+        return Err(limit_of(LimitKind::FabricDomain, id.as_str(), replicas, fit, "replicas in equal segments"));
+    }
+    let leased = matches!(pool.class, CapacityClass::OnDemand | CapacityClass::Spot);
+    let is_priced = state.pools.get(&pool.pool).is_some_and(|row| row.price_at(state.now()).is_some());
+    if leased && !is_priced {
+        return Err(Limit { subject: Some(RefId::from(format!("pool:{}", pool.pool))), ..limit(LimitKind::Price) });
+    }
     let speed = scaled(speed, replicas, least);
     let on_model = ask_on(state, spec, index, ask, model);
     let ask = on_model.as_ref().unwrap_or(ask);
@@ -369,7 +378,8 @@ fn candidate(
     if !draws && let Some(limit) = quota_limit(state, index, spec, model, gpu_milli) {
         return Err(limit);
     }
-    if ask.mig.is_none()
+    if !draws
+        && ask.mig.is_none()
         && let Some(limit) = lending_limit(state, index, pool, spec, model, gpu_milli)
     {
         return Err(limit);
@@ -383,7 +393,6 @@ fn candidate(
     {
         return Err(promise.limit());
     }
-    let leased = matches!(pool.class, CapacityClass::OnDemand | CapacityClass::Spot);
     let planned = match at {
         Some(nodes) => still_there(state, index, (job, spec, ask), pool, nodes).map(|nodes| (nodes, None)),
         None => plan_nodes(state, index, id, job, spec, ask, pool, now.after(duration), promise),
@@ -399,7 +408,8 @@ fn candidate(
     };
     // What an instance takes from others is the GPU that has to be divided for it.
     let gpu_milli = if mig.is_some() { fresh_milli(index, &nodes) } else { gpu_milli };
-    if mig.is_some()
+    if !draws
+        && mig.is_some()
         && let Some(limit) = lending_limit(state, index, pool, spec, model, gpu_milli)
     {
         return Err(limit);

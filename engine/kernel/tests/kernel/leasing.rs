@@ -315,3 +315,41 @@ fn who_has_an_instance_kept_that_is_of_no_use_orders_another_only_when_that_is_g
     world.now += IDLE_US;
     assert_eq!(orders(&step(&mut world, vec![])).len(), 1);
 }
+
+#[test]
+fn a_pool_without_a_price_yet_is_waited_for_and_asked_when_it_has_one() {
+    let mut world = World::with_nodes(0);
+    let mut cloud = pool("cloud/h100", "pod", CapacityClass::OnDemand);
+    cloud.start_delay_us = DurationUs(600 * SECOND_US);
+    let price = PoolPriced {
+        pool: PoolId::from("cloud/h100"),
+        price_micros_per_gpu_hour: RateMicros(2_500_000),
+        currency: usd(),
+        effective_from_us: TimeUs(START + 60 * SECOND_US),
+        ..PoolPriced::default()
+    };
+    let outputs = step(&mut world, vec![cloud.into(), price.into(), job("waits", "red", 1, 8, 1).into()]);
+    assert!(orders(&outputs).is_empty() && held(&outputs, "waits").is_some());
+    assert_eq!(orders(&world.advance(120 * SECOND_US)).len(), 1);
+}
+
+#[test]
+fn what_came_for_nobody_is_kept_for_nobody() {
+    let mut world = cloud(0);
+    let leased = ordered(&mut world);
+    let job = JobId::from("waits");
+    step(&mut world, vec![JobCancelRequested { job, ..JobCancelRequested::default() }.into()]);
+    // What is kept is looked at after each step: it is what a restored kernel has.
+    step(&mut world, vec![leased]);
+}
+
+#[test]
+fn instances_without_enough_scratch_space_are_not_ordered() {
+    let mut world = cloud(0);
+    let mut wants = job("wants", "red", 1, 8, 1);
+    wants.gang.scratch_gib = Some(StorageGib(1 << 30));
+    let outputs = step(&mut world, vec![wants.into()]);
+    assert!(orders(&outputs).is_empty());
+    let kinds = [LimitKind::Scratch, LimitKind::Gpus];
+    assert!(kinds.contains(&held(&outputs, "wants").unwrap().limit.kind), "{outputs:?}");
+}

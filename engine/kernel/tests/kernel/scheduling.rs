@@ -2,6 +2,7 @@
 
 use solyx_histories::*;
 use solyx_schemas::events::Event;
+use solyx_schemas::events::capacity::PoolPriced;
 use solyx_schemas::events::decisions::{LimitKind, StopCause};
 use solyx_schemas::events::jobs::*;
 use solyx_schemas::events::nodes::*;
@@ -458,4 +459,30 @@ fn a_request_beyond_any_fleet_is_rejected_and_stops_nothing() {
     let rejected = outputs.iter().filter(|output| matches!(output, Event::JobRejected(_))).count();
     assert_eq!(rejected, 3, "{outputs:?}");
     assert!(placed(&outputs, "fits").is_some());
+}
+
+#[test]
+fn a_job_whose_price_has_no_exchange_rate_yet_starts_when_one_comes_into_force() {
+    let mut world = World::with_nodes(1);
+    let price = PoolPriced {
+        pool: PoolId::from("pod/h100"),
+        price_micros_per_gpu_hour: RateMicros(1_000_000),
+        currency: Currency::parse("EUR").unwrap(),
+        effective_from_us: TimeUs(START),
+        ..PoolPriced::default()
+    };
+    let rate = ExchangeRateSet {
+        from_currency: Currency::parse("EUR").unwrap(),
+        to_currency: usd(),
+        numerator: Count(11),
+        denominator: Count(10),
+        effective_from_us: TimeUs(START + HOUR_US),
+        ..ExchangeRateSet::default()
+    };
+    let outputs = world.step(vec![price.into(), rate.into(), job("waits", "red", 1, 1, 1).into()]);
+    assert_eq!(held(&outputs, "waits").unwrap().limit.kind, LimitKind::Price);
+    world.now = START + HOUR_US - 1;
+    assert!(placed(&world.step(vec![]), "waits").is_none());
+    world.now += 1;
+    assert!(placed(&world.step(vec![]), "waits").is_some());
 }

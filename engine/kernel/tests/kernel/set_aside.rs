@@ -265,3 +265,37 @@ fn what_runs_on_a_contract_counts_against_no_quota_and_what_goes_beyond_it_waits
     let limit = &held(&outputs, "beyond").unwrap().limit;
     assert_eq!((limit.kind, limit.available), (LimitKind::Reservation, Some(0)));
 }
+
+#[test]
+fn nobody_is_stopped_for_whom_what_is_set_aside_keeps_out() {
+    let mut world = World::with_nodes(1);
+    let urgent = PriorityClassSet {
+        class: ClassId::from("urgent"),
+        value: 200,
+        preempts: true,
+        preemptible: true,
+        ..PriorityClassSet::default()
+    };
+    world.step(vec![ordered_by("classic").into(), urgent.into(), reserved("kept", "blue", 4, 0, 100)]);
+    assert!(placed(&world.step(vec![job("low", "red", 1, 4, 20).into()]), "low").is_some());
+    let high = JobRequested { class: ClassId::from("urgent"), ..job("high", "red", 1, 6, 1) };
+    let mut outputs = world.step(vec![high.into()]);
+    outputs.extend(world.advance(600 * SECOND_US));
+    assert_eq!(told_to_stop(&outputs), Vec::<String>::new());
+}
+
+#[test]
+fn who_draws_on_a_contract_is_not_bound_by_what_others_do_not_lend() {
+    let mut world = World::with_nodes(1);
+    let keeps = QuotaSet {
+        tenant: TenantId::from("red"),
+        guaranteed_milli: GpuMilli(8_000),
+        lending_limit_milli: Some(GpuMilli(0)),
+        ..QuotaSet::default()
+    };
+    world.step(vec![keeps.into(), sold("lease", "blue", 4, 0, 100)]);
+    let outputs = world.step(vec![on_lease("lease", job("drawing", "blue", 1, 4, 1)).into()]);
+    assert!(placed(&outputs, "drawing").is_some(), "{outputs:?}");
+    let outputs = world.step(vec![job("borrowing", "blue", 1, 1, 1).into()]);
+    assert!(placed(&outputs, "borrowing").is_none());
+}

@@ -239,3 +239,22 @@ fn a_set_of_which_one_does_not_fit_starts_none_and_names_it() {
     world.step(vec![world.finish("one")]);
     assert_eq!(world.kernel.index_differences(), Vec::<String>::new());
 }
+
+#[test]
+fn an_elastic_gang_in_segments_has_whole_segments_and_as_much_speed_as_replicas() {
+    let mut world = racks(1);
+    let topology = Topology { required: Some(TopologyLevel::Rack), segment_min: Some(Count(2)), ..Topology::default() };
+    let mut elastic = with(job("elastic", "red", 2, 4, 9), topology.clone());
+    elastic.gang.replicas_max = Count(5);
+    let outputs = world.step(vec![elastic.into()]);
+    let found = placed(&outputs, "elastic").unwrap();
+    assert_eq!((found.replicas, found.nodes.len(), found.speed_milli), (Count(4), 4, Milli(2_000)));
+    // Three would be in time, and are one and a half segments.
+    let mut late = with(job("late", "red", 2, 4, 9), topology);
+    late.gang.replicas_max = Count(5);
+    late.preemptible = false;
+    late.deadline_us = Some(TimeUs(START + 6 * HOUR_US));
+    let outputs = world.step(vec![late.into()]);
+    let found = placed(&outputs, "late").unwrap();
+    assert_eq!((found.replicas, found.expected_end_us), (Count(4), Some(TimeUs(START + 9 * HOUR_US / 2))));
+}
