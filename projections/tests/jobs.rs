@@ -9,9 +9,11 @@ use common::billing::*;
 use solyx_projections::fold::Fold;
 use solyx_projections::jobs::{JobState, Jobs, JobsView};
 use solyx_schemas::events::Event;
-use solyx_schemas::events::decisions::{JobAdmitted, JobCancelled, JobHeld, JobRejected, JobRequeued, StopCause};
-use solyx_schemas::events::jobs::JobRequested;
-use solyx_schemas::events::runs::RunFinished;
+use solyx_schemas::events::decisions::{
+    JobAdmitted, JobCancelled, JobHeld, JobPreempted, JobRejected, JobRequeued, StopCause,
+};
+use solyx_schemas::events::jobs::{JobRequestAmended, JobRequested};
+use solyx_schemas::events::runs::{RunFinished, RunStopped, StopReason};
 use solyx_schemas::events::usage::Meter;
 use solyx_schemas::units::*;
 
@@ -67,6 +69,47 @@ fn what_happens_after_the_first_place_is_counted_and_is_not_waiting() {
     assert_eq!(job.waited_us, Some(DurationUs(MINUTE)));
     assert_eq!(job.ended_us, Some(TimeUs(start + 99 * MINUTE)));
     assert_eq!((view.count.done, view.count.retried, view.egress_bytes), (1, 1, 5_000_000_000));
+}
+
+#[test]
+fn who_was_stopped_for_others_waits_again_and_who_was_cancelled_outside_is_over() {
+    let start = at("2023-09-04");
+    let mut history = History::default();
+    let asked = ["a", "b"].map(|job| requested(job, "team")).into();
+    let placements = ["a", "b"].map(|job| placed(job, 1, "p", "n", 4));
+    history.epoch(start, asked, [admitted("a"), admitted("b")].into_iter().chain(placements).collect());
+    assert_eq!(folded(&history).count.running, 2);
+    let told = JobPreempted { job: "a".into(), run: "a/1".into(), ..JobPreempted::default() };
+    history.epoch(start + MINUTE, Vec::new(), vec![told.into()]);
+    assert_eq!(folded(&history).count.running, 2, "it has yet to stop");
+    let stopped = |job: &str, reason| RunStopped {
+        job: job.into(),
+        run: format!("{job}/1").as_str().into(),
+        reason,
+        stopped_us: TimeUs(start + 2 * MINUTE),
+        ..RunStopped::default()
+    };
+    let stops = vec![stopped("a", StopReason::Preempted).into(), stopped("b", StopReason::Cancelled).into()];
+    history.epoch(start + 2 * MINUTE, stops, Vec::new());
+    let count = folded(&history).count;
+    assert_eq!((count.running, count.waiting, count.cancelled), (0, 1, 1));
+}
+
+#[test]
+fn a_deadline_is_the_one_that_was_said_last() {
+    let start = at("2023-09-04");
+    let mut history = History::default();
+    let mut asked = requested("a", "team");
+    if let Event::JobRequested(job) = &mut asked {
+        job.deadline_us = Some(TimeUs(start + 10 * MINUTE));
+    }
+    history.epoch(start, vec![asked], vec![admitted("a"), placed("a", 1, "p", "n", 4)]);
+    let deadline_us = Some(TimeUs(start + 90 * MINUTE));
+    let amended = JobRequestAmended { job: "a".into(), deadline_us, ..JobRequestAmended::default() };
+    history.epoch(start + MINUTE, vec![amended.into()], Vec::new());
+    history.epoch(start + 60 * MINUTE, vec![finished("a", 1, start + 60 * MINUTE)], Vec::new());
+    let job = &folded(&history).jobs[0];
+    assert_eq!(job.missed, Some(false));
 }
 
 #[test]

@@ -204,6 +204,24 @@ fn a_failing_node_takes_its_runs_with_it_is_fenced_and_comes_back() {
 }
 
 #[test]
+fn what_finishes_after_it_was_given_up_takes_nothing_from_the_next_run_of_its_job() {
+    let mut executor = executor(&[habits().into(), script("j", 4_000).into(), script("k", 9_000).into()]);
+    let mut inputs = fleet(&["n1"]);
+    inputs.extend([request("j", None), request("k", None)]);
+    let first = ["j", "k"].map(|job| placed(job, 1, "n1", WorkUs::ZERO, at(0)).into()).into();
+    executor.observe(&epoch(0, at(0), &inputs, first));
+    // Nobody asked the executor for what was due meanwhile.
+    let lost = JobRequeued { job: "j".into(), run: "j/1".into(), cause: StopCause::LeasePassed, ..Default::default() };
+    let ended = JobCancelled { job: "k".into(), cause: StopCause::Failed, ..Default::default() };
+    let again = placed("j", 2, "n1", WorkUs::ZERO, at(6_000));
+    executor.observe(&epoch(1, at(6_000), &[], vec![lost.into(), ended.into(), again.into()]));
+    let told = told(&executor.take_due(at(30_000)));
+    assert!(told.contains(&"j/1 finished 4010 exit 0".to_owned()), "{told:#?}");
+    assert!(told.contains(&"j/2 finished 10010 exit 0".to_owned()), "{told:#?}");
+    assert!(!told.iter().any(|report| report.starts_with("k/1 finished")), "{told:#?}");
+}
+
+#[test]
 fn runs_on_a_node_that_others_call_down_end_in_silence() {
     let mut executor = executor(&[habits().into(), script("j", 9_000).into()]);
     let mut inputs = fleet(&["n1"]);
