@@ -142,7 +142,7 @@ fn what_is_held_back_and_who_preempts(scene: &mut Scene) {
     scene.step(vec![reserve.into(), urgent.into()]);
     scene.starts(vec![job("small", "red", 1, 1, 5).into(), job("medium", "red", 1, 6, 5).into()]);
     scene.passes(HOUR_US);
-    let mut now: JobRequested = job("now", "red", 3, 8, 1);
+    let mut now: JobRequested = job("now", "red", 2, 8, 1);
     now.class = "urgent".into();
     scene.step(vec![now.into()]);
     scene.passes(MINUTE_US);

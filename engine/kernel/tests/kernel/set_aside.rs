@@ -266,8 +266,8 @@ fn what_runs_on_a_contract_counts_against_no_quota_and_what_goes_beyond_it_waits
     assert_eq!((limit.kind, limit.available), (LimitKind::Reservation, Some(0)));
 }
 
-#[test]
-fn nobody_is_stopped_for_whom_what_is_set_aside_keeps_out() {
+/// Whom a class that preempts has stopped for a job of six GPUs, where a run of four has half of a node and so many are kept.
+fn stopped_beside(kept: i64) -> Vec<String> {
     let mut world = World::with_nodes(1);
     let urgent = PriorityClassSet {
         class: ClassId::from("urgent"),
@@ -276,12 +276,18 @@ fn nobody_is_stopped_for_whom_what_is_set_aside_keeps_out() {
         preemptible: true,
         ..PriorityClassSet::default()
     };
-    world.step(vec![ordered_by("classic").into(), urgent.into(), reserved("kept", "blue", 4, 0, 100)]);
+    world.step(vec![ordered_by("classic").into(), urgent.into(), reserved("kept", "blue", kept, 0, 100)]);
     assert!(placed(&world.step(vec![job("low", "red", 1, 4, 20).into()]), "low").is_some());
     let high = JobRequested { class: ClassId::from("urgent"), ..job("high", "red", 1, 6, 1) };
     let mut outputs = world.step(vec![high.into()]);
     outputs.extend(world.advance(600 * SECOND_US));
-    assert_eq!(told_to_stop(&outputs), Vec::<String>::new());
+    told_to_stop(&outputs)
+}
+
+#[test]
+fn nobody_is_stopped_for_whom_what_is_set_aside_keeps_out() {
+    assert_eq!(stopped_beside(2), ["low"]);
+    assert_eq!(stopped_beside(4), Vec::<String>::new());
 }
 
 #[test]
