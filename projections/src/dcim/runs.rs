@@ -27,12 +27,8 @@ impl Dcim {
         match output {
             Event::JobPlaced(e) => self.place(e),
             Event::JobRequeued(e) => self.end(&e.job, &e.run),
-            Event::JobCancelled(e) if e.run.is_some() => {
-                if self.live.get(&e.job).is_some() {
-                    self.stopping.insert(e.job.clone(), ());
-                }
-            }
-            Event::JobCancelled(e) => self.give_up(&e.job),
+            Event::JobCancelled(e) if e.run.is_none() => self.give_up(&e.job),
+            Event::JobCancelled(e) if self.live.get(&e.job).is_some() => self.stopping.insert(e.job.clone(), ()),
             _ => {}
         }
     }
