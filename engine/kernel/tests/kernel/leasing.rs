@@ -74,6 +74,17 @@ fn released(outputs: &[Event]) -> Vec<&CapacityReleaseOrdered> {
     released
 }
 
+/// A quota of as many as one instance has.
+fn eight_gpus() -> Event {
+    QuotaSet {
+        tenant: TenantId::from("red"),
+        guaranteed_milli: GpuMilli(8_000),
+        borrowing_limit_milli: Some(GpuMilli(0)),
+        ..QuotaSet::default()
+    }
+    .into()
+}
+
 /// A step after which the index is what the state makes of it.
 fn step(world: &mut World, events: Vec<Event>) -> Vec<Event> {
     let outputs = world.step(events);
@@ -151,13 +162,7 @@ fn nothing_is_ordered_for_a_set_while_one_of_it_has_no_place_anywhere() {
 #[test]
 fn orders_of_a_set_count_together_against_what_the_provider_has_and_what_the_tenant_may_use() {
     let mut world = cloud(0);
-    let quota = QuotaSet {
-        tenant: TenantId::from("red"),
-        guaranteed_milli: GpuMilli(8_000),
-        borrowing_limit_milli: Some(GpuMilli(0)),
-        ..QuotaSet::default()
-    };
-    let outputs = step(&mut world, vec![quota.into(), of_set("one", 1, 2).into(), of_set("two", 1, 2).into()]);
+    let outputs = step(&mut world, vec![eight_gpus(), of_set("one", 1, 2).into(), of_set("two", 1, 2).into()]);
     assert!(orders(&outputs).is_empty());
     let limit = &held(&outputs, "one").unwrap().limit;
     assert_eq!(limit.unit.as_deref(), Some("jobs of the set; QUOTA"));
@@ -238,14 +243,8 @@ fn an_instance_of_another_pool_than_was_asked_or_has_reported_it_is_refused_with
 #[test]
 fn what_is_on_order_counts_against_the_quota_of_who_orders_more() {
     let mut world = cloud(0);
-    let quota = QuotaSet {
-        tenant: TenantId::from("red"),
-        guaranteed_milli: GpuMilli(8_000),
-        borrowing_limit_milli: Some(GpuMilli(0)),
-        ..QuotaSet::default()
-    };
     let jobs = ["one", "two", "three"].map(|name| job(name, "red", 1, 8, 1).into());
-    let outputs = step(&mut world, [quota.into()].into_iter().chain(jobs).collect());
+    let outputs = step(&mut world, [eight_gpus()].into_iter().chain(jobs).collect());
     assert_eq!(orders(&outputs).len(), 1);
     let limit = &held(&outputs, "two").unwrap().limit;
     assert_eq!((limit.kind, limit.asked, limit.available), (LimitKind::Quota, Some(8_000), Some(0)));
