@@ -150,6 +150,13 @@ impl SitePower {
         self.shift(node, before, load_w);
     }
 
+    /// Adds to the load of a node.
+    pub fn add(&mut self, node: &NodeId, more_w: i64) {
+        let before = self.committed(node);
+        self.committed_w.insert(node.clone(), before + more_w);
+        self.shift(node, before, before + more_w);
+    }
+
     /// Takes a node out, with its load.
     pub fn forget(&mut self, node: &NodeId) {
         let before = self.committed_w.remove(node).unwrap_or(0);

@@ -14,7 +14,7 @@ use super::spread::Spread;
 use super::{Promise, accepted, packing_rule};
 use crate::index::{Index, NodeUse};
 use crate::mig::Instances;
-use crate::packing::{Area, Ask, Choice, NodeHandle, Rule, Scope};
+use crate::packing::{Area, Ask, Choice, Inventory, NodeHandle, Rule, Scope};
 use crate::power::SitePower;
 use crate::rows::*;
 use crate::state::State;
@@ -125,7 +125,17 @@ pub fn plan_nodes(
         }
     }
     if let Some(limit) = refused {
-        return Err(limit);
+        // Where it may lie anywhere it may lie where others feed it.
+        let accepts = |handle: NodeHandle| acceptable(handle, true, Margin::Any);
+        let gang = site_power
+            .filter(|_| layout.without_preference().is_free())
+            .and_then(|power| within_power(&seeker, inventory, power.clone(), per_node_w, &accepts));
+        let Some(gang) = gang else { return Err(limit) };
+        let nodes = name_gang(names, ask, &gang);
+        return match takes_promised_power(state, uses, site_power, pool, kept_free, &nodes) {
+            true => Err(limit),
+            false => Ok((nodes, instances_of(state, spec, pool, &gang))),
+        };
     }
     // Which limit was it? Lift one after the other until the gang fits.
     let layout = layout.without_preference();
@@ -211,6 +221,45 @@ fn shared_limit(kind: LimitKind, pool: &str, spec: &Spec, ask: &Ask, room: i64) 
         None => return None,
     };
     Some(limit_of(kind, pool, asked, room * ask.gpus, &unit))
+}
+
+/// A gang that may lie anywhere, node by node, on each as many replicas of `replica_w` as fit and are carried beside those before.
+fn within_power(
+    seeker: &Seeker<'_>,
+    inventory: &mut Inventory,
+    mut power: SitePower,
+    replica_w: i64,
+    accepts: &dyn Fn(NodeHandle) -> bool,
+) -> Option<Vec<Choice>> {
+    let mut taken: BTreeSet<NodeHandle> = BTreeSet::new();
+    let mut gang: Vec<Choice> = Vec::new();
+    while (gang.len() as i64) < seeker.replicas {
+        let carries = |node: &NodeId, replicas: i64| {
+            power.overload_with(&BTreeMap::from([(node.clone(), replicas * replica_w)])).is_none()
+        };
+        let is_open = |handle: NodeHandle| {
+            let node = seeker.names.get(&handle).filter(|_| !taken.contains(&handle) && accepts(handle));
+            node.is_some_and(|node| carries(node, 1))
+        };
+        let mut on_it = Seeker { replicas: 1, ..*seeker }.choose(inventory, Layout::default(), &is_open)?;
+        let handle = on_it.first()?.node;
+        let node = seeker.names.get(&handle)?;
+        // One fits; then as many as do.
+        let (mut low, mut high) = (2, seeker.replicas - gang.len() as i64);
+        while low <= high {
+            let replicas = low + (high - low) / 2;
+            let more = Seeker { replicas, ..*seeker };
+            let found = more.choose(inventory, Layout::default(), &|other| other == handle);
+            match found.filter(|_| carries(node, replicas)) {
+                Some(found) => (on_it, low) = (found, replicas + 1),
+                None => high = replicas - 1,
+            }
+        }
+        power.add(node, on_it.len() as i64 * replica_w);
+        taken.insert(handle);
+        gang.extend(on_it);
+    }
+    Some(gang)
 }
 
 /// The MIG instances of a gang as it was chosen.

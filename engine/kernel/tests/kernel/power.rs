@@ -57,6 +57,43 @@ fn shares_that_cannot_all_lie_on_one_gpu_wait_for_power() {
     assert!(closed.record.overcommitments.is_empty());
 }
 
+/// Racks behind one feed each, with a node of eight GPUs in each of them, which draws nothing while it is idle.
+fn racks_that_carry(gpus: [i64; 3]) -> World {
+    let mut world = World::with_nodes(0);
+    let mut events = Vec::new();
+    for (rack, gpus) in gpus.into_iter().enumerate() {
+        let element = ElementId::from(format!("rack-{rack}"));
+        let feed = PowerElementDeclared {
+            site: SiteId::from("pod"),
+            element: element.clone(),
+            kind: ElementKind::Rack,
+            limit_w: PowerW(1_000 + gpus * 700),
+            derating_milli: Milli(1_000),
+            ..PowerElementDeclared::default()
+        };
+        events.push(feed.into());
+        let mut report = node(&format!("node-{rack}"), "pod/h100", 8, "leaf");
+        report.feeds = vec![FeedShare { element, share_milli: Milli(1_000) }];
+        events.push(report.into());
+    }
+    world.step(events);
+    world
+}
+
+#[test]
+fn a_gang_that_one_rack_cannot_carry_lies_in_several() {
+    let gang = |replicas| job("gang", "red", replicas, 1, 1);
+    let mut world = racks_that_carry([4, 1, 3]);
+    let closed = world.close(vec![gang(8).into()]);
+    let nodes = &placed(&closed.outputs, "gang").unwrap().nodes;
+    let on = |name: &str| nodes.iter().filter(|replica| replica.node.as_str() == name).count();
+    assert_eq!(["node-0", "node-1", "node-2"].map(on), [4, 1, 3]);
+    assert!(closed.record.overcommitments.is_empty());
+    let mut world = racks_that_carry([4, 1, 2]);
+    let closed = world.close(vec![gang(8).into()]);
+    assert_eq!(held(&closed.outputs, "gang").unwrap().limit.kind, LimitKind::Power);
+}
+
 /// A site whose elements are each fed by these two, in pairs, and a node on the lowest pair.
 fn ladder(levels: usize) -> Vec<PowerElementDeclared> {
     let declared = |level: usize, side: &str| PowerElementDeclared {
