@@ -129,10 +129,12 @@ pub fn plan_nodes(
         let accepts = |handle: NodeHandle| acceptable(handle, true, Margin::Any);
         let gang = site_power
             .filter(|_| layout.without_preference().is_free())
-            .and_then(|power| within_power(&seeker, inventory, power.clone(), per_node_w, &accepts));
+            .and_then(|power| within_power(&seeker, inventory, power.clone(), max_w, &accepts));
         let Some(gang) = gang else { return Err(limit) };
         let nodes = name_gang(names, ask, &gang);
-        return match takes_promised_power(state, uses, site_power, pool, kept_free, &nodes) {
+        let overloads =
+            site_power.is_some_and(|power| power.overload_with(&added_power(state, uses, &nodes)).is_some());
+        return match overloads || takes_promised_power(state, uses, site_power, pool, kept_free, &nodes) {
             true => Err(limit),
             false => Ok((nodes, instances_of(state, spec, pool, &gang))),
         };
@@ -223,19 +225,25 @@ fn shared_limit(kind: LimitKind, pool: &str, spec: &Spec, ask: &Ask, room: i64) 
     Some(limit_of(kind, pool, asked, room * ask.gpus, &unit))
 }
 
-/// A gang that may lie anywhere, node by node, on each as many replicas of `replica_w` as fit and are carried beside those before.
+/// A gang that may lie anywhere, node by node, on each as many replicas as fit and are carried beside those before. A GPU draws
+/// what its node says, and at least `gpu_w`.
 fn within_power(
     seeker: &Seeker<'_>,
     inventory: &mut Inventory,
     mut power: SitePower,
-    replica_w: i64,
+    gpu_w: i64,
     accepts: &dyn Fn(NodeHandle) -> bool,
 ) -> Option<Vec<Choice>> {
+    let replica_w = |node: &NodeId| {
+        let report = seeker.state.nodes.get(node).and_then(|row| row.report.as_ref());
+        let said = report.into_iter().flat_map(|report| &report.gpus).map(|gpu| gpu.max_w.0).max();
+        seeker.ask.gpus * said.unwrap_or(0).max(gpu_w)
+    };
     let mut taken: BTreeSet<NodeHandle> = BTreeSet::new();
     let mut gang: Vec<Choice> = Vec::new();
     while (gang.len() as i64) < seeker.replicas {
         let carries = |node: &NodeId, replicas: i64| {
-            power.overload_with(&BTreeMap::from([(node.clone(), replicas * replica_w)])).is_none()
+            power.overload_with(&BTreeMap::from([(node.clone(), replicas * replica_w(node))])).is_none()
         };
         let is_open = |handle: NodeHandle| {
             let node = seeker.names.get(&handle).filter(|_| !taken.contains(&handle) && accepts(handle));
@@ -255,7 +263,7 @@ fn within_power(
                 None => high = replicas - 1,
             }
         }
-        power.add(node, on_it.len() as i64 * replica_w);
+        power.add(node, on_it.len() as i64 * replica_w(node));
         taken.insert(handle);
         gang.extend(on_it);
     }
