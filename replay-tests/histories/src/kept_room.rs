@@ -6,7 +6,7 @@ use solyx_kernel::Closed;
 use solyx_kernel::rows::Claim;
 use solyx_kernel::state::State;
 use solyx_schemas::events::Event;
-use solyx_schemas::events::decisions::LimitKind;
+use solyx_schemas::events::decisions::{LimitKind, StopCause};
 use solyx_schemas::ids::{JobId, NodeId, PoolId};
 
 /// The room that was kept after the last epoch, by the job that it is kept for.
@@ -30,12 +30,18 @@ impl KeptRoom {
             closed.outputs.iter().any(|output| matches!(output, Event::JobHeld(held) if held.job == *job && held.limit.kind == LimitKind::Draining))
         };
         let kept = |job: &JobId, claim: &Claim| state.claims.get(job) == Some(claim) && !made(job);
+        // Where a site is short of power what is held there is given up before anybody is placed, and who comes back does so in turn.
+        let site_of = |pool: &PoolId| Some(&state.pools.get(pool)?.declared.as_ref()?.site);
+        let is_short = |pool: &PoolId| {
+            closed.outputs.iter().any(|output| matches!(output, Event::JobPreempted(told) if told.cause == StopCause::PowerLimit && site_of(&told.from_pool) == site_of(pool)))
+        };
         let mut before_it = None;
         for output in &closed.outputs {
             let Event::JobPlaced(placed) = output else { continue };
             let nodes: BTreeSet<&NodeId> = placed.nodes.iter().map(|replica| &replica.node).collect();
             let own = self.claims.get(&placed.job);
-            let goes_on = own.and_then(berth).is_some_and(|(pool, berth)| *pool == placed.pool && berth == nodes);
+            let is_in_berth = own.and_then(berth).is_some_and(|(pool, berth)| *pool == placed.pool && berth == nodes);
+            let goes_on = is_in_berth && !is_short(&placed.pool);
             // Who is moved has its room already, on a node of which the rest may be kept for another.
             for (job, claim) in
                 self.claims.iter().filter(|(job, claim)| !goes_on && **job != placed.job && kept(job, claim))

@@ -292,3 +292,9 @@ fn histories_that_once_went_wrong_hold_the_laws() {
     live_by_epoch(14_749_026_559_598_511_825, Mood::Shaken);
     live_by_epoch(12_764_917_701_053_314_090, Mood::Crowded);
 }
+
+/// A history in which room that was held for a job was given up for want of power, and the job came back to the same node in turn.
+#[test]
+fn who_comes_back_where_power_ran_short_does_so_in_turn() {
+    live_by_epoch(780_982_391_698_488_128, Mood::Shaken);
+}
