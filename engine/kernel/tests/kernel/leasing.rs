@@ -15,6 +15,11 @@ const IDLE_US: i64 = 300 * SECOND_US;
 
 /// A site with so many nodes of 8 GPUs, and a cloud beside it that is billed by the hour.
 fn cloud(nodes: usize) -> World {
+    cloud_priced_from(nodes, TimeUs(START))
+}
+
+/// The same where it has a price from an instant on.
+fn cloud_priced_from(nodes: usize, effective_from_us: TimeUs) -> World {
     let mut world = World::with_nodes(nodes);
     let mut cloud = pool("cloud/h100", "pod", CapacityClass::OnDemand);
     cloud.start_delay_us = DurationUs(120 * SECOND_US);
@@ -22,7 +27,7 @@ fn cloud(nodes: usize) -> World {
         pool: PoolId::from("cloud/h100"),
         price_micros_per_gpu_hour: RateMicros(2_500_000),
         currency: usd(),
-        effective_from_us: TimeUs(START),
+        effective_from_us,
         ..PoolPriced::default()
     };
     world.step(vec![cloud.into(), price.into()]);
@@ -317,17 +322,9 @@ fn who_has_an_instance_kept_that_is_of_no_use_orders_another_only_when_that_is_g
 
 #[test]
 fn a_pool_without_a_price_yet_is_waited_for_and_asked_when_it_has_one() {
-    let mut world = World::with_nodes(0);
-    let mut cloud = pool("cloud/h100", "pod", CapacityClass::OnDemand);
-    cloud.start_delay_us = DurationUs(600 * SECOND_US);
-    let price = PoolPriced {
-        pool: PoolId::from("cloud/h100"),
-        price_micros_per_gpu_hour: RateMicros(2_500_000),
-        currency: usd(),
-        effective_from_us: TimeUs(START + 60 * SECOND_US),
-        ..PoolPriced::default()
-    };
-    let outputs = step(&mut world, vec![cloud.into(), price.into(), job("waits", "red", 1, 8, 1).into()]);
+    // What is ordered now would start when there is a price.
+    let mut world = cloud_priced_from(0, TimeUs(START + 60 * SECOND_US));
+    let outputs = step(&mut world, vec![job("waits", "red", 1, 8, 1).into()]);
     assert!(orders(&outputs).is_empty() && held(&outputs, "waits").is_some());
     assert_eq!(orders(&world.advance(120 * SECOND_US)).len(), 1);
 }
