@@ -347,6 +347,11 @@ impl Policy<'_> {
         self.0.and_then(|p| p.lease_idle_us).unwrap_or(DurationUs(300 * SECOND_US))
     }
 
+    /// Time for which a failure counts against a node, and for which the job that it failed avoids that node.
+    pub fn lemon_window(&self) -> DurationUs {
+        self.0.and_then(|p| p.lemon_window_us).unwrap_or(DurationUs(DAY_US))
+    }
+
     /// The policy as it was set.
     pub fn as_set(&self) -> Option<&SchedulingPolicySet> {
         self.0

@@ -41,6 +41,9 @@ use crate::rows::{Job, Run};
 use crate::state::State;
 use crate::table::Table;
 
+/// Times that runs are let stop for a loss before what is decided then stands: each may make others stop.
+const STOP_ROUNDS_MAX: usize = 8;
+
 /// Why a run is hit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
@@ -48,6 +51,8 @@ pub enum Cause {
     Lost,
     /// What is left of the power tree cannot carry it.
     Overload,
+    /// It is stopped to make room for a job that was hit.
+    Preempted,
 }
 
 /// What becomes of a job that was hit.
@@ -221,10 +226,20 @@ impl Rehearsal {
             forget_checkpoint(&mut state, hit);
         }
         take_out(&mut state, &mut index, domain, &contents);
+        // Room is made at the next tick; what it comes to is looked at now.
+        let tick = index.next_tick(&state).map_or(DurationUs::ZERO, |tick| tick.since(state.now()));
+        state.meta_mut().last_tick_us = TimeUs(0);
         let mut outputs = decide(&mut state, &mut index, &self.cell, 0).outputs;
         let overloads = overloads_of(&index, domain);
-        if self.stop_overloads(&mut state, &mut index, &outputs, &contents, &mut hits) {
+        let mut from = 0;
+        for _ in 0..STOP_ROUNDS_MAX {
+            let stops = self.stop_told(&mut state, &mut index, &outputs[from..], &contents, tick, &mut hits);
+            if stops.is_empty() {
+                break;
+            }
+            from = outputs.len();
             outputs.extend(decide(&mut state, &mut index, &self.cell, 0).outputs);
+            start_after(&mut outputs[from..], &stops);
         }
         let hits = fates(&state, &mut index, hits, &outputs);
         WhatIf { hits, overloads }
@@ -264,23 +279,29 @@ impl Rehearsal {
         })
     }
 
-    /// Lets the runs stop that were told to because the power tree is overloaded. Says whether there were any.
-    fn stop_overloads(
+    /// Lets the runs stop that were told to because the power tree is overloaded or a job that was hit needs their room, the
+    /// latter a tick later. Which jobs they stop for, none for the power tree, and by when.
+    fn stop_told(
         &self,
         state: &mut State,
         index: &mut Index,
         outputs: &[Event],
         lost: &Contents,
+        tick: DurationUs,
         hits: &mut BTreeMap<JobId, Hit>,
-    ) -> bool {
-        let mut any = false;
+    ) -> Vec<(Option<JobId>, TimeUs)> {
+        let mut stops = Vec::new();
         for output in outputs {
             let Event::JobPreempted(told) = output else { continue };
-            let Some(hit) = self.hit(&told.run, Cause::Overload, lost, index) else { continue };
-            if told.cause != StopCause::PowerLimit {
-                continue;
-            }
-            hits.insert(told.job.clone(), Hit { released: told.stop_by_us, ..hit });
+            let hit_needs_it = told.for_job.as_ref().is_some_and(|job| hits.contains_key(job));
+            let (cause, by) = match told.cause {
+                StopCause::PowerLimit => (Cause::Overload, told.stop_by_us),
+                _ if hit_needs_it => (Cause::Preempted, told.stop_by_us.after(tick)),
+                _ => continue,
+            };
+            let Some(hit) = self.hit(&told.run, cause, lost, index) else { continue };
+            // Whoever was hit before and stops once more was hit first.
+            hits.entry(told.job.clone()).or_insert(Hit { released: by, ..hit });
             let stopped = RunStopped {
                 job: told.job.clone(),
                 run: told.run.clone(),
@@ -290,9 +311,20 @@ impl Rehearsal {
                 ..RunStopped::default()
             };
             tell(state, index, stopped.into());
-            any = true;
+            stops.push((told.for_job.clone(), by));
         }
-        any
+        stops
+    }
+}
+
+/// What was placed once these had stopped starts when those have that stopped for it; when the last has, if it is not known which.
+fn start_after(outputs: &mut [Event], stops: &[(Option<JobId>, TimeUs)]) {
+    let Some(last) = stops.iter().filter(|(job, _)| job.is_some()).map(|(_, by)| *by).max() else { return };
+    for output in outputs {
+        if let Event::JobPlaced(placed) = output {
+            let own = stops.iter().filter(|(job, _)| job.as_ref() == Some(&placed.job)).map(|(_, by)| *by).max();
+            placed.start_us = placed.start_us.max(own.unwrap_or(last));
+        }
     }
 }
 

@@ -165,14 +165,18 @@ fn hit_view(state: &State, hit: &Hit, back: Option<TimeUs>) -> HitView {
     let spec = spec.as_ref();
     let release = hit.released.since(now);
     let restore = spec.and_then(|spec| spec.restore_us).filter(|_| hit.kept_work.0 > 0).unwrap_or_default();
-    // What gives way to an overload goes on only once it has stopped, what is lost as soon as that is known.
-    let stopping = if hit.cause == Cause::Overload { release } else { DurationUs::ZERO };
+    // What gives way to an overload or to another goes on only once it has stopped, what is lost as soon as that is known.
+    let stopping = if hit.cause == Cause::Lost { DurationUs::ZERO } else { release };
     let mut view = HitView {
         job: hit.job.clone(),
         tenant: hit.held.tenant.clone(),
         run: hit.run.clone(),
         class: spec.map(|spec| spec.class.clone()).unwrap_or_default(),
-        cause: if hit.cause == Cause::Lost { HitCause::Lost } else { HitCause::Overload },
+        cause: match hit.cause {
+            Cause::Lost => HitCause::Lost,
+            Cause::Overload => HitCause::Overload,
+            Cause::Preempted => HitCause::Preempted,
+        },
         gpu_milli: hit.held.gpu_milli.0,
         gpu_model: hit.held.model.clone(),
         from_pool: hit.held.pool.clone(),

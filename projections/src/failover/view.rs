@@ -164,6 +164,8 @@ pub enum HitCause {
     Lost,
     /// The power that is left cannot carry it.
     Overload,
+    /// A job that is hit needs its room.
+    Preempted,
 }
 
 /// What becomes of a job.

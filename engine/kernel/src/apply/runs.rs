@@ -148,6 +148,7 @@ pub fn close_job(state: &mut State, index: &mut Index, id: &JobId, phase: Phase)
     }
     index.queue.take_out(id);
     index.clear_timer(&Timer::Job(id.clone()));
+    index.clear_timer(&Timer::Avoided(id.clone()));
     index.free_instances(state, id);
     index.give_up_claim(state, id);
     state.entitled.remove(id);

@@ -155,8 +155,19 @@ pub fn jobs(epoch: &mut Epoch<'_>) {
             cancel_job(epoch, &id, StopCause::Dependency, detail);
             continue;
         }
+        forget_avoided(epoch, &id);
         epoch.index.queue.place(epoch.state, &id);
         epoch.index.changed = true;
+    }
+}
+
+/// Nodes that failed a job long enough ago may have it again.
+fn forget_avoided(epoch: &mut Epoch<'_>, id: &JobId) {
+    let over = |job: &Job| !job.past().avoided.is_empty() && job.past().avoided_until_us <= epoch.now;
+    if epoch.state.jobs.get(id).is_some_and(|job| over(job))
+        && let Some(job) = epoch.state.jobs.edit(id)
+    {
+        job.past_mut().avoided.clear();
     }
 }
 
@@ -184,6 +195,7 @@ fn answer(epoch: &mut Epoch<'_>, failure: Failure) {
     };
     let most = said.unwrap_or(default);
     let backoff = epoch.state.policy().retry_backoff();
+    let avoided_for = epoch.state.policy().lemon_window();
     let memory_max = spec.gang.memory_max_mib;
     let out_of_memory = failure.category == FailureCategory::OutOfMemory;
     let avoids = matches!(failure.category, FailureCategory::Gpu | FailureCategory::Node);
@@ -206,10 +218,12 @@ fn answer(epoch: &mut Epoch<'_>, failure: Failure) {
     job.not_before_us = job.not_before_us.max(retry_at_us);
     job.not_before_limit = (wait > 0).then_some(LimitKind::RetryBackoff);
     let past = job.past_mut();
-    if let Some(node) = &node_avoided
-        && !past.avoided.contains(node)
-    {
-        past.avoided.push(node.clone());
+    if let Some(node) = &node_avoided {
+        if !past.avoided.contains(node) {
+            past.avoided.push(node.clone());
+        }
+        past.avoided_until_us = now.after(avoided_for);
+        epoch.index.set_timer(past.avoided_until_us, Timer::Avoided(failure.job.clone()));
     }
     if out_of_memory {
         past.memory_mib = memory_max.or(past.memory_mib);
@@ -244,9 +258,8 @@ fn answer(epoch: &mut Epoch<'_>, failure: Failure) {
 fn cordon_lemon(epoch: &mut Epoch<'_>, id: &NodeId) {
     let policy = epoch.state.policy();
     let Some(set) = policy.as_set() else { return };
-    let (Some(most), Some(window)) = (set.lemon_failures_max.filter(|most| most.0 > 0), set.lemon_window_us) else {
-        return;
-    };
+    let Some(most) = set.lemon_failures_max.filter(|most| most.0 > 0) else { return };
+    let window = policy.lemon_window();
     let now = epoch.now;
     let since = TimeUs((now.0 - window.0).max(0));
     let Some(node) = epoch.state.nodes.edit(id) else { return };

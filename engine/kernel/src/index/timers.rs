@@ -16,6 +16,8 @@ use crate::state::State;
 pub enum Timer {
     /// A job may start, be retried or has waited for its better hour.
     Job(JobId),
+    /// A job forgets the nodes that it avoids.
+    Avoided(JobId),
     /// A run's lease passes.
     Run(RunId),
     /// A run that waits for its checkpoint is told to stop for a drain.
@@ -43,7 +45,10 @@ pub enum Timer {
 impl Timer {
     /// Whether somebody waits for it: such a wake-up keeps a virtual run from being idle.
     fn counts(&self) -> bool {
-        matches!(self, Self::Job(_) | Self::Run(_) | Self::Drain(_) | Self::Instance(_) | Self::Pool(_))
+        matches!(
+            self,
+            Self::Job(_) | Self::Avoided(_) | Self::Run(_) | Self::Drain(_) | Self::Instance(_) | Self::Pool(_)
+        )
     }
 }
 
@@ -122,6 +127,9 @@ impl Index {
         for (id, job) in state.jobs.iter().filter(|(_, job)| !job.is_over() && job.not_before_us > now) {
             self.set_timer(job.not_before_us, Timer::Job(id.clone()));
         }
+        for (id, job) in state.jobs.iter().filter(|(_, job)| !job.past().avoided.is_empty()) {
+            self.set_timer(job.past().avoided_until_us, Timer::Avoided(id.clone()));
+        }
         for (id, run) in state.runs.iter() {
             self.set_timer(run.lease_until_us, Timer::Run(id.clone()));
             if let Some(by) = run.drain_by_us {
@@ -166,7 +174,7 @@ impl Index {
         while let Some(timer) = self.timers.pop_due(now) {
             self.changed = true;
             match timer {
-                Timer::Job(job) => {
+                Timer::Job(job) | Timer::Avoided(job) => {
                     self.suspect_jobs.insert(job);
                 }
                 Timer::Run(run) => {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use solyx_schemas::ids::{NodeId, RefId, SiteId};
-use solyx_schemas::units::MemoryMib;
+use solyx_schemas::units::{MemoryMib, TimeUs};
 
 use super::Job;
 
@@ -13,8 +13,10 @@ pub struct Past {
     pub failures: Vec<i64>,
     /// Site whose storage has its last checkpoint.
     pub checkpoint_site: Option<SiteId>,
-    /// Nodes it avoids.
+    /// Nodes it avoids, for it has failed there.
     pub avoided: Vec<NodeId>,
+    /// When it forgets them: none has failed it for as long by then as failures count against a node.
+    pub avoided_until_us: TimeUs,
     /// Order it waits for.
     pub order: Option<RefId>,
     /// Somebody asked to cancel it.
@@ -28,6 +30,7 @@ static NOTHING: Past = Past {
     failures: Vec::new(),
     checkpoint_site: None,
     avoided: Vec::new(),
+    avoided_until_us: TimeUs(0),
     order: None,
     cancel: None,
     memory_mib: None,

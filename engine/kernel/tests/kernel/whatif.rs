@@ -7,8 +7,9 @@ use solyx_schemas::events::Event;
 use solyx_schemas::events::capacity::*;
 use solyx_schemas::events::decisions::LimitKind;
 use solyx_schemas::events::facility::*;
+use solyx_schemas::events::jobs::JobRequested;
 use solyx_schemas::events::nodes::FeedShare;
-use solyx_schemas::events::policy::ReserveSet;
+use solyx_schemas::events::policy::{PriorityClassSet, ReserveSet};
 use solyx_schemas::events::runs::{RunCheckpointed, RunLeaseRenewed, RunStarted};
 use solyx_schemas::ids::*;
 use solyx_schemas::units::*;
@@ -116,6 +117,30 @@ fn a_lost_site_s_jobs_go_to_owned_room_first_and_then_to_leased_instances() {
     // The copy was rehearsed on; the state itself knows nothing of it.
     assert_eq!(world.kernel.live_runs(), 2);
     assert_eq!(loss(&world, "site:pod"), found);
+}
+
+#[test]
+fn a_job_of_a_lost_site_whose_class_preempts_starts_where_another_stops_for_it() {
+    let mut world = two_sites(1, &[], 1, 0);
+    let class = |name: &str, value: i64| PriorityClassSet {
+        class: ClassId::from(name),
+        value,
+        preempts: value > 0,
+        preemptible: true,
+        ..PriorityClassSet::default()
+    };
+    let of_class = |id: &str, class: &str| JobRequested { class: ClassId::from(class), ..job(id, "red", 1, 8, 10) };
+    world.step(vec![class("urgent", 100).into(), class("calm", 0).into(), of_class("a", "urgent").into()]);
+    world.step(vec![of_class("b", "calm").into()]);
+    let (first, second) = (&world.running[&JobId::from("a")], &world.running[&JobId::from("b")]);
+    let (lost, left) = (first.pool.clone(), second.pool.clone());
+    let site = if lost.as_str() == "pod/h100" { "pod" } else { "north" };
+    let found = loss(&world, &format!("site:{site}"));
+    let (a, b) = (hit(&found, "a"), hit(&found, "b"));
+    let Fate::Placed { pool, start, .. } = &a.fate else { panic!("{a:?}") };
+    assert_eq!((a.cause, b.cause, pool), (Cause::Lost, Cause::Preempted, &left));
+    assert!(b.released > TimeUs(world.now) && *start == b.released, "{start} is not when {b:?} has stopped");
+    assert!(matches!(b.fate, Fate::Waits { .. }), "{b:?}");
 }
 
 #[test]

@@ -144,8 +144,10 @@ fn row(hit: &HitView, now: TimeUs) -> [String; 13] {
         _ => format!("waits: {}", hit.limit.as_ref().map_or(String::new(), limit)),
     };
     let mut remarks = Vec::new();
-    if hit.cause == HitCause::Overload {
-        remarks.push("gives way to the overload".to_owned());
+    match hit.cause {
+        HitCause::Lost => {}
+        HitCause::Overload => remarks.push("gives way to the overload".to_owned()),
+        HitCause::Preempted => remarks.push("stops for a job that is hit".to_owned()),
     }
     if hit.checkpoint_lost {
         remarks.push("checkpoint lost".to_owned());
