@@ -1,5 +1,6 @@
 //! How a command ends: exit codes, and errors in three parts.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use solyx_runtime::Backoff;
@@ -73,11 +74,28 @@ impl Failure {
     }
 }
 
+/// The same on one line: what somebody else wrote cannot look like a line of ours.
+pub fn one_line(text: &str) -> String {
+    harmless(text).replace('\n', "\\n")
+}
+
 /// A text with nothing in it that a terminal obeys: what is quoted may come from anybody.
-fn harmless(text: &str) -> String {
+pub fn harmless(text: &str) -> String {
     let shown =
         |c: char| if c.is_control() && c != '\n' && c != '\t' { c.escape_default().to_string() } else { c.to_string() };
     text.chars().map(shown).collect()
+}
+
+/// A file that cannot be written.
+pub fn unwritable(path: &Path, error: impl ToString) -> Failure {
+    Failure::environment(format!("cannot write {}", path.display()), error, "check the path and the disk")
+}
+
+/// Looks whether a file can be written, before the work whose outcome it is for. One that is there stays as it is.
+pub fn check_writable(path: &Path) -> Result<(), Failure> {
+    let was_there = path.exists();
+    std::fs::OpenOptions::new().append(true).create(true).open(path).map_err(|e| unwritable(path, e))?;
+    if was_there { Ok(()) } else { std::fs::remove_file(path).map_err(|e| unwritable(path, e)) }
 }
 
 impl From<LogError> for Failure {

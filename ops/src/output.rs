@@ -10,7 +10,7 @@ use serde::Serialize;
 use solyx_connectors::seal::Keyring;
 use solyx_schemas::sealed::PREFIX;
 
-use crate::failure::{Exit, Failure};
+use crate::failure::{Exit, Failure, harmless};
 
 /// What a shell says of a program whose reader has gone away: what it would have found is not known.
 const PIPE_CLOSED: i32 = 141;
@@ -39,9 +39,10 @@ pub fn revealed(text: &str) -> Cow<'_, str> {
     if text.contains(PREFIX) { KEYS.get().unwrap_or(&NONE).reveal(text) } else { Cow::Borrowed(text) }
 }
 
-/// Writes a line to stdout, for a person: sealed texts are opened, or shown as erased where no key is at hand.
+/// Writes a line to stdout, for a person: sealed texts are opened, or shown as erased where no key is at hand, and nothing in it
+/// is obeyed by a terminal.
 pub fn line(text: impl AsRef<str>) {
-    write(&revealed(text.as_ref()));
+    write(&harmless(&revealed(text.as_ref())));
 }
 
 /// Writes a text as it is, with a line end.

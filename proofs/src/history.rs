@@ -12,7 +12,7 @@ use solyx_schemas::log::{Log, LogError, Scan};
 use solyx_schemas::topics::Topic;
 use solyx_schemas::units::TimeUs;
 
-use crate::epoch_hash::leaf;
+use crate::epoch_hash::{EpochHashes, leaf};
 use crate::keys::KeyHistory;
 use crate::tree::EpochTree;
 
@@ -73,6 +73,7 @@ impl History {
             }
             on_epoch(raw)?;
         }
+        reader.ended().map_err(HistoryError::from)?;
         Ok(history)
     }
 
@@ -85,6 +86,8 @@ impl History {
         let policies =
             raw.inputs.iter().filter(|input| input.skipped.is_none() && input.position.topic() == Topic::Policy);
         for input in policies.filter(|input| is_of_keys(&input.stored.record.value)) {
+            // What says whose signatures count has to be what the epoch took.
+            EpochHashes::of(raw).map_err(|detail| HistoryError::Epoch { epoch, detail })?;
             if let Ok(decoded) = Codec::global().decode(&input.stored.record.value) {
                 self.keys.apply(epoch, &decoded.event);
             }

@@ -39,17 +39,25 @@ pub enum BacktestError {
     #[error("the trace holds no job")]
     NoJobs,
     /// A fleet without a node of its own.
-    #[error("the fleet has no node with GPUs in an owned or reserved pool")]
+    #[error("the fleet has no node with GPUs that is its own: in an owned or reserved pool, where it has pools")]
     NoNodes,
     /// A job that can never start.
-    #[error("job {number} asks for {gpus} GPUs, the fleet has {fleet}; expected a lower load or a larger fleet")]
+    #[error("job {number} asks for {gpus} GPUs, the largest pool has {fleet}; expected a lower load or a larger fleet")]
     TooLarge {
         /// Its row.
         number: u64,
         /// GPUs that it would hold.
         gpus: i64,
-        /// GPUs there are.
+        /// GPUs there are in one pool.
         fleet: i64,
+    },
+    /// Nothing runs, and those who wait do not start.
+    #[error("{jobs} jobs never started, job {number} first; expected a fleet on which each can run")]
+    Stuck {
+        /// How many.
+        jobs: usize,
+        /// The row of the first.
+        number: u64,
     },
     /// A table lacks a column.
     #[error("{file} has no column `{column}`; its header is {header}")]

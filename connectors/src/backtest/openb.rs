@@ -6,6 +6,9 @@ use std::path::Path;
 use super::BacktestError;
 use super::table::{Row, open, rows, unreadable};
 
+/// GPUs of a node at most.
+const GPUS_MAX: i64 = 64;
+
 /// A node of the trace.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TraceNode {
@@ -72,12 +75,20 @@ pub fn nodes(path: &Path) -> Result<Vec<TraceNode>, BacktestError> {
             sn: row.text("sn")?.to_owned(),
             cpu_milli: row.count("cpu_milli")?,
             memory_mib: row.count("memory_mib")?,
-            gpus: row.count("gpu")?,
+            gpus: gpus(&row, "gpu")?,
             model: row.text("model")?.to_owned(),
         })
     })?;
     nodes.sort();
+    if nodes.iter().all(|node: &TraceNode| node.gpus == 0) {
+        return Err(BacktestError::NoNodes);
+    }
     Ok(nodes)
+}
+
+/// GPUs of a node or for a pod.
+fn gpus(row: &Row<'_>, column: &'static str) -> Result<i64, BacktestError> {
+    row.read(column, "0 to 64 GPUs", |text| text.parse().ok().filter(|gpus| (0..=GPUS_MAX).contains(gpus)))
 }
 
 /// Pods sorted by name. Some workloads have no column `gpu_spec`: their pods take any model.
@@ -106,8 +117,10 @@ fn pod(row: &Row<'_>) -> Result<TracePod, BacktestError> {
         name: row.text("name")?.to_owned(),
         cpu_milli: row.count("cpu_milli")?,
         memory_mib: row.count("memory_mib")?,
-        gpus: row.count("num_gpu")?,
-        gpu_milli: row.count("gpu_milli")?,
+        gpus: gpus(row, "num_gpu")?,
+        gpu_milli: row.read("gpu_milli", "0 to 1000 thousandths of a GPU", |text| {
+            text.parse().ok().filter(|milli| (0..=1_000).contains(milli))
+        })?,
         models,
     })
 }

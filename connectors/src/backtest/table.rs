@@ -9,6 +9,8 @@ use flate2::bufread::MultiGzDecoder;
 
 use super::BacktestError;
 
+const COUNT_MAX: i64 = 1_000_000_000_000;
+
 /// The first bytes of a gzip file (RFC 1952, 2.3.1).
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
@@ -47,9 +49,10 @@ impl Row<'_> {
         Err(BacktestError::Column { file: self.file.display().to_string(), column, header })
     }
 
-    /// A count.
+    /// A count: sums of a million of them stay within 64 bits.
     pub fn count(&self, column: &'static str) -> Result<i64, BacktestError> {
-        self.read(column, "a whole number from 0", |text| text.parse().ok().filter(|count| *count >= 0))
+        let expected = "a whole number from 0 to 1000000000000";
+        self.read(column, expected, |text| text.parse().ok().filter(|count| (0..=COUNT_MAX).contains(count)))
     }
 
     /// A column's value, if it is what is expected.

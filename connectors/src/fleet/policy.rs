@@ -110,7 +110,7 @@ fn cell(fleet: &FleetFile, out: &mut Builder) -> Result<(), FleetError> {
 }
 
 /// Rules of a fleet file that names none.
-const ORDER_RULE: &str = "classic";
+const ORDER_RULE: &str = "share-surcharge";
 const PACKING_RULE: &str = "solyx";
 
 fn scheduling(policy: &format::Policy, out: &mut Builder) -> Result<(), FleetError> {

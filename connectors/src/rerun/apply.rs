@@ -43,11 +43,9 @@ pub(super) struct Change<'r> {
 
 /// What a variation changes. `file` is named where it is wrong.
 pub fn changes(recording: &Recording, mut variation: Variation, file: &str) -> Result<Changes, FleetError> {
-    if let Some(name) = variation.baseline.take()
-        && !baselines::add(&name, &mut variation, recording)
-    {
-        let expected = format!("one of {}", baselines::names());
-        return Err(wrong(file, "field baseline", format!("{name:?}"), expected));
+    if let Some(name) = variation.baseline.take() {
+        let added = baselines::add(&name, &mut variation, recording);
+        added.map_err(|expected| wrong(file, "field baseline", format!("{name:?}"), expected))?;
     }
     let name = variation.name.clone();
     let mut change = Change { recording, file, name: &name, changes: Changes::default() };
@@ -276,7 +274,7 @@ impl Change<'_> {
     fn energy(&mut self, variation: &Variation) -> Result<(), FleetError> {
         for energy in &variation.energy {
             let mut zones = BTreeSet::new();
-            let mut found = false;
+            let (mut priced, mut measured) = (false, false);
             for (at, mut event) in self.events(Topic::Energy) {
                 let zone = match &event {
                     Event::EnergyPriced(e) => &e.zone,
@@ -290,20 +288,30 @@ impl Change<'_> {
                 if !is_meant {
                     continue;
                 }
-                found = true;
                 match (&mut event, energy.price_factor, energy.carbon_factor) {
                     (Event::EnergyPriced(e), Some(factor), _) => {
+                        priced = true;
                         e.price_micros_per_mwh = RateMicros(times(e.price_micros_per_mwh.0, factor.0));
                     }
                     (Event::CarbonReported(e), _, Some(factor)) => {
+                        measured = true;
                         e.mg_per_kwh = CarbonIntensityMgPerKwh(times(e.mg_per_kwh.0, factor.0));
                     }
                     _ => continue,
                 }
                 self.put(at, &event, "energy")?;
             }
-            if !found {
+            if !priced && !measured && !zones.iter().any(|zone| matches(&energy.zone, zone)) {
                 return Err(self.no_match("energy", &energy.zone, &zones));
+            }
+            for (is_asked, is_there, field, expected) in [
+                (energy.price_factor.is_some(), priced, "price_factor", "a zone that has a price in the log"),
+                (energy.carbon_factor.is_some(), measured, "carbon_factor", "a zone whose carbon is in the log"),
+            ] {
+                if is_asked && !is_there {
+                    let found = format!("{:?}, of which nothing would change", energy.zone);
+                    return Err(self.wrong(&format!("energy, field {field}"), found, expected));
+                }
             }
         }
         Ok(())

@@ -37,8 +37,9 @@ pub fn names() -> String {
     BASELINES.map(|(name, _)| name).join(", ")
 }
 
-/// Adds what a baseline of this name changes; false when there is none. What the variation says itself goes first.
-pub fn add(name: &str, variation: &mut Variation, recording: &Recording) -> bool {
+/// Adds what a baseline of this name changes; what the variation says itself goes first. Otherwise what was expected: the name of
+/// a baseline, or a log in which it is something.
+pub fn add(name: &str, variation: &mut Variation, recording: &Recording) -> Result<(), String> {
     match name {
         "fifo" => order(variation, "fifo", Some(0)),
         "shortest-first" => order(variation, "sjf", None),
@@ -46,25 +47,29 @@ pub fn add(name: &str, variation: &mut Variation, recording: &Recording) -> bool
         "cheapest-now" => cheapest(variation),
         "cheapest-region" => {
             cheapest(variation);
-            cordon_all_but(variation, recording);
+            cordon_all_but(variation, recording)?;
         }
         "lowest-carbon" => {
+            variation.weights.get_or_insert_default().carbon_per_kg.get_or_insert(CARBON_ALONE);
             cheapest(variation);
-            variation.weights.get_or_insert_default().carbon_per_kg = Some(CARBON_ALONE);
         }
         "local-only" => {
             for class in ["on-demand", "spot"] {
-                let pools =
-                    Pools { pool: "*".to_owned(), class: Some(class.to_owned()), cordon: true, ..Pools::default() };
-                variation.pools.push(pools);
+                variation.pools.push(Pools {
+                    pool: "*".to_owned(),
+                    class: Some(class.to_owned()),
+                    cordon: true,
+                    of_baseline: true,
+                    ..Pools::default()
+                });
             }
         }
         "fgd" | "best-fit" => {
             policy(variation).packing_rule.get_or_insert_with(|| name.to_owned());
         }
-        _ => return false,
+        _ => return Err(format!("one of {}", names())),
     }
-    true
+    Ok(())
 }
 
 fn policy(variation: &mut Variation) -> &mut Policy {
@@ -89,12 +94,15 @@ fn cheapest(variation: &mut Variation) {
 }
 
 /// Cordons the pools of all regions but the cheapest.
-fn cordon_all_but(variation: &mut Variation, recording: &Recording) {
+fn cordon_all_but(variation: &mut Variation, recording: &Recording) -> Result<(), String> {
     let regions = regions_of_pools(recording);
-    let Some(cheapest) = cheapest_region(recording, &regions) else { return };
+    let Some(cheapest) = cheapest_region(recording, &regions) else {
+        return Err("another, or a log with prices of pools whose sites are in a region".to_owned());
+    };
     for pool in regions.iter().filter(|(_, region)| **region != cheapest).map(|(pool, _)| pool.clone()) {
         variation.pools.push(Pools { pool, cordon: true, ..Pools::default() });
     }
+    Ok(())
 }
 
 /// Region of each pool whose site is declared.

@@ -72,14 +72,17 @@ pub(super) fn pools(change: &mut Change<'_>, wanted: &Pools) -> Result<(), Fleet
     let declared: Vec<Event> = change.supply_events(Topic::Capacity);
     for event in &declared {
         if let Event::PoolDeclared(pool) = event {
+            if class.is_some_and(|class| class != pool.class) {
+                continue;
+            }
             names.insert(pool.pool.to_string());
-            if matches(&wanted.pool, pool.pool.as_str()) && class.is_none_or(|class| class == pool.class) {
+            if matches(&wanted.pool, pool.pool.as_str()) {
                 meant.insert(pool.pool.to_string());
             }
         }
     }
     // A baseline names classes that a fleet may be without.
-    if meant.is_empty() && class.is_none() {
+    if meant.is_empty() && !wanted.of_baseline {
         return Err(change.no_match("pools", &wanted.pool, &names));
     }
     if wanted.cordon {
@@ -94,6 +97,7 @@ pub(super) fn pools(change: &mut Change<'_>, wanted: &Pools) -> Result<(), Fleet
             change.cordon(ScopeKind::Pool, pool)?;
         }
     }
+    let (mut priced, mut counted) = (false, false);
     change.edit(Topic::Capacity, "pools", |event| {
         if !pool_of(event).is_some_and(|pool| meant.contains(pool)) {
             return Edit::Keep;
@@ -115,6 +119,8 @@ pub(super) fn pools(change: &mut Change<'_>, wanted: &Pools) -> Result<(), Fleet
             },
             _ => return Edit::Keep,
         }
+        priced |= matches!(event, Event::PoolPriced(_));
+        counted |= matches!(event, Event::PoolAvailabilityReported(_));
         Edit::Put
     })?;
     if let Some(instances) = wanted.instances {
@@ -124,11 +130,24 @@ pub(super) fn pools(change: &mut Change<'_>, wanted: &Pools) -> Result<(), Fleet
                 && meant.contains(script.pool.as_str())
             {
                 script.instances = Count(instances);
+                counted = true;
             }
         }
         change.changes.scripts = Some(scripts);
     }
+    let changes_price = wanted.price_factor.is_some() || wanted.price_per_gpu_hour.is_some();
+    for (is_asked, is_there, field, expected) in [
+        (changes_price, priced, "price_factor or price_per_gpu_hour", "pools that have a price in the log"),
+        (wanted.instances.is_some(), counted, "instances", "pools whose provider says what it has left"),
+    ] {
+        if is_asked && !is_there && !wanted.remove && !meant.is_empty() {
+            let found = format!("{:?}, of which nothing would change", wanted.pool);
+            return Err(change.wrong(&format!("pools, field {field}"), found, expected));
+        }
+    }
     if wanted.remove {
+        // What was paid for them beforehand is not bought either.
+        change.edit(Topic::Policy, "pools", |event| drop_commitment(event, &meant))?;
         let nodes = change.nodes_of(|pool| meant.contains(pool));
         change.drop_nodes(&nodes.into_values().flatten().collect())?;
     }
@@ -148,6 +167,13 @@ pub(super) fn keep_nodes(change: &mut Change<'_>, wanted: &Nodes) -> Result<(), 
     let keep = usize::try_from(wanted.keep).unwrap_or(usize::MAX);
     let gone = pools.into_values().flat_map(|nodes| nodes.into_iter().skip(keep)).collect();
     change.drop_nodes(&gone)
+}
+
+fn drop_commitment(event: &Event, pools: &BTreeSet<String>) -> Edit {
+    match event {
+        Event::CommitmentBought(e) if pools.contains(e.pool.as_str()) => Edit::Drop,
+        _ => Edit::Keep,
+    }
 }
 
 fn pool_of(event: &Event) -> Option<&str> {

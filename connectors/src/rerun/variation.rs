@@ -111,6 +111,9 @@ pub struct Pools {
     pub price_per_gpu_hour: Option<Amount>,
     /// So many instances can be had at any time.
     pub instances: Option<i64>,
+    /// A baseline says it, of pools that the log may be without.
+    #[serde(skip)]
+    pub of_baseline: bool,
 }
 
 /// Nodes of ours that are not there.
@@ -222,6 +225,12 @@ impl Variation {
             if pools.price_factor.is_some() && pools.price_per_gpu_hour.is_some() {
                 let found = "price_factor and price_per_gpu_hour";
                 return Err(wrong(file, &format!("pools {:?}", pools.pool), found, "one of the two"));
+            }
+        }
+        for energy in &self.energy {
+            if energy.price_factor.is_none() && energy.carbon_factor.is_none() {
+                let expected = "price_factor or carbon_factor";
+                return Err(wrong(file, &format!("energy {:?}", energy.zone), "nothing that is changed", expected));
             }
         }
         Ok(())

@@ -1,5 +1,7 @@
 //! What a placement costs, term by term, in the cell's currency. Integers throughout; every term is rounded up once.
 
+use std::collections::BTreeMap;
+
 use solyx_schemas::events::capacity::{CapacityClass, PoolDeclared};
 use solyx_schemas::events::common::Sum;
 use solyx_schemas::events::decisions::CostTerms;
@@ -165,14 +167,17 @@ fn energy_and_carbon(
     let Some(site) = state.sites.get(&q.pool.site) else { return Ok((0, 0)) };
     let pays_energy = matches!(q.pool.class, CapacityClass::Owned);
     let carbon_price = weights.map_or(0, |w| w.carbon_micros_per_kg.0);
-    let mut price = Mean::default();
+    // By currency, each over all hours that have a price.
+    let (mut prices, mut priced_us): (BTreeMap<Currency, i128>, i128) = (BTreeMap::new(), 0);
     let mut carbon = Mean::default();
-    let mut currency = None;
     if pays_energy || carbon_price > 0 {
         walk_hours(state, &site.grid_zone, q, |at, us| {
-            if pays_energy && let Some(value) = price_at(state, &site.grid_zone, at) {
-                price.add(value.value, us);
-                currency = currency.or(value.currency);
+            if pays_energy
+                && let Some(value) = price_at(state, &site.grid_zone, at)
+                && let Some(currency) = value.currency
+            {
+                *prices.entry(currency).or_default() += i128::from(value.value) * i128::from(us);
+                priced_us += i128::from(us);
             }
             if carbon_price > 0
                 && let Some(value) = carbon_at(state, &site.grid_zone, at)
@@ -183,11 +188,11 @@ fn energy_and_carbon(
     }
     // W × µs × thousandths of PUE: joules × 1e9.
     let energy = i128::from(q.power_w) * i128::from(q.duration.0) * i128::from(site.design_pue_milli.0.max(1_000));
-    let cost = price.of(energy, 1_000_000_000 * JOULES_PER_MWH);
-    let cost = match currency {
-        Some(currency) => convert(state, index, cost, currency)?,
-        None => 0,
-    };
+    let mut cost = 0;
+    for (currency, sum) in prices {
+        let part = Mean { sum, us: priced_us }.of(energy, 1_000_000_000 * JOULES_PER_MWH);
+        cost += convert(state, index, part, currency)?;
+    }
     let carbon_mg = carbon.of(energy, 1_000_000_000 * JOULES_PER_KWH);
     Ok((cost, div_ceil(carbon_mg * i128::from(carbon_price), 1_000_000)))
 }

@@ -4,7 +4,7 @@
 use solyx_schemas::ids::{JobId, NodeId};
 use solyx_schemas::units::{DurationUs, TimeUs};
 
-use crate::queue::set_of;
+use crate::queue::{SetKey, set_of};
 use crate::state::State;
 
 /// Time billed for a use of so long: at least the minimum, in steps of the granularity.
@@ -34,14 +34,29 @@ pub fn release_at(state: &State, id: &NodeId) -> Option<TimeUs> {
 pub fn kept_until(state: &State, id: &NodeId) -> Option<TimeUs> {
     let lease = state.nodes.get(id).filter(|node| !node.gone)?.lease.as_ref()?;
     let job = lease.earmarked.as_ref()?;
-    let is_open = state.orders.iter().any(|(_, order)| start_together(state, &order.job, job));
+    let together = Together::of(state, job);
+    let is_open = state.orders.iter().any(|(_, order)| together.has(&order.job));
     if is_open { None } else { Some(lease.idle_since_us?.after(state.policy().lease_idle())) }
 }
 
-/// Whether two jobs are the same or of one set.
-pub fn start_together(state: &State, one: &JobId, other: &JobId) -> bool {
-    let set = |job: &JobId| set_of(&state.spec(job)?);
-    one == other || set(one).is_some_and(|own| set(other) == Some(own))
+/// A job, and those of its set if it is of one.
+pub struct Together<'s> {
+    state: &'s State,
+    job: &'s JobId,
+    set: Option<SetKey>,
+}
+
+impl<'s> Together<'s> {
+    /// Of a job.
+    pub fn of(state: &'s State, job: &'s JobId) -> Self {
+        Self { state, job, set: state.spec(job).and_then(|spec| set_of(&spec)) }
+    }
+
+    /// Whether this is the job or one of its set.
+    pub fn has(&self, other: &JobId) -> bool {
+        let same_set = |set: &SetKey| self.state.spec(other).and_then(|spec| set_of(&spec)).as_ref() == Some(set);
+        self.job == other || self.set.as_ref().is_some_and(same_set)
+    }
 }
 
 /// When an instance that nobody uses is to be looked at next.

@@ -150,18 +150,16 @@ impl SitePower {
         self.shift(node, before, load_w);
     }
 
-    /// Adds to the load of a node.
-    pub fn add(&mut self, node: &NodeId, more_w: i64) {
-        let before = self.committed(node);
-        self.committed_w.insert(node.clone(), before + more_w);
-        self.shift(node, before, before + more_w);
-    }
-
     /// Takes a node out, with its load.
     pub fn forget(&mut self, node: &NodeId) {
         let before = self.committed_w.remove(node).unwrap_or(0);
         self.shift(node, before, 0);
         self.paths.remove(node);
+    }
+
+    /// Load that is thought to come on top.
+    pub fn beside(&self) -> Beside<'_> {
+        Beside { power: self, more_uw: BTreeMap::new() }
     }
 
     fn shift(&mut self, node: &NodeId, before_w: i64, after_w: i64) {
@@ -308,6 +306,33 @@ impl Parent {
             Self::Declared(place) => live[place],
             Self::Undeclared(in_service) => in_service,
         }
+    }
+}
+
+/// A site's power with load that is thought to come on top of what is committed.
+pub struct Beside<'p> {
+    power: &'p SitePower,
+    /// By scenario and element, µW.
+    more_uw: BTreeMap<(usize, usize), i64>,
+}
+
+impl Beside<'_> {
+    /// Adds to the load of a node, or takes off it.
+    pub fn add(&mut self, node: &NodeId, more_w: i64) {
+        for &(scenario, element, share) in self.power.paths.get(node).into_iter().flatten() {
+            *self.more_uw.entry((scenario, element)).or_default() += more_w * share;
+        }
+    }
+
+    /// How many times so much more can be carried at a node, as often as `limit` at most.
+    pub fn times(&self, node: &NodeId, each_w: i64, limit: i64) -> i64 {
+        let paths = self.power.paths.get(node).into_iter().flatten().filter(|(.., share)| each_w > 0 && *share > 0);
+        let carried = paths.filter_map(|&(scenario, element, share)| {
+            let limit = self.power.elements[element].limit_uw?;
+            let more = self.more_uw.get(&(scenario, element)).copied().unwrap_or(0);
+            Some(((limit - self.power.load_uw[scenario][element] - more) / (each_w * share)).max(0))
+        });
+        carried.min().map_or(limit, |times| times.min(limit))
     }
 }
 

@@ -230,7 +230,8 @@ impl Queue {
         if set_aside::in_force(state, spec).is_some() {
             self.drawers.insert(id.clone());
         }
-        if job.told.is_none() {
+        // What kept it out of the line keeps it no longer.
+        if job.told.is_none_or(keeps_out) {
             self.fresh.insert(id.clone());
         }
     }
@@ -426,6 +427,12 @@ impl Queue {
             Common { fit, gpu_milli, least }
         })
     }
+}
+
+/// Whether a limit keeps a job out of the line and no job in it.
+fn keeps_out(kind: LimitKind) -> bool {
+    use LimitKind::{Deferral, Dependency, Hold, NotBefore, RetryBackoff};
+    matches!(kind, Deferral | Dependency | Hold | NotBefore | RetryBackoff)
 }
 
 fn parked_limit(kind: LimitKind, said: Option<&Limit>) -> Limit {

@@ -147,6 +147,8 @@ pub struct Rehearsal {
     index: Index,
     /// All jobs, also those that are left out.
     past: Table<JobId, Box<Job>>,
+    /// How long it still is until room is made for those who wait. Everything is thought through as if that were now.
+    until_tick: DurationUs,
 }
 
 impl Follower {
@@ -167,8 +169,11 @@ impl Rehearsal {
         let needed: BTreeSet<&JobId> = index.dependents.iter().map(|(on, _)| on).collect();
         let living = state.jobs.filtered(|id, job| !job.is_over() || needed.contains(id));
         let past = std::mem::replace(&mut state.jobs, living);
+        let next_tick = state.tick().map(|tick| state.meta().last_tick_us.after(tick).max(state.now()));
+        let until_tick = next_tick.map_or(DurationUs::ZERO, |next| next.since(state.now()));
+        state.meta_mut().last_tick_us = TimeUs(0);
         state.forget_changes();
-        Self { cell, state, index, past }
+        Self { cell, state, index, past, until_tick }
     }
 
     /// Puts back what a request names of jobs that are over: its own id, and what it waits for.
@@ -226,14 +231,11 @@ impl Rehearsal {
             forget_checkpoint(&mut state, hit);
         }
         take_out(&mut state, &mut index, domain, &contents);
-        // Room is made at the next tick; what it comes to is looked at now.
-        let tick = index.next_tick(&state).map_or(DurationUs::ZERO, |tick| tick.since(state.now()));
-        state.meta_mut().last_tick_us = TimeUs(0);
         let mut outputs = decide(&mut state, &mut index, &self.cell, 0).outputs;
         let overloads = overloads_of(&index, domain);
         let mut from = 0;
         for _ in 0..STOP_ROUNDS_MAX {
-            let stops = self.stop_told(&mut state, &mut index, &outputs[from..], &contents, tick, &mut hits);
+            let stops = self.stop_told(&mut state, &mut index, &outputs[from..], &contents, &mut hits);
             if stops.is_empty() {
                 break;
             }
@@ -280,14 +282,13 @@ impl Rehearsal {
     }
 
     /// Lets the runs stop that were told to because the power tree is overloaded or a job that was hit needs their room, the
-    /// latter a tick later. Which jobs they stop for, none for the power tree, and by when.
+    /// latter from the next tick on. Which jobs they stop for, none for the power tree, and by when.
     fn stop_told(
         &self,
         state: &mut State,
         index: &mut Index,
         outputs: &[Event],
         lost: &Contents,
-        tick: DurationUs,
         hits: &mut BTreeMap<JobId, Hit>,
     ) -> Vec<(Option<JobId>, TimeUs)> {
         let mut stops = Vec::new();
@@ -296,7 +297,7 @@ impl Rehearsal {
             let hit_needs_it = told.for_job.as_ref().is_some_and(|job| hits.contains_key(job));
             let (cause, by) = match told.cause {
                 StopCause::PowerLimit => (Cause::Overload, told.stop_by_us),
-                _ if hit_needs_it => (Cause::Preempted, told.stop_by_us.after(tick)),
+                _ if hit_needs_it => (Cause::Preempted, told.stop_by_us.after(self.until_tick)),
                 _ => continue,
             };
             let Some(hit) = self.hit(&told.run, cause, lost, index) else { continue };

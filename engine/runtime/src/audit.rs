@@ -20,9 +20,9 @@ use solyx_schemas::hash::{Hash32, chain_hash};
 use solyx_schemas::log::{Log, LogErrorKind, Scan, StoredRecord};
 use solyx_schemas::topics::Topic;
 
-use crate::audit_features::Foreign;
+use crate::audit_features::{Foreign, switched_on};
 use crate::audit_ids::{Found, Judged, find_duplicates};
-use crate::audit_places::Places;
+use crate::audit_places::{LeftOver, Places};
 use crate::audit_plans::Plans;
 use crate::audit_read::{AHEAD_MAX, Ending, Read, ReadEpoch, read_ahead};
 use crate::audit_sealed::{Sealed, SealedTexts};
@@ -72,6 +72,8 @@ pub struct AuditReport {
     pub plans: u64,
     /// Plans taken as recorded, because the state at their frontier was not seen.
     pub plans_as_recorded: u64,
+    /// What engines of earlier terms left in the output topics.
+    pub left_over: Option<LeftOver>,
     /// Texts that were audited as sealed, by key: what they say depends on a key that no audit needs.
     pub sealed: Vec<SealedTexts>,
     /// Where the log and what follows from it part.
@@ -169,6 +171,7 @@ pub fn audit(
         chain_head,
         plans,
         plans_as_recorded,
+        left_over: applying.places.left_over,
         sealed: applying.sealed.into_report(),
         first_difference,
     })
@@ -238,6 +241,7 @@ impl Applying<'_> {
         }
         let (closed, taken) = made_again(kernel, self.source, raw, decoded);
         if let Some(difference) = first_difference(raw, &closed) {
+            switched_on(raw, &closed)?;
             return Ok((Some(difference), taken));
         }
         if let Some(difference) = self.places.differs(self.source, raw)? {

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use solyx_kernel::KNOWN_FEATURES;
+use solyx_kernel::{Closed, KNOWN_FEATURES};
+use solyx_schemas::codec::Codec;
+use solyx_schemas::epochs::RawEpoch;
 use solyx_schemas::events::Event;
 use solyx_schemas::ids::FeatureId;
 
@@ -36,5 +38,20 @@ impl Foreign {
             }
         }
         Ok(None)
+    }
+}
+
+/// A feature that this build lacks and that a counted input of an epoch switches on: whoever counted it knows it. Only where the inputs
+/// are those that were recorded, so that nobody hides a change behind it.
+pub fn switched_on(raw: &RawEpoch, closed: &Closed) -> Result<(), RuntimeError> {
+    let (epoch, counted) = (raw.record.epoch, raw.inputs.iter().filter(|input| input.skipped.is_none()));
+    let decoded = counted.filter_map(|input| Codec::global().decode_record(&input.stored.record).ok());
+    let lacking = decoded.map(|decoded| decoded.event).find_map(|event| match event {
+        Event::FeatureEnabled(e) if !KNOWN_FEATURES.contains(&e.feature.as_str()) => Some(e.feature.to_string()),
+        _ => None,
+    });
+    match lacking.filter(|_| closed.record.input_root == raw.record.input_root) {
+        Some(feature) => Err(RuntimeError::Feature { epoch, feature }),
+        None => Ok(()),
     }
 }

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use serde::Serialize;
 use solyx_schemas::codec::Codec;
 use solyx_schemas::epochs::{Frontier, RawEpoch, RawOutput};
 use solyx_schemas::events::Event;
@@ -17,6 +18,18 @@ use crate::compare::Difference;
 /// The first ordinal of each partition of outputs that no epoch has yet.
 pub struct Places {
     next: BTreeMap<(Topic, u32), u64>,
+    /// What engines of earlier terms left between the outputs.
+    pub left_over: Option<LeftOver>,
+}
+
+/// Outputs of earlier terms that are of no epoch. An engine that lost its lead leaves such where its log does not append a whole epoch
+/// or nothing; readers of epochs leave them out, whoever reads the topics sees them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LeftOver {
+    /// How many.
+    pub records: u64,
+    /// Topic, partition and ordinal of the first.
+    pub first: String,
 }
 
 impl Places {
@@ -27,7 +40,7 @@ impl Places {
         if let Some(place) = frontier.record {
             next.insert((Topic::Decisions, place.partition), place.ordinal + 1);
         }
-        Self { next }
+        Self { next, left_over: None }
     }
 
     /// Where the records stand that no epoch has yet.
@@ -58,8 +71,14 @@ impl Places {
                 let found = format!("at {}, after one of a higher index", stored.ordinal);
                 return Ok(Some(Difference::new(raw.record.epoch, place, "order", found, "outputs by their indexes")));
             }
-            if let Some(stranger) = strangers(source, topic, partition, *next..stored.ordinal, raw)? {
+            let between = *next..stored.ordinal;
+            if let Some(stranger) = strangers(source, topic, partition, between.clone(), raw)? {
                 return Ok(Some(stranger));
+            }
+            if !between.is_empty() {
+                let first = format!("{}/{partition}/{}", topic.name(), between.start);
+                let left_over = self.left_over.get_or_insert(LeftOver { records: 0, first });
+                left_over.records += between.end - between.start;
             }
             *next = stored.ordinal + 1;
         }

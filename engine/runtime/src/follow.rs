@@ -8,6 +8,7 @@ use solyx_schemas::epochs::{EpochBatch, EpochReader, Frontier, RawEpoch};
 use solyx_schemas::ids::CellId;
 use solyx_schemas::log::{Log, Producer};
 
+use crate::audit_features::switched_on;
 use crate::compare::first_difference;
 use crate::derive::recorded_epoch;
 use crate::engine::{Engine, EngineOptions};
@@ -161,7 +162,10 @@ fn caught_up(kernel: &mut Kernel, log: &dyn Log, raw: RawEpoch) -> Result<EpochB
     }
     let derived = recorded_epoch(kernel, log, &raw);
     match first_difference(&raw, &derived.closed) {
-        Some(difference) => Err(RuntimeError::Diverged(Box::new(difference))),
+        Some(difference) => {
+            switched_on(&raw, &derived.closed)?;
+            Err(RuntimeError::Diverged(Box::new(difference)))
+        }
         None => Ok(derived.into_batch()),
     }
 }

@@ -34,6 +34,7 @@ mod snapshots;
 mod staged;
 
 pub use crate::audit::{AuditOptions, AuditReport, Rates, audit};
+pub use crate::audit_places::LeftOver;
 pub use crate::audit_sealed::SealedTexts;
 pub use crate::backoff::Backoff;
 pub use crate::compare::Difference;

@@ -34,5 +34,6 @@ pub fn recall(log: &dyn Log, cell: &CellId, snapshots: Option<&Path>) -> Result<
         follower.follow(&epoch.record, epoch.counted(), &epoch.outputs)?;
         follower.forget_changes();
     }
+    reader.ended()?;
     Ok(follower)
 }

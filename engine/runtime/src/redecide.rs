@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 use solyx_kernel::{Closed, Kernel, unknown_feature};
-use solyx_schemas::epochs::{EpochReader, Frontier, RawEpoch};
+use solyx_schemas::epochs::{EpochReader, Frontier, RawEpoch, ReadError};
 use solyx_schemas::events::Event;
 use solyx_schemas::events::decisions::SkippedRecord;
 use solyx_schemas::hash::Hash32;
@@ -98,6 +98,8 @@ pub struct Redecisions<'l> {
     kernel: Option<Kernel>,
     features: Option<Vec<FeatureId>>,
     ahead: Option<RawEpoch>,
+    /// Why the epoch after that cannot be had.
+    unread: Option<ReadError>,
     from_epoch: i64,
 }
 
@@ -118,7 +120,7 @@ impl<'l> Redecisions<'l> {
             }
         }
         let features = options.features.clone();
-        Ok(Self { log, reader, kernel, features, ahead, from_epoch })
+        Ok(Self { log, reader, kernel, features, ahead, unread: None, from_epoch })
     }
 
     /// The first epoch that is decided again.
@@ -136,9 +138,14 @@ impl<'l> Redecisions<'l> {
         self.kernel.as_ref()
     }
 
-    /// Decides the next epoch; none at the end of history.
+    /// Decides the next epoch; none at the end of history. Where history breaks off, the last epoch before comes first.
     pub fn next_epoch(&mut self) -> Result<Option<Redecided>, RuntimeError> {
-        let Some(raw) = self.ahead.take() else { return Ok(None) };
+        let Some(raw) = self.ahead.take() else {
+            return match self.unread.take() {
+                Some(error) => Err(error.into()),
+                None => Ok(self.reader.ended().map(|()| None)?),
+            };
+        };
         let kernel = self.kernel.get_or_insert_with(|| {
             let cell = raw.record.cell.clone();
             self.features.clone().map_or_else(|| Kernel::new(cell.clone()), |f| Kernel::with_features(cell.clone(), f))
@@ -149,7 +156,10 @@ impl<'l> Redecisions<'l> {
             return Err(RuntimeError::Feature { epoch: raw.record.epoch, feature: feature.to_string() });
         }
         let derived = recorded_epoch(kernel, self.log, &raw);
-        self.ahead = self.reader.next_raw()?;
+        match self.reader.next_raw() {
+            Ok(ahead) => self.ahead = ahead,
+            Err(error) => self.unread = Some(error),
+        }
         Ok(Some(Redecided::of(derived.closed)))
     }
 }

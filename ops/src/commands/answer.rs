@@ -7,6 +7,7 @@ use solyx_schemas::ids::JobId;
 use solyx_schemas::units::{TimeUs, rfc3339};
 
 use super::explain::{limit, terms, total};
+use crate::failure::one_line;
 use crate::output::{self, decimal, duration, money};
 
 /// What an earliest start says and does not say.
@@ -101,7 +102,7 @@ fn fate(fate: &Fate) -> String {
             format!("is deferred: it starts {} in {pool}, for {}", on(*start), money(total(t)))
         }
         Fate::Waits { limit: l, .. } => format!("waits for {}", limit(l)),
-        Fate::Ends { detail } => format!("does not run: {detail}"),
+        Fate::Ends { detail } => format!("does not run: {}", one_line(detail)),
     }
 }
 

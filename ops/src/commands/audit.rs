@@ -186,6 +186,13 @@ fn tell(command: &Audit, Audited { report, signed }: &Audited) {
         let (made, recorded) = (output::grouped(report.plans), output::grouped(report.plans_as_recorded));
         output::line(format!("plans of packing prices: {made} made again, {recorded} taken as recorded"));
     }
+    if let Some(left) = &report.left_over {
+        output::line(format!(
+            "outputs of earlier terms that are of no epoch: {}, the first at {}; views leave them out",
+            output::grouped(left.records),
+            left.first
+        ));
+    }
     for sealed in &report.sealed {
         let SealedTexts { key_id, texts, quoted, destroyed_in_epoch, .. } = sealed;
         let gone = destroyed_in_epoch.map_or(String::new(), |epoch| {

@@ -6,6 +6,7 @@ use solyx_schemas::units::{TimeUs, rfc3339};
 
 use super::answer::{fate_json, moves};
 use super::explain::{limit, terms, total};
+use crate::failure::one_line;
 use crate::output::{self, grouped, money};
 
 /// Jobs that are shown; the rest is counted.
@@ -116,6 +117,6 @@ fn words(fate: &Fate) -> String {
             format!("put off to {} in {pool}, {}", at(start), money(total(t)))
         }
         Fate::Waits { limit: l, .. } => format!("waits for {}; moved by {}", limit(l), moves(l)),
-        Fate::Ends { detail } => format!("ends: {detail}"),
+        Fate::Ends { detail } => format!("ends: {}", one_line(detail)),
     }
 }

@@ -12,7 +12,7 @@ use solyx_schemas::log::Log;
 use solyx_schemas::units::{TimeUs, rfc3339};
 
 use super::{answer, whatif};
-use crate::failure::{Exit, Failure, Outcome};
+use crate::failure::{Exit, Failure, Outcome, one_line};
 use crate::output::{self, decimal, money};
 use crate::world::{Source, unreadable_history};
 
@@ -38,7 +38,7 @@ pub struct Step {
 impl Step {
     /// In words.
     pub fn said(&self) -> String {
-        said(&self.event)
+        one_line(&said(&self.event))
     }
 }
 
@@ -86,6 +86,7 @@ pub fn steps(log: &dyn Log, job: &JobId) -> Result<Vec<Step>, Failure> {
         let outputs = epoch.outputs.iter().filter(|event| concerns(event, job));
         steps.extend(inputs.chain(outputs).map(|event| Step { epoch: number, now, event: event.clone() }));
     }
+    reader.ended().map_err(|e| unreadable_history(&e))?;
     Ok(steps)
 }
 

@@ -54,7 +54,7 @@ pub struct JobCounts {
     pub retried: usize,
     /// Never placed by the end, whatever became of them.
     pub unserved: usize,
-    /// How often a run was stopped for another job, in all.
+    /// How often a run was stopped and its job requeued, in all: for another job, for power, for capacity that went or for a budget.
     pub preemptions: usize,
     /// With a deadline that has passed or that they have kept.
     pub due: usize,

@@ -76,6 +76,21 @@ faults! {
 }
 
 impl Fault {
+    /// What makes records of producers come late, in another order or not at all, or lets an engine take another time for now.
+    pub const OF_INPUTS: &[Self] = &[
+        Self::ClockAhead,
+        Self::ClockBehind,
+        Self::Conflicting,
+        Self::Cut,
+        Self::UnknownSchema,
+        Self::BitFlip,
+        Self::WrongKey,
+        Self::WrongTopic,
+        Self::Late,
+        Self::Reordered,
+        Self::ProducerClock,
+    ];
+
     /// The one of a name.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|fault| fault.name() == name)

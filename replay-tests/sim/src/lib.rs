@@ -79,10 +79,14 @@ impl History {
     }
 
     fn live(&self, log: &MemoryLog, mut luck: Luck, mood: Mood) -> anyhow::Result<Summary> {
-        let mut weather = Weather::of(self.seed, &self.without);
+        // In one calm or crowded history of two all that is said arrives as it was said: more may be promised of those.
+        let orderly =
+            matches!(mood, Mood::Calm | Mood::Crowded) && self.seed.is_multiple_of(2) && !Money::is_in(self.seed);
+        let spared = Fault::OF_INPUTS.iter().filter(|_| orderly);
+        let mut weather = Weather::of(self.seed, &self.without.iter().chain(spared).copied().collect());
         let disk = if self.seed.is_multiple_of(ON_DISK) { Some(tempfile::tempdir()?) } else { None };
         let mut cell = Cell::of(log, disk.as_ref().map(|disk| disk.path().to_path_buf()));
-        let mut witness = Witness::of(log, as_told(mood))?;
+        let mut witness = Witness::of(log, if orderly { mood } else { as_told(mood) })?;
         let mut inputs = Inputs::default();
         let (mut executor, mut events) = beginning(&mut luck, mood);
         let mut money = Money::of(self.seed);

@@ -23,8 +23,13 @@ pub struct Money {
 impl Money {
     /// That of a seed.
     pub fn of(seed: u64) -> Self {
+        Self { luck: Self::is_in(seed).then_some(Luck(seed ^ 0x006d_6f6e_6579)) }
+    }
+
+    /// Whether there is any in the history of a seed.
+    pub fn is_in(seed: u64) -> bool {
         let (of, rest) = WITH_MONEY;
-        Self { luck: (seed % of == rest).then_some(Luck(seed ^ 0x006d_6f6e_6579)) }
+        seed % of == rest
     }
 
     /// What is said before the first turn.

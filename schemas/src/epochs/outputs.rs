@@ -38,12 +38,14 @@ pub(super) struct OutputQueue {
     candidates: VecDeque<Candidate>,
     unread: Option<String>,
     highest_term: i64,
+    /// The last epoch record that was dropped though it goes on from where history then was, and its ordinal.
+    unlinked: Option<(i64, u64)>,
 }
 
 impl OutputQueue {
     pub fn new(topic: Topic, partition: u32, from: u64) -> Self {
         let (pending, candidates) = (VecDeque::new(), VecDeque::new());
-        Self { topic, partition, next_read: from, pending, candidates, unread: None, highest_term: 0 }
+        Self { topic, partition, next_read: from, pending, candidates, unread: None, highest_term: 0, unlinked: None }
     }
 
     /// First ordinal that nothing was made of yet.
@@ -111,9 +113,19 @@ impl OutputQueue {
             if candidate.record.epoch == epoch && candidate.record.previous_chain_hash == *head {
                 return self.candidates.front().cloned();
             }
+            if candidate.record.epoch >= epoch {
+                self.unlinked = Some((candidate.record.epoch, candidate.stored.ordinal));
+            }
             self.candidates.pop_front();
         }
         None
+    }
+
+    /// An epoch record that was read and says that history goes on after an epoch that was not found: epoch and ordinal.
+    pub fn goes_on(&self, next_epoch: i64) -> Option<(i64, u64)> {
+        let held = self.candidates.iter().map(|held| (held.record.epoch, held.stored.ordinal));
+        let beyond = held.filter(|(epoch, _)| *epoch > next_epoch);
+        self.unlinked.filter(|(epoch, _)| *epoch >= next_epoch).into_iter().chain(beyond).next()
     }
 
     /// Whether so many outputs of an epoch and term have been read.

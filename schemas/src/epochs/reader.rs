@@ -56,6 +56,18 @@ pub enum ReadError {
         /// What is wrong.
         detail: String,
     },
+    /// There are epoch records beyond the last epoch, but none that follows it.
+    #[error(
+        "history breaks off after {epochs} epochs: {place} is a record of epoch {epoch}, which does not follow; the log is damaged, `solyx audit` says where, restore it from an archive"
+    )]
+    Broken {
+        /// Epochs until there.
+        epochs: i64,
+        /// Topic, partition, ordinal.
+        place: String,
+        /// Epoch of the record.
+        epoch: i64,
+    },
     /// Outputs pile up whose epoch record does not come.
     #[error(
         "{topic}/{partition} holds too many outputs whose epoch record is not there; find the writer that appends without committing"
@@ -224,6 +236,19 @@ impl<'a> EpochReader<'a> {
         self.chain_head = chain_hash;
         self.record = Some(RecordPlace { partition, ordinal: stored.ordinal });
         Ok(Some(RawEpoch { record, chain_hash, stored, inputs, outputs }))
+    }
+
+    /// To be asked once no epoch comes any more: whether history ended, rather than broke off with more behind it.
+    pub fn ended(&self) -> Result<(), ReadError> {
+        let queues = self.outputs.iter().filter(|((topic, _), _)| *topic == Topic::Decisions);
+        let mut beyond = queues.filter_map(|((topic, partition), queue)| {
+            let (epoch, ordinal) = queue.goes_on(self.next_epoch)?;
+            Some((epoch, format!("{}/{partition}/{ordinal}", topic.name())))
+        });
+        match beyond.next() {
+            Some((epoch, place)) => Err(ReadError::Broken { epochs: self.next_epoch, place, epoch }),
+            None => Ok(()),
+        }
     }
 
     fn announce(&mut self) -> Result<(), LogError> {

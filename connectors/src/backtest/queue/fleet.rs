@@ -1,6 +1,6 @@
 //! What the jobs of a queue run on: equal nodes, as many as a load says, or the nodes of a fleet file.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use solyx_schemas::events::Event;
 use solyx_schemas::events::capacity::{CapacityClass, FabricKind, InstanceShape, PoolDeclared};
@@ -29,13 +29,16 @@ pub struct Fleet {
     pub gpus: i64,
     /// GPUs of the smallest: what a larger job is divided into.
     pub gpus_per_node: i64,
+    /// GPUs of the largest gang that any pool has room for, divided so: a gang lies in one pool.
+    pub largest_gang: i64,
 }
 
 impl Fleet {
     /// So many equal nodes.
     pub fn equal(nodes: i64, gpus_per_node: i64) -> Self {
         let events = equal_nodes(nodes, gpus_per_node);
-        Self { events, nodes, gpus: nodes * gpus_per_node, gpus_per_node }
+        let gpus = nodes * gpus_per_node;
+        Self { events, nodes, gpus, gpus_per_node, largest_gang: gpus }
     }
 
     /// The own and reserved nodes of a fleet file, with their sites, power and models. Its policy, tenants, prices and what could be leased
@@ -64,7 +67,15 @@ impl Fleet {
         };
         let gpus_per_node = sizes().min().ok_or(BacktestError::NoNodes)?;
         let (nodes, gpus) = (sizes().count() as i64, sizes().sum());
-        Ok(Self { nodes, gpus, gpus_per_node, events })
+        let mut of_pools: BTreeMap<&PoolId, i64> = BTreeMap::new();
+        for event in &events {
+            if let Event::NodeReported(node) = event {
+                let size = node.gpus.len() as i64;
+                *of_pools.entry(&node.pool).or_default() += size - size % gpus_per_node;
+            }
+        }
+        let largest_gang = of_pools.into_values().max().unwrap_or(0);
+        Ok(Self { nodes, gpus, gpus_per_node, largest_gang, events })
     }
 }
 

@@ -149,9 +149,9 @@ pub fn run(
 ) -> Result<QueueReport, BacktestError> {
     let per_node = fleet.gpus_per_node;
     let largest = jobs.iter().max_by_key(|job| held(job, per_node)).ok_or(BacktestError::NoJobs)?;
-    if held(largest, per_node) > fleet.gpus {
+    if held(largest, per_node) > fleet.largest_gang {
         let gpus = held(largest, per_node);
-        return Err(BacktestError::TooLarge { number: largest.number, gpus, fleet: fleet.gpus });
+        return Err(BacktestError::TooLarge { number: largest.number, gpus, fleet: fleet.largest_gang });
     }
     let mut shares: BTreeMap<&str, i64> = BTreeMap::new();
     for job in jobs {

@@ -29,6 +29,8 @@ const RESTORE_S: i64 = 5 * 60;
 const MINIMUM_RUN_S: i64 = 15 * 60;
 const TICK_S: i64 = 60;
 const DAY_US: i64 = 24 * HOUR_US;
+/// Once nothing runs and nobody comes any more, who waits for so long never starts.
+const STUCK_S: i64 = 24 * 3_600;
 /// Part of the fleet that is promised, thousandths.
 const PROMISED_MILLI: i64 = 900;
 /// Longer than any trace.
@@ -84,6 +86,8 @@ pub struct World<'a> {
     ordinals: [u64; Topic::ALL.len()],
     fleet: &'a Fleet,
     now_s: i64,
+    /// When something ran or arrived last.
+    went_on_s: i64,
     running: BTreeMap<u64, Running>,
     /// Ends and checkpoints to come, by time and job.
     ends: BTreeSet<(i64, u64)>,
@@ -116,6 +120,7 @@ impl<'a> World<'a> {
             ordinals: [0; Topic::ALL.len()],
             fleet,
             now_s: 0,
+            went_on_s: 0,
             running: BTreeMap::new(),
             ends: BTreeSet::new(),
             checkpoints: BTreeSet::new(),
@@ -168,8 +173,15 @@ impl<'a> World<'a> {
             let arrival = jobs.get(next).map(|job| job.submitted_s);
             let end = self.ends.first().map(|(at, _)| *at);
             let wakeup = self.kernel.next_wakeup().map(|at| (at.0 + SECOND_US - 1).div_euclid(SECOND_US));
-            let Some(at) = [arrival, end, wakeup].into_iter().flatten().min() else { break };
+            let next_s = [arrival, end, wakeup].into_iter().flatten().min();
+            let idle = arrival.is_none() && self.running.is_empty();
+            let Some(at) = next_s.filter(|at| !idle || *at <= self.went_on_s + STUCK_S) else {
+                return Err(self.stuck(jobs));
+            };
             self.now_s = self.now_s.max(at);
+            if !idle {
+                self.went_on_s = self.now_s;
+            }
             let mut events = self.due(jobs);
             while let Some(job) = jobs.get(next).filter(|job| job.submitted_s <= self.now_s) {
                 self.records[next].waiting_since_s = self.now_s;
@@ -185,6 +197,12 @@ impl<'a> World<'a> {
             progress(self.done, jobs.len());
         }
         self.kept.as_mut().map_or(Ok(()), Kept::end).map_err(BacktestError::from)
+    }
+
+    fn stuck(&self, jobs: &[TraceJob]) -> BacktestError {
+        let ended = |place: &usize| self.records[*place].ended_s > 0;
+        let number = (0..jobs.len()).find(|place| !ended(place)).map_or(0, |place| jobs[place].number);
+        BacktestError::Stuck { jobs: jobs.len() - self.done, number }
     }
 
     /// Ends and checkpoints that have come.

@@ -8,7 +8,7 @@ use solyx_schemas::units::{DurationUs, PowerW, SECOND_US};
 
 use crate::epoch::Rejection;
 use crate::index::{Index, Timer};
-use crate::lease::start_together;
+use crate::lease::Together;
 use crate::rows::{Lease, Node, Phase};
 use crate::state::State;
 
@@ -136,10 +136,12 @@ fn answer_order(state: &mut State, index: &mut Index, id: &str) {
         && let Some(job) = state.jobs.edit(&order.job)
     {
         job.phase = Phase::Waiting;
+        job.told = None;
         job.past_mut().order = None;
         index.queue.place(state, &order.job);
         // What is kept for it and those that it starts together with is kept from now on, if nothing else is on order for them.
-        let kept = index.earmarked.iter().filter(|(job, _)| start_together(state, &order.job, job));
+        let together = Together::of(state, &order.job);
+        let kept = index.earmarked.iter().filter(|(job, _)| together.has(job));
         let kept: Vec<NodeId> = kept.flat_map(|(_, nodes)| nodes).cloned().collect();
         let now = state.now();
         for node in kept {

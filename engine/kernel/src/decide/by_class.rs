@@ -6,12 +6,13 @@
 
 use std::collections::BTreeSet;
 
-use solyx_schemas::ids::{JobId, NodeId, TenantId};
+use solyx_schemas::events::decisions::LimitKind;
+use solyx_schemas::ids::{JobId, NodeId, PoolId};
 
 use super::Epoch;
-use super::preempt::{Head, Scene, Victim, find, make_room, waiting};
+use super::preempt::{Head, Scene, Victim, find, is_room, make_room, waiting};
 use super::promise::earliest_start;
-use super::room::Plan;
+use crate::index::{QuotaKey, quota_keys};
 use crate::place::Promise;
 use crate::queue::Fit;
 use crate::state::State;
@@ -29,72 +30,87 @@ pub(super) fn for_classes(epoch: &mut Epoch<'_>, scene: &mut Scene) {
             class.and_then(|class| epoch.state.classes.get(&class)).is_some_and(|class| class.preempts)
         })
     };
-    let mut heads: Vec<Head> = waiting(epoch).flatten().collect();
+    // What is kept for a promise is no room for them, but there may be other.
+    let is_room = |kind: LimitKind| is_room(kind) || kind == LimitKind::Backfill;
+    let mut heads: Vec<Head> = waiting(epoch, &is_room).flatten().collect();
     heads.retain(|head| preempts(epoch, head));
     heads.sort_by(|a, b| (-a.class_value, a.turn, &a.job).cmp(&(-b.class_value, b.turn, &b.job)));
     let promised = promised(epoch).filter(|_| !heads.is_empty());
+    let mut kept: Vec<NodeId> = Vec::new();
     let mut failed: BTreeSet<Fit> = BTreeSet::new();
     for head in heads {
         if failed.contains(&head.fit) {
             continue;
         }
+        // Beside what somebody of their class or a higher one was promised. Those that come first in this order need not heed it.
+        let before = promised.as_ref().filter(|promised| promised.goes_before(head.class_value, head.jobs()));
+        if let Some(promised) = before {
+            if promised.needs_quota_of(epoch, &head) {
+                continue;
+            }
+            if kept.is_empty() {
+                kept = promised.nodes(epoch);
+                epoch.index.keep_nodes(&kept, &promised.promise.job);
+            }
+        }
         let lower = |victim: &Victim, _: i64| victim.class_value < head.class_value;
-        let before = promised.as_ref().filter(|promised| promised.goes_before(&head));
-        let found = match before {
-            Some(promised) => find_beside(epoch, scene, &head, promised, &lower),
-            None => find(epoch, scene, &head, None, &lower),
-        };
-        match found {
+        match find(epoch, scene, &head, None, &lower) {
             Some(plans) => make_room(epoch, scene, &head, plans, false),
             None => {
                 failed.extend(Some(head.fit).filter(|_| head.set.is_empty()));
             }
         }
     }
+    if let Some(promised) = &promised {
+        epoch.index.keep_no_more(&kept, &promised.promise.job);
+    }
 }
 
 /// Somebody who was promised a start, and the value of its class.
-struct Promised {
-    promise: Promise,
+pub(super) struct Promised {
+    pub promise: Promise,
     class_value: i64,
 }
 
 impl Promised {
-    /// Whether it does so for a job that would make room for itself: it is of its class or a higher one.
-    fn goes_before(&self, head: &Head) -> bool {
-        self.class_value >= head.class_value && !head.jobs().contains(&self.promise.job)
+    /// Whether it does so for jobs of such a class that room is made for: it is none of them, and of their class or a higher one.
+    pub fn goes_before(&self, class_value: i64, jobs: &[JobId]) -> bool {
+        self.class_value >= class_value && !jobs.contains(&self.promise.job)
+    }
+
+    /// Whether it will need what a job would take of their quotas.
+    fn needs_quota_of(&self, epoch: &Epoch<'_>, head: &Head) -> bool {
+        head.jobs().iter().filter_map(|job| epoch.state.spec(job)).any(|spec| {
+            let keys = |model| quota_keys(epoch.state, &spec.tenant, spec.project.as_ref(), model);
+            let keys: Vec<QuotaKey> = match spec.models.is_empty() {
+                true => epoch.state.models.iter().flat_map(|(model, _)| keys(model)).collect(),
+                false => spec.models.iter().flat_map(|choice| keys(&choice.model)).collect(),
+            };
+            self.promise.breaks_quota(epoch.state, epoch.index, &keys, head.gpu_milli())
+        })
+    }
+
+    /// The nodes on which nobody else makes room: those that it starts on and, where power is limited, all of their site.
+    fn nodes(&self, epoch: &Epoch<'_>) -> Vec<NodeId> {
+        let site = &self.promise.site;
+        let is_limited = epoch.state.elements.iter().any(|((of, _), _)| of == site)
+            || epoch.state.power_limits.iter().any(|(_, limit)| limit.site == *site);
+        if !is_limited {
+            return self.promise.nodes.iter().cloned().collect();
+        }
+        let is_there = |pool: &PoolId| {
+            let declared = epoch.state.pools.get(pool).and_then(|row| row.declared.as_ref());
+            declared.is_some_and(|declared| declared.site == *site)
+        };
+        let pools = epoch.index.pool_nodes.iter().filter(|(pool, _)| is_there(pool));
+        pools.flat_map(|(_, nodes)| nodes).cloned().collect()
     }
 }
 
-fn promised(epoch: &mut Epoch<'_>) -> Option<Promised> {
+/// Whoever was promised a start under a rule that promises any, and for whom no room is made.
+pub(super) fn promised(epoch: &mut Epoch<'_>) -> Option<Promised> {
     let promises = epoch.state.policy().order_rule().promises_starts();
     let job = epoch.state.meta().promised.clone().filter(|job| promises && !epoch.state.claims.contains(job))?;
     let (class_value, _) = epoch.index.queue.turn_of(&job)?;
     Some(Promised { promise: earliest_start(epoch, &job)?, class_value })
-}
-
-/// Room beside what somebody was promised: not on its nodes, not of a quota that it will need, and, where power is limited, not
-/// at its site.
-fn find_beside(
-    epoch: &mut Epoch<'_>,
-    scene: &Scene,
-    head: &Head,
-    Promised { promise, .. }: &Promised,
-    may: &dyn Fn(&Victim, i64) -> bool,
-) -> Option<Vec<(JobId, Plan)>> {
-    let is_above = |tenant: &TenantId| epoch.state.lineage(head.tenant()).any(|above| above == tenant);
-    if promise.quota.keys().any(|key| epoch.state.quotas.contains(key) && is_above(&key.0)) {
-        return None;
-    }
-    let nodes: Vec<NodeId> = promise.nodes.iter().cloned().collect();
-    epoch.index.keep_nodes(&nodes, &promise.job);
-    let found = find(epoch, scene, head, None, may);
-    epoch.index.keep_no_more(&nodes, &promise.job);
-    let is_at_its_site = |node: &NodeId| {
-        let pool = epoch.state.nodes.get(node).and_then(|row| epoch.state.pools.get(&row.report.as_ref()?.pool));
-        pool.and_then(|pool| pool.declared.as_ref()).is_some_and(|declared| declared.site == promise.site)
-    };
-    let is_limited = epoch.state.elements.iter().any(|((site, _), _)| *site == promise.site)
-        || epoch.state.power_limits.iter().any(|(_, limit)| limit.site == promise.site);
-    found.filter(|plans| !is_limited || !plans.iter().flat_map(|(_, plan)| &plan.nodes).any(is_at_its_site))
 }

@@ -21,7 +21,7 @@ use solyx_schemas::units::{DurationUs, HOUR_US, TimeUs};
 
 use super::Epoch;
 use super::moving::{berth_of, move_run};
-use super::preempt::{Head, Victim, movable, waiting};
+use super::preempt::{Head, Victim, is_room, movable, waiting};
 use super::promise::earliest_start;
 use super::room::{Plan, plan, standing_pools};
 use super::share::Shares;
@@ -89,7 +89,7 @@ fn gangs(epoch: &Epoch<'_>) -> Vec<Head> {
             spec.gang.gpus.0 > 1 || spec.gang.exclusive_node || spec.gang.gpus.0 == 1 && spec.gang.replicas_min.0 > 1
         })
     };
-    let firsts = waiting(epoch).filter_map(|heads| match promised {
+    let firsts = waiting(epoch, &is_room).filter_map(|heads| match promised {
         Some(job) => heads.into_iter().find(|head| head.job == *job),
         None => heads.into_iter().next(),
     });

@@ -7,8 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use solyx_schemas::events::decisions::{Limit, LimitKind};
-use solyx_schemas::ids::{JobId, TenantId};
+use solyx_schemas::ids::{JobId, NodeId, TenantId};
 
+use super::by_class::{Promised, promised};
 use super::heads::{Heads, Order, Verdict};
 use super::share::Shares;
 use super::standstill::Standstill;
@@ -41,6 +42,8 @@ pub(super) struct Pass {
     is_past: bool,
     /// Lines in which somebody is to be told what keeps them.
     untold: BTreeSet<Shape>,
+    /// Lines in which somebody has instances kept for it: it is asked whatever keeps those before it.
+    keepers: BTreeSet<(TenantId, Shape)>,
 }
 
 /// One pass over all who wait.
@@ -59,6 +62,7 @@ pub fn pass(epoch: &mut Epoch<'_>) {
     }
     let untold = epoch.index.queue.fresh.iter().filter_map(|job| epoch.index.queue.line_of(job));
     pass.untold = untold.map(|(_, shape)| shape).collect();
+    pass.keepers = epoch.index.earmarked.keys().filter_map(|job| epoch.index.queue.line_of(job)).collect();
     let depth_max = epoch.state.policy().backfill_depth();
     let classes: Vec<i64> = epoch.index.queue.classes().collect();
     let promised = epoch.state.meta().promised.clone();
@@ -179,7 +183,7 @@ fn claims(epoch: &mut Epoch<'_>, pass: &mut Pass) {
         // Of a set some may have their room before others.
         let set = set_lines(epoch, &job);
         let all = if set.is_empty() { vec![(tenant, shape, job.clone())] } else { set };
-        match try_start(epoch, &job, None) {
+        match start_beside(epoch, &job, &all) {
             Outcome::Left => all.iter().for_each(|(tenant, shape, job)| pass.left(epoch, tenant, *shape, job)),
             Outcome::Waits { limit, .. } => {
                 let claims = all.iter().filter_map(|(.., job)| epoch.state.claims.get(job));
@@ -194,6 +198,25 @@ fn claims(epoch: &mut Epoch<'_>, pass: &mut Pass) {
             }
         }
     }
+}
+
+/// Starts a job for which room was made, beside what somebody was promised if that is possible.
+fn start_beside(epoch: &mut Epoch<'_>, job: &JobId, all: &[(TenantId, Shape, JobId)]) -> Outcome {
+    let jobs: Vec<JobId> = all.iter().map(|(.., job)| job.clone()).collect();
+    let value = jobs.iter().filter_map(|job| epoch.index.queue.turn_of(job)).map(|(value, _)| value).min();
+    let others = promised(epoch).filter(|promised| value.is_some_and(|value| promised.goes_before(value, &jobs)));
+    if let Some(Promised { promise, .. }) = others {
+        let claims = jobs.iter().filter_map(|job| epoch.state.claims.get(job));
+        let own: BTreeSet<&NodeId> = claims.flat_map(|claim| &claim.nodes).collect();
+        let nodes: Vec<NodeId> = promise.nodes.iter().filter(|node| !own.contains(node)).cloned().collect();
+        epoch.index.keep_nodes(&nodes, &promise.job);
+        let outcome = try_start(epoch, job, None);
+        epoch.index.keep_no_more(&nodes, &promise.job);
+        if matches!(outcome, Outcome::Left) {
+            return outcome;
+        }
+    }
+    try_start(epoch, job, None)
 }
 
 impl Pass {
@@ -237,9 +260,10 @@ impl Pass {
                 self.standstill.as_ref().is_some_and(|standstill| standstill.holds(epoch, *shape, told))
                     && !self.untold.contains(shape)
             };
-            if self.passes_over(epoch, tenant, *shape) || stands_still() {
+            let is_passed = self.passes_over(epoch, tenant, *shape) || stands_still();
+            if is_passed && !(!self.keepers.is_empty() && self.keepers.contains(&(tenant.clone(), *shape))) {
                 Verdict::Passed
-            } else if self.tried.contains(job) {
+            } else if self.tried.contains(job) || is_passed && !epoch.index.earmarked.contains_key(job) {
                 Verdict::Tried
             } else {
                 Verdict::Open
@@ -268,10 +292,14 @@ fn waits(
     let ends_in_time = limit.kind == LimitKind::Reservation && pass.kept_off < epoch.state.policy().backfill_depth();
     pass.kept_off += i64::from(ends_in_time);
     let is_own = matches!(limit.kind, LimitKind::Backfill | LimitKind::Deadline | LimitKind::JobSet | LimitKind::Price);
-    if ends_in_time || is_own {
+    let keeps = epoch.index.earmarked.contains_key(job);
+    if keeps {
         pass.tried.insert(job.clone());
-    } else if binds_all && epoch.index.earmarked.is_empty() {
-        // Instances that are kept for one job may hold it where there is no room for another.
+    }
+    // Whoever has idle instances kept that do not hold it orders no others; those behind it may.
+    if ends_in_time || is_own || keeps && epoch.index.keeps_idle(job) {
+        pass.tried.insert(job.clone());
+    } else if binds_all && !keeps {
         pass.full.insert(epoch.index.queue.common(shape).fit, limit);
     } else {
         pass.blocked.insert((tenant, shape), limit);

@@ -215,15 +215,19 @@ pub(super) fn loss_of(run: &Run, since_checkpoint: DurationUs) -> i64 {
     lost_s.saturating_mul(run.gpu_milli.0)
 }
 
-/// Of every line, the first of the jobs that wait for room and that nothing makes room for yet.
-pub(super) fn waiting<'e>(epoch: &'e Epoch<'_>) -> impl Iterator<Item = Vec<Head>> + 'e {
+/// Of every line, the first of the jobs that wait for room, as the limit that they were told says, and that nothing makes room for
+/// yet.
+pub(super) fn waiting<'e>(
+    epoch: &'e Epoch<'_>,
+    is_room: &'e dyn Fn(LimitKind) -> bool,
+) -> impl Iterator<Item = Vec<Head>> + 'e {
     let lines = epoch.index.queue.classes().flat_map(move |class_value| {
         let tenants = epoch.index.queue.tenants(class_value);
         tenants.flat_map(move |(tenant, lines)| {
             lines.firsts().map(move |((.., shape), _)| (class_value, tenant, *shape, lines.line(*shape)))
         })
     });
-    lines.map(|(class_value, tenant, shape, line)| {
+    lines.map(move |(class_value, tenant, shape, line)| {
         let common = epoch.index.queue.common(shape);
         let waits_for_room = |((_, turn, job), told): (&Place, &Told)| {
             if epoch.state.claims.contains(job) || epoch.index.queue.drawers.contains(job) {
@@ -270,7 +274,7 @@ pub(super) fn is_room(kind: LimitKind) -> bool {
 /// Jobs that their tenants' promised shares hold as things are. Those ahead of them may take it from them; until then they
 /// are owed it like those.
 fn entitled(epoch: &Epoch<'_>, shares: &Shares) -> Vec<Head> {
-    waiting(epoch).flatten().filter(|head| shares.holds(&head.tenant, head.gpu_milli)).collect()
+    waiting(epoch, &is_room).flatten().filter(|head| shares.holds(&head.tenant, head.gpu_milli)).collect()
 }
 
 /// Takes back what others have borrowed.
@@ -333,7 +337,7 @@ fn free_milli(epoch: &Epoch<'_>) -> i64 {
 /// Gives places to those who come before what runs there.
 fn by_order(epoch: &mut Epoch<'_>, scene: &mut Scene) {
     let can_pay = |heads: Vec<Head>| heads.into_iter().find(|head| budget(epoch, head) >= LEAST_LOSS);
-    let mut heads: Vec<Head> = waiting(epoch).filter_map(can_pay).collect();
+    let mut heads: Vec<Head> = waiting(epoch, &is_room).filter_map(can_pay).collect();
     heads.sort_by_key(|head| {
         let beyond = scene.has_shares && !scene.shares.holds(&head.tenant, head.gpu_milli);
         (-head.class_value, beyond, head.turn, head.job.clone())
@@ -388,9 +392,9 @@ pub(super) fn find(
     let plans = match head.set.is_empty() {
         true => {
             let plans = vec![(head.job.clone(), plan(epoch, &head.job, &scene.victims, &may)?)];
-            // A plan knows nothing of what is set aside or held back: nobody is stopped for whom that keeps out.
-            let is_kept = epoch.index.set_aside.is_on() || !epoch.state.reserves.is_empty();
-            if is_kept && !suffices(epoch, &plans, &scene.victims) {
+            // A plan knows nothing of power, of a deadline and of what is set aside or held back: nobody is stopped for whom that
+            // keeps out.
+            if !suffices(epoch, &plans, &scene.victims) {
                 return None;
             }
             plans

@@ -13,6 +13,7 @@ use super::room::{Room, rooms_of, standing_pools};
 use crate::index::{QuotaKey, quota_keys};
 use crate::packing::Ask;
 use crate::place::{Layout, Promise, ask_of, ask_on, on_order, quota_most};
+use crate::power::SitePower;
 use crate::rows::{Job, Run, Spec};
 
 /// Time by which a run that has outlived its expected end is taken to end from now.
@@ -23,7 +24,8 @@ struct Gang<'a> {
     job: &'a JobId,
     ask: Ask,
     replicas: i64,
-    keys: Vec<QuotaKey>,
+    /// Quotas that it counts against, each with what they leave once all that is on order has come; none where they have no bound.
+    keys: Vec<(QuotaKey, Option<i64>)>,
     row: &'a Job,
     spec: &'a Spec,
 }
@@ -39,7 +41,13 @@ pub fn earliest_start(epoch: &mut Epoch<'_>, id: &JobId) -> Option<Promise> {
             job: id,
             ask: on_model.unwrap_or_else(|| ask.clone()),
             replicas: spec.gang.replicas_min.0,
-            keys: quota_keys(epoch.state, &spec.tenant, spec.project.as_ref(), model),
+            keys: quota_keys(epoch.state, &spec.tenant, spec.project.as_ref(), model)
+                .into_iter()
+                .map(|key| {
+                    let left = left_of(epoch, id, &key);
+                    (key, left)
+                })
+                .collect(),
             row: job,
             spec: &spec,
         };
@@ -51,6 +59,12 @@ pub fn earliest_start(epoch: &mut Epoch<'_>, id: &JobId) -> Option<Promise> {
         }
     }
     best
+}
+
+/// What a quota leaves for a job once all has come that is on order for others; none when it has no bound.
+fn left_of(epoch: &Epoch<'_>, id: &JobId, key: &QuotaKey) -> Option<i64> {
+    let most = epoch.state.quotas.get(key).and_then(quota_most)?;
+    Some(most - epoch.index.quota_use.get(key).copied().unwrap_or(0) - on_order(epoch.state, key, id))
 }
 
 /// What runs that have ended by then no longer take.
@@ -68,7 +82,7 @@ impl Ended {
     fn take(&mut self, epoch: &Epoch<'_>, run: &Run, gang: &Gang<'_>, pool: &PoolDeclared) -> bool {
         let mut helps = false;
         for key in quota_keys(epoch.state, &run.tenant, run.project.as_ref(), &run.model) {
-            if run.draws.is_none() && gang.keys.contains(&key) {
+            if run.draws.is_none() && gang.keys.iter().any(|(own, _)| *own == key) {
                 *self.quota.entry(key).or_default() += run.gpu_milli.0;
                 helps |= run.gpu_milli.0 > 0;
             }
@@ -152,27 +166,36 @@ fn fits(
 ) -> Option<Promise> {
     let asked = gang.replicas * gang.ask.gpu_milli();
     let freed = |key: &QuotaKey| ended.quota.get(key).copied().unwrap_or(0);
-    let quota: BTreeMap<QuotaKey, i64> = gang.keys.iter().map(|key| (key.clone(), asked - freed(key))).collect();
-    let within = |(key, change): (&QuotaKey, &i64)| {
-        let used = epoch.index.quota_use.get(key).copied().unwrap_or(0) + on_order(epoch.state, key, gang.job);
-        epoch.state.quotas.get(key).and_then(quota_most).is_none_or(|most| used + change <= most)
-    };
-    if !quota.iter().all(within) {
+    if gang.keys.iter().any(|(key, left)| left.is_some_and(|left| asked - freed(key) > left)) {
         return None;
     }
-    let nodes = nodes_of_gang(epoch, pool, fitting, rooms, gang)?;
-    let freed_w = ended.idle_w.iter().map(|(node, gpus)| (node.clone(), -gpus.values().sum::<i64>()));
-    let mut power_w: BTreeMap<NodeId, i64> = freed_w.collect();
-    for (node, replicas) in &nodes {
+    let mut nodes = nodes_of_gang(epoch, pool, fitting, rooms, gang)?;
+    let replica_w = |node: &NodeId| {
         let report = epoch.state.nodes.get(node).and_then(|row| row.report.as_ref());
         let declared = epoch.state.models.get(model).map_or(0, |model| model.max_w.0);
-        let max_w = report.and_then(|r| r.gpus.iter().map(|gpu| gpu.max_w.0).max()).unwrap_or(declared);
-        *power_w.entry(node.clone()).or_default() += replicas * gang.ask.gpus * max_w;
+        gang.ask.gpus * report.and_then(|r| r.gpus.iter().map(|gpu| gpu.max_w.0).max()).unwrap_or(declared)
+    };
+    let freed_w = ended.idle_w.iter().map(|(node, gpus)| (node.clone(), -gpus.values().sum::<i64>()));
+    let freed_w: BTreeMap<NodeId, i64> = freed_w.collect();
+    let with = |nodes: &BTreeMap<NodeId, i64>| {
+        let mut power_w = freed_w.clone();
+        for (node, replicas) in nodes {
+            *power_w.entry(node.clone()).or_default() += replicas * replica_w(node);
+        }
+        power_w
+    };
+    let mut power_w = with(&nodes);
+    if let Some(power) = epoch.index.power.get(&pool.site)
+        && power.overload_later(&power_w, &BTreeMap::new()).is_some()
+    {
+        // Where it may lie anywhere it may lie where others feed it.
+        nodes = nodes_within(power, &freed_w, rooms, gang, &replica_w)?;
+        power_w = with(&nodes);
+        if power.overload_later(&power_w, &BTreeMap::new()).is_some() {
+            return None;
+        }
     }
-    let power = epoch.index.power.get(&pool.site);
-    if power.is_some_and(|power| power.overload_later(&power_w, &BTreeMap::new()).is_some()) {
-        return None;
-    }
+    let quota = gang.keys.iter().map(|(key, _)| (key.clone(), asked - freed(key))).collect();
     let (job, site, nodes) = (gang.job.clone(), pool.site.clone(), nodes.into_keys().collect());
     Some(Promise { job, start, nodes, site, power_w, idle_w: ended.idle_w.clone(), quota })
 }
@@ -191,21 +214,56 @@ fn nodes_of_gang(
         let rooms: Vec<(&NodeId, i64)> = rooms.iter().map(|(node, room)| (*node, room.replicas(&gang.ask))).collect();
         return lay_out(epoch, (gang.row, gang.spec, &gang.ask), pool, &rooms);
     }
-    let mut nodes: Vec<(i64, &NodeId)> = rooms
-        .iter()
-        .filter(|(_, room)| room.group == *group)
-        .map(|(node, room)| (-room.replicas(&gang.ask), *node))
-        .filter(|(room, _)| *room < 0)
-        .collect();
-    nodes.sort();
     let mut chosen = BTreeMap::new();
     let mut missing = gang.replicas;
-    for (room, node) in nodes {
+    for (room, node) in by_room(rooms, gang, |room| room.group == *group) {
         if missing <= 0 {
             break;
         }
-        chosen.insert(node.clone(), missing.min(-room));
-        missing += room;
+        chosen.insert(node.clone(), missing.min(room));
+        missing -= room;
     }
     Some(chosen)
+}
+
+/// The same of a gang that may lie anywhere, on each node as many replicas as are carried beside those before.
+fn nodes_within(
+    power: &SitePower,
+    freed_w: &BTreeMap<NodeId, i64>,
+    rooms: &BTreeMap<&NodeId, Room>,
+    gang: &Gang<'_>,
+    replica_w: &dyn Fn(&NodeId) -> i64,
+) -> Option<BTreeMap<NodeId, i64>> {
+    if !Layout::of(gang.spec).without_preference().is_free() {
+        return None;
+    }
+    let mut beside = power.beside();
+    freed_w.iter().for_each(|(node, w)| beside.add(node, *w));
+    let mut chosen = BTreeMap::new();
+    let mut missing = gang.replicas;
+    for (room, node) in by_room(rooms, gang, |_| true) {
+        let replicas = beside.times(node, replica_w(node), room.min(missing));
+        if replicas > 0 {
+            beside.add(node, replicas * replica_w(node));
+            chosen.insert(node.clone(), replicas);
+            missing -= replicas;
+        }
+        if missing == 0 {
+            return Some(chosen);
+        }
+    }
+    None
+}
+
+/// Nodes with room for replicas of a gang, with how many, most first.
+fn by_room<'r>(
+    rooms: &BTreeMap<&'r NodeId, Room>,
+    gang: &Gang<'_>,
+    may: impl Fn(&Room) -> bool,
+) -> Vec<(i64, &'r NodeId)> {
+    let open = rooms.iter().filter(|(_, room)| may(room));
+    let mut nodes: Vec<(i64, &NodeId)> = open.map(|(node, room)| (room.replicas(&gang.ask), *node)).collect();
+    nodes.retain(|(room, _)| *room > 0);
+    nodes.sort_by_key(|(room, node)| (-room, *node));
+    nodes
 }

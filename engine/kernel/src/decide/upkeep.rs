@@ -66,7 +66,12 @@ pub fn budgets(epoch: &mut Epoch<'_>) {
         if budget.exhausted {
             // What a sold lease paid for, and pays for no longer, stops like all else.
             if hard && !epoch.state.sold_leases.is_empty() {
-                stop_runs(epoch, &id);
+                let leased = |(run, _): &(&RunId, &Run)| {
+                    let lease = epoch.state.owners.get(*run).and_then(|owner| owner.lease.as_ref());
+                    lease.is_some() && !is_covered(epoch.state, lease, epoch.now)
+                };
+                let runs = ids_of(epoch.state.runs.iter().filter(leased));
+                stop_runs(epoch, &id, runs);
             }
             continue;
         }
@@ -101,7 +106,8 @@ pub fn budgets(epoch: &mut Epoch<'_>) {
 
 /// Stops what a budget pays for, and keeps out who waits on it.
 fn stop_budgeted(epoch: &mut Epoch<'_>, budget: &RefId) {
-    stop_runs(epoch, budget);
+    let runs = ids_of(epoch.state.runs.iter());
+    stop_runs(epoch, budget, runs);
     for job in epoch.index.queue.jobs() {
         if pays_for(epoch, budget, &job) {
             epoch.index.queue.place(epoch.state, &job);
@@ -115,8 +121,14 @@ fn pays_for(epoch: &Epoch<'_>, budget: &RefId, job: &JobId) -> bool {
     spec.is_some_and(|spec| budgets_of(epoch.state, &spec).iter().any(|(id, _)| *id == budget))
 }
 
-fn stop_runs(epoch: &mut Epoch<'_>, budget: &RefId) {
-    let runs: Vec<(RunId, JobId)> = epoch.state.runs.iter().map(|(id, run)| (id.clone(), run.job.clone())).collect();
+/// Runs that are not told to stop for a budget yet, with their jobs.
+fn ids_of<'r>(runs: impl Iterator<Item = (&'r RunId, &'r Run)>) -> Vec<(RunId, JobId)> {
+    let told = |run: &Run| run.stop.is_some() || run.stop_at_checkpoint == Some(StopCause::Budget);
+    runs.filter(|(_, run)| !told(run)).map(|(id, run)| (id.clone(), run.job.clone())).collect()
+}
+
+/// Stops those of these runs that a budget pays for.
+fn stop_runs(epoch: &mut Epoch<'_>, budget: &RefId, runs: Vec<(RunId, JobId)>) {
     for (id, job) in runs {
         if !pays_for(epoch, budget, &job) {
             continue;

@@ -62,7 +62,7 @@ impl<'a> Seeker<'a> {
     }
 
     /// In the order of nodes' names: that of classes and handles depends on how they came to be.
-    fn rooms(&self, inventory: &Inventory, accepts: &dyn Fn(NodeHandle) -> bool) -> Rooms {
+    pub fn rooms(&self, inventory: &Inventory, accepts: &dyn Fn(NodeHandle) -> bool) -> Rooms {
         let mut rooms = inventory.rooms(self.ask, Scope::of(&[Area::Pool(self.pool)]).accepting(accepts), i64::MAX);
         rooms.sort_by_key(|(node, _)| self.names.get(node));
         rooms

@@ -163,10 +163,11 @@ impl Promise {
     }
 
     /// Whether so much more would break a quota within which the gang has to be by then.
-    fn breaks_quota(&self, state: &State, index: &Index, keys: &[QuotaKey], gpu_milli: i64) -> bool {
+    pub(crate) fn breaks_quota(&self, state: &State, index: &Index, keys: &[QuotaKey], gpu_milli: i64) -> bool {
         self.quota.iter().filter(|(key, _)| gpu_milli > 0 && keys.contains(key)).any(|(key, change)| {
+            let Some(most) = state.quotas.get(key).and_then(quota_most) else { return false };
             let used = index.quota_use.get(key).copied().unwrap_or(0) + on_order(state, key, &self.job);
-            state.quotas.get(key).and_then(quota_most).is_some_and(|most| used + change + gpu_milli > most)
+            used + change + gpu_milli > most
         })
     }
 }

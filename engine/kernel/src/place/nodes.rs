@@ -129,7 +129,7 @@ pub fn plan_nodes(
         let accepts = |handle: NodeHandle| acceptable(handle, true, Margin::Any);
         let gang = site_power
             .filter(|_| layout.without_preference().is_free())
-            .and_then(|power| within_power(&seeker, inventory, power.clone(), max_w, &accepts));
+            .and_then(|power| within_power(&seeker, inventory, power, max_w, &accepts));
         let Some(gang) = gang else { return Err(limit) };
         let nodes = name_gang(names, ask, &gang);
         let overloads =
@@ -225,12 +225,12 @@ fn shared_limit(kind: LimitKind, pool: &str, spec: &Spec, ask: &Ask, room: i64) 
     Some(limit_of(kind, pool, asked, room * ask.gpus, &unit))
 }
 
-/// A gang that may lie anywhere, node by node, on each as many replicas as fit and are carried beside those before. A GPU draws
-/// what its node says, and at least `gpu_w`.
+/// A gang that may lie anywhere, node by node, those with most room first, on each as many replicas as fit and are carried beside
+/// those before. A GPU draws what its node says, and at least `gpu_w`.
 fn within_power(
     seeker: &Seeker<'_>,
     inventory: &mut Inventory,
-    mut power: SitePower,
+    power: &SitePower,
     gpu_w: i64,
     accepts: &dyn Fn(NodeHandle) -> bool,
 ) -> Option<Vec<Choice>> {
@@ -239,35 +239,25 @@ fn within_power(
         let said = report.into_iter().flat_map(|report| &report.gpus).map(|gpu| gpu.max_w.0).max();
         seeker.ask.gpus * said.unwrap_or(0).max(gpu_w)
     };
-    let mut taken: BTreeSet<NodeHandle> = BTreeSet::new();
+    let mut rooms = seeker.rooms(inventory, accepts);
+    rooms.sort_by_key(|(_, room)| std::cmp::Reverse(*room));
+    let mut beside = power.beside();
     let mut gang: Vec<Choice> = Vec::new();
-    while (gang.len() as i64) < seeker.replicas {
-        let carries = |node: &NodeId, replicas: i64| {
-            power.overload_with(&BTreeMap::from([(node.clone(), replicas * replica_w(node))])).is_none()
-        };
-        let is_open = |handle: NodeHandle| {
-            let node = seeker.names.get(&handle).filter(|_| !taken.contains(&handle) && accepts(handle));
-            node.is_some_and(|node| carries(node, 1))
-        };
-        let mut on_it = Seeker { replicas: 1, ..*seeker }.choose(inventory, Layout::default(), &is_open)?;
-        let handle = on_it.first()?.node;
+    for (handle, room) in rooms {
         let node = seeker.names.get(&handle)?;
-        // One fits; then as many as do.
-        let (mut low, mut high) = (2, seeker.replicas - gang.len() as i64);
-        while low <= high {
-            let replicas = low + (high - low) / 2;
-            let more = Seeker { replicas, ..*seeker };
-            let found = more.choose(inventory, Layout::default(), &|other| other == handle);
-            match found.filter(|_| carries(node, replicas)) {
-                Some(found) => (on_it, low) = (found, replicas + 1),
-                None => high = replicas - 1,
-            }
+        let missing = seeker.replicas - gang.len() as i64;
+        let replicas = beside.times(node, replica_w(node), room.min(missing));
+        if replicas == 0 {
+            continue;
         }
-        power.add(node, on_it.len() as i64 * replica_w(node));
-        taken.insert(handle);
-        gang.extend(on_it);
+        let on_it = Seeker { replicas, ..*seeker };
+        gang.extend(on_it.choose(inventory, Layout::default(), &|other| other == handle)?);
+        if replicas == missing {
+            return Some(gang);
+        }
+        beside.add(node, replicas * replica_w(node));
     }
-    Some(gang)
+    None
 }
 
 /// The MIG instances of a gang as it was chosen.

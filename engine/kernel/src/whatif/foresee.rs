@@ -1,6 +1,8 @@
 //! A state that goes on as expected: what runs ends when it is expected to, what is told to stop stops in time, what is placed
 //! starts at once, nothing fails and nobody asks for more.
 
+use std::collections::BTreeSet;
+
 use solyx_schemas::events::Event;
 use solyx_schemas::events::runs::{RunFinished, RunStarted, RunStopped, StopReason};
 use solyx_schemas::ids::*;
@@ -38,13 +40,17 @@ pub(super) struct Foreseen<'c> {
     pub(super) index: Index,
     /// What was decided at this instant.
     pub(super) outputs: Vec<Event>,
+    /// Runs that are told to stop, by when they must have.
+    stopping: BTreeSet<(TimeUs, RunId)>,
     ends_left: usize,
 }
 
 impl<'c> Foreseen<'c> {
     /// A state in which this was decided.
     pub(super) fn new(cell: &'c CellId, state: State, index: Index, outputs: Vec<Event>) -> Self {
-        Self { cell, state, index, outputs, ends_left: ENDS_MAX }
+        let stops = state.runs.iter().filter_map(|(id, run)| Some((run.stop.as_ref()?.by_us, id.clone())));
+        let stopping = stops.collect();
+        Self { cell, state, index, outputs, stopping, ends_left: ENDS_MAX }
     }
 
     /// Takes no run for lost, however long nobody renews its lease: to be called before the first step.
@@ -64,15 +70,20 @@ impl<'c> Foreseen<'c> {
             }
         }
         self.outputs.clear();
-        let Some(next) = next_instant(state, index).filter(|next| *next <= until) else { return Step::Nothing };
+        let Some(next) = next_instant(state, index, &self.stopping).filter(|next| *next <= until) else {
+            return Step::Nothing;
+        };
         let ends = index.ends.iter().take_while(|(end, _)| *end <= next).take(self.ends_left + 1).count();
         let Some(left) = self.ends_left.checked_sub(ends) else { return Step::TooMuch };
         self.ends_left = left;
         state.meta_mut().now_us = next;
         index.due(state);
         crate::budget::renew_due(state, index);
-        end_runs(state, index);
+        end_runs(state, index, &mut self.stopping);
         self.outputs = decide(state, index, self.cell, 0).outputs;
+        let told = self.outputs.iter().filter_map(stopped_run);
+        let stops = told.filter_map(|id| Some((state.runs.get(id)?.stop.as_ref()?.by_us, id.clone())));
+        self.stopping.extend(stops);
         Step::Went
     }
 }
@@ -98,28 +109,44 @@ fn start(state: &mut State, index: &mut Index, id: &RunId) {
     tell(state, index, started.into());
 }
 
+/// The run that a decision tells to stop.
+fn stopped_run(output: &Event) -> Option<&RunId> {
+    match output {
+        Event::JobPreempted(e) => Some(&e.run),
+        Event::JobMigrated(e) => Some(&e.run),
+        Event::JobResized(e) => Some(&e.run),
+        Event::JobCancelled(e) => e.run.as_ref(),
+        _ => None,
+    }
+}
+
+/// Whether a run is still to stop by then.
+fn is_to_stop(state: &State, (by, id): &(TimeUs, RunId)) -> bool {
+    state.runs.get(id).and_then(|run| run.stop.as_ref()).is_some_and(|stop| stop.by_us == *by)
+}
+
 /// When the next run ends or the next thing happens that somebody waits for.
-fn next_instant(state: &State, index: &Index) -> Option<TimeUs> {
+fn next_instant(state: &State, index: &Index, stopping: &BTreeSet<(TimeUs, RunId)>) -> Option<TimeUs> {
     let now = state.now();
     let end = |id: &RunId, expected: TimeUs| {
         let stop = state.runs.get(id).and_then(|run| run.stop.as_ref());
         stop.map_or(expected, |stop| stop.by_us.min(expected))
     };
     // Those told to stop end before the others of their place in the order of ends.
-    let stopping = state.runs.iter().filter_map(|(_, run)| run.stop.as_ref()).map(|stop| stop.by_us).min();
+    let first_stop = stopping.iter().find(|stop| is_to_stop(state, stop)).map(|(by, _)| *by);
     let ending = index.ends.first().map(|(expected, id)| end(id, *expected));
-    let next = [stopping, ending, index.next_counting_timer()].into_iter().flatten().min()?;
+    let next = [first_stop, ending, index.next_counting_timer()].into_iter().flatten().min()?;
     Some(if next > now { next } else { now.after(DurationUs(OVERDUE_US)) })
 }
 
 /// Ends the runs whose time has come.
-fn end_runs(state: &mut State, index: &mut Index) {
+fn end_runs(state: &mut State, index: &mut Index, stopping: &mut BTreeSet<(TimeUs, RunId)>) {
     let now = state.now();
-    let stopped = state.runs.iter().filter(|(_, run)| run.stop.as_ref().is_some_and(|stop| stop.by_us <= now));
-    let stopped: Vec<RunId> = stopped.map(|(id, _)| id.clone()).collect();
     let finished: Vec<RunId> = index.ends.iter().take_while(|(end, _)| *end <= now).map(|(_, id)| id.clone()).collect();
-    for id in stopped {
-        let Some(run) = state.runs.get(&id) else { continue };
+    while let Some(stop) = stopping.first().filter(|(by, _)| *by <= now).cloned() {
+        stopping.remove(&stop);
+        let Some(run) = state.runs.get(&stop.1).filter(|_| is_to_stop(state, &stop)) else { continue };
+        let id = stop.1;
         let kept_work_us = run.durable_work_us;
         let job = run.job.clone();
         let event = RunStopped {

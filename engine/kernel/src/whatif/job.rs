@@ -13,6 +13,7 @@ use super::{Fate, Rehearsal, fate};
 use crate::apply::apply;
 use crate::decide::{decide, earliest_start, share_of};
 use crate::index::Index;
+use crate::judge::judge;
 use crate::order_rule::OrderRule;
 use crate::place::places;
 use crate::queue::{Place, Told};
@@ -85,10 +86,10 @@ impl Rehearsal {
     /// What would become of a job that is asked for now, or why it cannot be asked for.
     pub fn job(&self, request: &JobRequested) -> Result<Answer, String> {
         let event = Event::from(request.clone());
-        event.check().map_err(|error| error.to_string())?;
         let (mut state, mut index) = (self.state.clone(), self.index.clone());
         self.recall(&mut state, &event);
         let arrival = Position::new(solyx_schemas::topics::Topic::Jobs, u32::MAX, u64::MAX);
+        judge(&state, arrival, event.key().as_bytes(), &event).map_err(|refused| refused.detail)?;
         apply(&mut state, &mut index, arrival, &event).map_err(|refused| refused.detail)?;
         Ok(self.answer(state, index, &request.job))
     }

@@ -15,6 +15,7 @@ use super::{Fate, Rehearsal, fate, stays};
 use crate::apply::apply;
 use crate::decide::{Decided, decide};
 use crate::index::Index;
+use crate::judge::judge;
 use crate::state::State;
 
 /// Events that may be told at once.
@@ -113,9 +114,9 @@ impl Rehearsal {
             if !event.topic().is_input() {
                 return Err(refused(format!("{} is no input of the kernel", event.name())));
             }
-            event.check().map_err(|error| refused(error.to_string()))?;
             // After all that has been said, in the order in which they stand here.
             let position = Position::new(event.topic(), u32::MAX, u64::MAX - (TOLD_MAX - place) as u64);
+            judge(&state, position, event.key().as_bytes(), event).map_err(|rejection| refused(rejection.detail))?;
             apply(&mut state, &mut index, position, event).map_err(|rejection| refused(rejection.detail))?;
         }
         Ok((state, index))

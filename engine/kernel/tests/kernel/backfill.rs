@@ -275,27 +275,62 @@ fn a_promise_is_kept_from_who_needs_more_replicas_for_its_deadline() {
     assert!(placed(&world.step(vec![ends]), "gang").is_some());
 }
 
-#[test]
-fn a_lower_class_that_preempts_makes_room_beside_a_promise() {
+/// Of three nodes one runs for two hours yet, one has a run of a class that may be stopped, and one is free, unless the first is of
+/// two nodes; a gang of two is promised nodes. Who is stopped for whom once another job has come of a class that preempts.
+fn stopped_beside_a_promise(first_on: i64, more: Vec<Event>, tenants: &[&str]) -> Vec<(String, String)> {
     let class = |name: &str, value, preempts| {
         let (class, preemptible) = (ClassId::from(name), true);
         Event::from(PriorityClassSet { class, value, preempts, preemptible, ..PriorityClassSet::default() })
     };
-    let of =
-        |name: &str, class: &str, hours| JobRequested { class: ClassId::from(class), ..job(name, "blue", 1, 8, hours) };
+    let of = |name: &str, tenant: &str, class: &str, hours| JobRequested {
+        class: ClassId::from(class),
+        ..job(name, tenant, 1, 8, hours)
+    };
     let mut world = World::with_nodes(3);
     let policy = SchedulingPolicySet { run_lease_us: Some(DurationUs(1_000 * HOUR_US)), ..ordered_by("classic") };
-    world.step(vec![policy.into(), class("pushy", 50, true), class("bulk", 10, false)]);
-    world.step(vec![job("runs", "blue", 2, 8, 2).into(), of("bulk", "bulk", 20).into()]);
+    world.step([policy.into(), class("pushy", 50, true), class("bulk", 10, false)].into_iter().chain(more).collect());
+    world.step(vec![job("runs", "blue", first_on, 8, 2).into(), of("bulk", "blue", "bulk", 20).into()]);
     world.step(vec![job("gang", "red", 2, 8, 1).into()]);
-    let mut outputs = world.step(vec![of("pushy", "pushy", 9).into()]);
+    let pushy = tenants.iter().map(|tenant| of(&format!("of-{tenant}"), tenant, "pushy", 9).into());
+    let mut outputs = world.step(pushy.collect());
     outputs.extend(world.advance(HOUR_US));
     let stopped = |output: &Event| match output {
-        Event::JobPreempted(e) => Some((e.job.to_string(), e.for_job.as_ref().map(ToString::to_string))),
+        Event::JobPreempted(e) => Some((e.job.to_string(), e.for_job.as_ref()?.to_string())),
         _ => None,
     };
-    let stopped: Vec<_> = outputs.iter().filter_map(stopped).collect();
-    assert_eq!(stopped, [("bulk".to_owned(), Some("pushy".to_owned()))], "{outputs:?}");
+    outputs.iter().filter_map(stopped).collect()
+}
+
+fn quota_of_red(guaranteed_milli: i64, borrowing_limit_milli: Option<i64>) -> Event {
+    QuotaSet {
+        tenant: TenantId::from("red"),
+        guaranteed_milli: GpuMilli(guaranteed_milli),
+        borrowing_limit_milli: borrowing_limit_milli.map(GpuMilli),
+        ..QuotaSet::default()
+    }
+    .into()
+}
+
+#[test]
+fn a_lower_class_that_preempts_makes_room_beside_a_promise() {
+    let stopped = |who: &str| vec![("bulk".to_owned(), who.to_owned())];
+    assert_eq!(stopped_beside_a_promise(2, vec![], &["blue"]), stopped("of-blue"));
+    // A node is free, but kept for the gang.
+    assert_eq!(stopped_beside_a_promise(1, vec![], &["blue"]), stopped("of-blue"));
+}
+
+#[test]
+fn a_quota_that_has_enough_for_both_keeps_nobody_from_room_beside_a_promise() {
+    let stopped = vec![("bulk".to_owned(), "of-red".to_owned())];
+    assert_eq!(stopped_beside_a_promise(2, vec![quota_of_red(8_000, None)], &["red"]), stopped);
+    assert_eq!(stopped_beside_a_promise(2, vec![quota_of_red(24_000, Some(0))], &["red"]), stopped);
+    assert_eq!(stopped_beside_a_promise(2, vec![quota_of_red(16_000, Some(0))], &["red"]), []);
+}
+
+#[test]
+fn who_may_not_have_room_beside_a_promise_keeps_it_from_no_other_tenant() {
+    let stopped = vec![("bulk".to_owned(), "of-blue".to_owned())];
+    assert_eq!(stopped_beside_a_promise(2, vec![quota_of_red(16_000, Some(0))], &["red", "blue"]), stopped);
 }
 
 #[test]

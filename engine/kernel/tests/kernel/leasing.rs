@@ -349,3 +349,16 @@ fn instances_without_enough_scratch_space_are_not_ordered() {
     let kinds = [LimitKind::Scratch, LimitKind::Gpus];
     assert!(kinds.contains(&held(&outputs, "wants").unwrap().limit.kind), "{outputs:?}");
 }
+
+#[test]
+fn what_came_for_one_is_used_while_another_before_it_in_line_cannot_order() {
+    let mut world = cloud(0);
+    let policy = SchedulingPolicySet { run_lease_us: Some(DurationUs(10_000 * HOUR_US)), ..ordered_by("classic") };
+    let asked = step(&mut world, vec![policy.into(), job("a", "red", 1, 8, 1).into(), job("b", "red", 1, 8, 1).into()]);
+    let [(of_a, first), (of_b, second)] = &orders(&asked)[..] else { panic!("two orders: {asked:?}") };
+    assert_eq!([first, second].map(|order| order.job.as_ref().unwrap().as_str()), ["a", "b"]);
+    assert!(placed(&step(&mut world, vec![refused(of_a)]), "a").is_none());
+    let comes = comes(&world, of_b, "i-1");
+    let outputs = step(&mut world, vec![comes]);
+    assert!(placed(&outputs, "b").is_some(), "{outputs:?}");
+}

@@ -1,10 +1,12 @@
 //! Power that placements commit: no decision takes an element beyond its limit.
 
 use solyx_histories::*;
+use solyx_schemas::events::Event;
 use solyx_schemas::events::decisions::LimitKind;
 use solyx_schemas::events::facility::{ElementKind, PowerElementDeclared};
 use solyx_schemas::events::jobs::JobRequested;
 use solyx_schemas::events::nodes::FeedShare;
+use solyx_schemas::events::policy::{PriorityClassSet, SchedulingPolicySet};
 use solyx_schemas::ids::*;
 use solyx_schemas::units::*;
 
@@ -92,6 +94,37 @@ fn a_gang_that_one_rack_cannot_carry_lies_in_several() {
     let mut world = racks_that_carry([4, 1, 2]);
     let closed = world.close(vec![gang(8).into()]);
     assert_eq!(held(&closed.outputs, "gang").unwrap().limit.kind, LimitKind::Power);
+}
+
+#[test]
+fn nobody_is_stopped_for_whom_the_power_would_not_do() {
+    let class = |name: &str, value: i64| PriorityClassSet {
+        class: ClassId::from(name),
+        value,
+        preempts: value > 0,
+        preemptible: true,
+        ..PriorityClassSet::default()
+    };
+    // A GPU less than the node has.
+    let mut world = behind_a_feed(1_000 + 7 * 700);
+    world.step(vec![ordered_by("classic").into(), class("urgent", 100).into(), class("calm", 0).into()]);
+    let of =
+        |name: &str, class: &str, gpus| JobRequested { class: ClassId::from(class), ..job(name, "red", 1, gpus, 20) };
+    world.step(vec![of("calm", "calm", 1).into()]);
+    let mut outputs = world.step(vec![of("urgent", "urgent", 8).into()]);
+    outputs.extend(world.advance(HOUR_US));
+    assert!(!outputs.iter().any(|output| matches!(output, Event::JobPreempted(_))), "{outputs:?}");
+}
+
+#[test]
+fn a_gang_that_only_several_racks_carry_is_promised_its_start() {
+    let mut world = racks_that_carry([4, 0, 4]);
+    let policy = SchedulingPolicySet { run_lease_us: Some(DurationUs(1_000 * HOUR_US)), ..ordered_by("classic") };
+    world.step(vec![policy.into(), job("runs", "blue", 1, 1, 2).into()]);
+    let outputs = world.step(vec![job("gang", "red", 8, 1, 1).into()]);
+    assert_eq!(held(&outputs, "gang").unwrap().earliest_start_us, Some(TimeUs(START + 2 * HOUR_US)));
+    let outputs = world.step(vec![job("small", "blue", 1, 1, 9).into()]);
+    assert_eq!(held(&outputs, "small").unwrap().limit.kind, LimitKind::Backfill, "{outputs:?}");
 }
 
 /// A site whose elements are each fed by these two, in pairs, and a node on the lowest pair.

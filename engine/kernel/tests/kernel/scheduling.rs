@@ -242,6 +242,19 @@ fn a_run_that_fails_is_tried_again_after_a_wait_and_no_more_than_allowed() {
 }
 
 #[test]
+fn a_job_whose_hour_has_come_hears_what_keeps_it_then() {
+    let mut world = World::with_nodes(1);
+    let policy = SchedulingPolicySet { run_lease_us: Some(DurationUs(1_000 * HOUR_US)), ..ordered_by("classic") };
+    world.step(vec![policy.into(), job("runs", "red", 1, 8, 20).into()]);
+    world.step(vec![job("first", "red", 1, 8, 2).into()]);
+    let later = JobRequested { not_before_us: Some(TimeUs(START + HOUR_US)), ..job("later", "red", 1, 8, 2) };
+    let outputs = world.step(vec![later.into()]);
+    assert_eq!(held(&outputs, "later").unwrap().limit.kind, LimitKind::NotBefore);
+    let outputs = world.advance(HOUR_US);
+    assert_eq!(held(&outputs, "later").map(|held| held.limit.kind), Some(LimitKind::Gpus), "{outputs:?}");
+}
+
+#[test]
 fn a_job_avoids_the_node_that_failed_it_for_as_long_as_the_failure_counts() {
     let mut world = World::with_nodes(1);
     let policy = SchedulingPolicySet { lemon_window_us: Some(DurationUs(6 * HOUR_US)), ..ordered_by("classic") };

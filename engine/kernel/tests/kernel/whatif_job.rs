@@ -6,7 +6,7 @@ use solyx_kernel::whatif::{Answer, Fate, Forecast, Rehearsal};
 use solyx_schemas::events::Event;
 use solyx_schemas::events::decisions::LimitKind;
 use solyx_schemas::events::jobs::{Dependency, DependencyCondition, JobRequested};
-use solyx_schemas::events::policy::SchedulingPolicySet;
+use solyx_schemas::events::policy::{PriorityClassSet, SchedulingPolicySet};
 use solyx_schemas::ids::*;
 use solyx_schemas::units::*;
 
@@ -56,6 +56,29 @@ fn nothing_of_a_question_reaches_the_kernel() {
     asked(&world, job("x", "red", 1, 8, 2));
     rehearsal(&world).waiting(&JobId::from("b")).unwrap();
     assert_eq!(world.kernel.snapshot(), before);
+}
+
+#[test]
+fn who_would_be_stopped_for_a_job_is_said_though_the_last_tick_was_just_now() {
+    let class = |name: &str, value: i64| PriorityClassSet {
+        class: ClassId::from(name),
+        value,
+        preempts: value > 0,
+        preemptible: true,
+        ..PriorityClassSet::default()
+    };
+    let of = |name: &str, class: &str| JobRequested { class: ClassId::from(class), ..job(name, "red", 1, 8, 20) };
+    let mut world = World::with_nodes(1);
+    let policy = SchedulingPolicySet { run_lease_us: Some(DurationUs(1_000 * HOUR_US)), ..ordered_by("classic") };
+    world.step(vec![policy.into(), class("urgent", 100).into(), class("calm", 0).into()]);
+    world.step(vec![of("runs", "calm").into()]);
+    // Somebody waits, so that there are ticks.
+    world.step(vec![of("waits", "calm").into()]);
+    world.advance(60 * SECOND_US);
+    let answer = asked(&world, of("x", "urgent"));
+    assert_eq!(answer.victims, [(JobId::from("runs"), RunId::from("runs/1"))]);
+    let Forecast::Starts(start) = answer.forecast else { panic!("{answer:?}") };
+    assert!(start <= TimeUs(world.now + 600 * SECOND_US), "{start}");
 }
 
 #[test]

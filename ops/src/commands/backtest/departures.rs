@@ -11,6 +11,7 @@ use solyx_kernel::packing::Rule;
 use super::queue::load;
 use crate::failure::{Exit, Failure, Outcome};
 use crate::output;
+use crate::progress::bar;
 
 const HINT: &str = "see solyx backtest departures --help";
 
@@ -45,12 +46,15 @@ pub fn run(departures: &Departures, json: bool) -> Outcome {
     let stays = openb::stays(&departures.pods).map_err(failed)?;
     let frequencies = if departures.frequencies == "learned" { Frequencies::Learned } else { Frequencies::Prior };
     let mut reports = Vec::new();
+    let bar = bar((departures.load.len() * departures.policy.len()) as u64, "runs", json);
     for load in &departures.load {
         for policy in departures.policy.iter().filter_map(|name| Rule::named(name)) {
             let setting = Setting { policy, frequencies, each: departures.each as usize, load: *load };
             reports.push(run_departures(&nodes, &stays, setting).map_err(failed)?);
+            bar.inc(1);
         }
     }
+    bar.finish_and_clear();
     if json {
         output::json(&reports);
     } else {

@@ -12,7 +12,7 @@ use solyx_schemas::log::Log;
 use solyx_schemas::topics::Topic;
 
 use super::picture;
-use crate::failure::{Exit, Failure, Outcome};
+use crate::failure::{Exit, Failure, Outcome, check_writable, unwritable};
 use crate::output;
 use crate::progress::bar;
 use crate::world;
@@ -97,6 +97,9 @@ pub fn run(queue: &Queue, json: bool) -> Outcome {
         queue.policy.iter().map(String::as_str).collect()
     };
     let fleets = fleets(queue, &jobs)?;
+    if let Some(path) = &queue.picture {
+        check_writable(path)?;
+    }
     let mut groups = Vec::new();
     for durations in &queue.durations {
         for fleet in &fleets {
@@ -112,13 +115,7 @@ pub fn run(queue: &Queue, json: bool) -> Outcome {
         }
     }
     if let Some(path) = &queue.picture {
-        std::fs::write(path, picture::svg(&groups)).map_err(|e| {
-            Failure::usage(
-                "the picture was not written",
-                format!("{}: {e}", path.display()),
-                "name a file that can be written",
-            )
-        })?;
+        std::fs::write(path, picture::svg(&groups)).map_err(|e| unwritable(path, e))?;
     }
     let reports: Vec<&QueueReport> = groups.iter().flat_map(|group| &group.reports).collect();
     match (json, reports.as_slice()) {

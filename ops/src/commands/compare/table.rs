@@ -89,6 +89,12 @@ pub fn lines(figures: &[&Figures]) -> Vec<Line> {
     line("  own sites", &|f| decimal(f.energy.own_carbon_mg.into(), MG_PER_KG, 0));
     line("  leased", &|f| decimal(f.energy.bought_carbon_mg.into(), MG_PER_KG, 0));
     line("  g per job done", &|f| grams_per_job(f));
+    if figures.iter().any(|f| f.energy.unpriced_j > 0 || f.energy.unknown_carbon_j > 0 || f.problems > 0) {
+        head(&mut line, "left out above");
+        line("  energy without a price, MWh", &|f| decimal(f.energy.unpriced_j.into(), J_PER_MWH, 1));
+        line("  IT energy of unknown carbon, MWh", &|f| decimal(f.energy.unknown_carbon_j.into(), J_PER_MWH, 1));
+        line("  not rated or priced", &|f| count(f.problems));
+    }
     line("egress, decided", &|f| money(f, f.egress_micros));
     line("epochs", &|f| grouped(f.epochs));
     line("audit", &|f| match &f.audit {

@@ -4,6 +4,7 @@ use solyx_projections::failover::{DomainKind, DomainView, FailoverView, HitCause
 use solyx_schemas::events::decisions::Limit;
 use solyx_schemas::units::{DurationUs, TimeUs, rfc3339};
 
+use crate::failure::one_line;
 use crate::output::{decimal, duration, grouped, money, table};
 
 /// Jobs of a domain that are shown; the rest is counted.
@@ -140,7 +141,7 @@ fn row(hit: &HitView, now: TimeUs) -> [String; 13] {
         },
         (Outcome::Leased, Some(pool)) => format!("{} leased of {pool}", hit.instances),
         (Outcome::Deferred, Some(pool)) => format!("{pool} later"),
-        (Outcome::Ends, _) => format!("ends: {}", hit.detail.as_deref().unwrap_or_default()),
+        (Outcome::Ends, _) => format!("ends: {}", one_line(hit.detail.as_deref().unwrap_or_default())),
         _ => format!("waits: {}", hit.limit.as_ref().map_or(String::new(), limit)),
     };
     let mut remarks = Vec::new();

@@ -140,7 +140,7 @@ fn fill(log: &MemoryLog, options: &EngineOptions, nodes: usize, waiting: usize) 
         }
         node => node,
     }));
-    inputs.extend((0..nodes * 8 + waiting).map(|number| events::job(number, 10, JOB)));
+    inputs.extend((0..nodes * 8 + waiting).map(|number| ending_apart(number, events::job(number, 10, JOB))));
     let codec = Codec::global();
     let mut producer = log.producer("bench")?;
     let mut engine = Engine::lead(log, options, None)?;
@@ -156,6 +156,14 @@ fn fill(log: &MemoryLog, options: &EngineOptions, nodes: usize, waiting: usize) 
     let kernel = engine.kernel();
     anyhow::ensure!(kernel.waiting_jobs() == waiting, "{} jobs wait, expected {waiting}", kernel.waiting_jobs());
     Ok(kernel.live_runs())
+}
+
+/// Jobs end one after the other, over ten hours: a forecast goes from end to end.
+fn ending_apart(number: usize, job: Event) -> Event {
+    let Event::JobRequested(mut request) = job else { return job };
+    let later_s = (number * 7_919 % 36_000) as i64;
+    request.expected_work_us = Some(WorkUs(HOUR_US + later_s * 1_000_000));
+    Event::JobRequested(request)
 }
 
 /// What is declared of the larger site, said of the smaller one.

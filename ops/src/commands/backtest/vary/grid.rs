@@ -59,10 +59,11 @@ impl Grid {
         }
         let mut tables = vec![Table::new()];
         for axis in &read.axis {
-            let combined = |table: &Table| -> Vec<Table> {
-                axis.values.iter().map(|value| merged(table.clone(), value)).collect()
-            };
-            tables = tables.iter().flat_map(combined).collect();
+            let combined = tables.iter().flat_map(|table| axis.values.iter().map(|value| merged(table.clone(), value)));
+            tables = combined.collect::<Result<_, _>>().map_err(|key| {
+                let detail = format!("{file}, axis {}: field {key} is set by an axis before it, too", axis.name);
+                Failure::usage("the grid is not right", detail, "let one axis alone set it")
+            })?;
         }
         let item = |table: Table| Item::of_table(&file, table, directory);
         let variations = tables.into_iter().map(item).collect::<Result<_, _>>()?;
@@ -71,21 +72,26 @@ impl Grid {
     }
 }
 
-/// A table with what another says put in: tables into tables, arrays after arrays, names joined, all else in place of what was.
-fn merged(mut into: Table, from: &Table) -> Table {
+/// A table with what another says put in: tables into tables, arrays after arrays, names joined. The key of what both say otherwise,
+/// where there is one: of two values one would be dropped.
+fn merged(mut into: Table, from: &Table) -> Result<Table, String> {
     for (key, value) in from {
         let together = match (into.remove(key), value) {
-            (Some(Value::Table(old)), Value::Table(new)) => Value::Table(merged(old, new)),
+            (None, new) => new.clone(),
+            (Some(Value::Table(old)), Value::Table(new)) => {
+                Value::Table(merged(old, new).map_err(|inner| format!("{key}.{inner}"))?)
+            }
             (Some(Value::Array(old)), Value::Array(new)) => Value::Array([old, new.clone()].concat()),
             (Some(Value::String(old)), Value::String(new)) if key == "name" => Value::from(format!("{old}.{new}")),
             (Some(Value::String(old)), Value::String(new)) if key == "description" => {
                 Value::from(format!("{old}; {new}"))
             }
-            (_, new) => new.clone(),
+            (Some(old), new) if old == *new => old,
+            _ => return Err(key.clone()),
         };
         into.insert(key.clone(), together);
     }
-    into
+    Ok(into)
 }
 
 #[cfg(test)]
@@ -98,9 +104,20 @@ mod tests {
         let both = merged(
             table("name = \"a\"\n[policy]\norder_rule = \"sjf\"\n[[pools]]\nremove = true"),
             &table("name = \"b\"\n[policy]\nbackfill_depth = 7\n[[pools]]\ncordon = true"),
-        );
+        )
+        .unwrap();
         assert_eq!(both["name"].as_str(), Some("a.b"));
         assert_eq!(both["policy"].as_table().unwrap().len(), 2);
         assert_eq!(both["pools"].as_array().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn what_two_axes_set_is_named() {
+        let table = |text: &str| text.parse::<Table>().unwrap();
+        let both = |a: &str, b: &str| merged(table(a), &table(b)).err();
+        assert_eq!(both("baseline = \"easy\"", "baseline = \"local-only\"").as_deref(), Some("baseline"));
+        let (low, high) = ("[weights]\ncarbon_per_kg = 1", "[weights]\ncarbon_per_kg = 2");
+        assert_eq!(both(low, high).as_deref(), Some("weights.carbon_per_kg"));
+        assert_eq!(both(low, low), None);
     }
 }

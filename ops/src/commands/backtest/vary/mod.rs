@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::failure::{Exit, Failure, Outcome as Ending};
+use crate::failure::{Exit, Failure, Outcome as Ending, unwritable};
 use crate::output;
 use plan::Plan;
 use sweep::{Case, Report};
@@ -92,6 +92,10 @@ pub fn run(command: &Vary, json: bool) -> Ending {
             "name --vary FILE, --baseline NAME or --grid FILE",
         ));
     }
+    // What came of hours is not to be lost to a path.
+    for path in [&command.csv, &command.page, &command.parquet].into_iter().flatten() {
+        crate::failure::check_writable(path)?;
+    }
     let report = match &command.ray {
         Some(address) => ray::run(&plan, address, &command.ray_python, json)?,
         None => sweep::run(&plan, json)?,
@@ -112,10 +116,6 @@ pub fn run(command: &Vary, json: bool) -> Ending {
         output::line(table::text(&report));
     }
     Ok(if report.bases.iter().all(sweep::Base::is_explained) { Exit::Good } else { Exit::Finding })
-}
-
-fn unwritable(path: &Path, error: impl ToString) -> Failure {
-    Failure::environment(format!("cannot write {}", path.display()), error, "check the path and the disk")
 }
 
 fn as_json(report: &Report) -> Value {

@@ -46,6 +46,12 @@ pub struct Numbers {
     pub owned_in_use_milli: Option<i64>,
     pub in_use_milli: Option<i64>,
     pub epochs: Option<i64>,
+    /// Of all: what the cost and the carbon above leave out, for nobody said its price or its carbon; and what could not be rated.
+    pub unpriced_energy_j: Option<i64>,
+    pub unknown_carbon_j: Option<i64>,
+    pub problems: Option<i64>,
+    /// Time from the first epoch to the last, for which commitments, lost value and idle nodes are paid.
+    pub span_us: Option<i64>,
 }
 
 /// A number by its name.
@@ -96,6 +102,10 @@ pub const MEASURES: &[Measure] = measures![
     owned_in_use_milli: option,
     in_use_milli: option,
     epochs: option,
+    unpriced_energy_j: option,
+    unknown_carbon_j: option,
+    problems: option,
+    span_us: option,
 ];
 
 impl Numbers {
@@ -127,6 +137,10 @@ impl Numbers {
             owned_in_use_milli: figures.gpus.owned_in_use_milli,
             in_use_milli: figures.gpus.in_use_milli,
             epochs: Some(figures.epochs),
+            unpriced_energy_j: Some(figures.energy.unpriced_j),
+            unknown_carbon_j: Some(figures.energy.unknown_carbon_j),
+            problems: Some(count(figures.problems)),
+            span_us: Some(figures.to_us.since(figures.from_us).0),
             ..Self::default()
         };
         numbers.times(waiting, completion);

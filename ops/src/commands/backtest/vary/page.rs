@@ -3,7 +3,7 @@
 
 use super::numbers::Numbers;
 use super::sweep::{BASE, Base, Case, Report};
-use super::table::{LINES, Line, NOTES, cell, difference, heading, title};
+use super::table::{LINES, Line, NOTES, cell, difference, heading, is_of_use, title};
 use crate::commands::compare::report::charts::{legend, waited};
 use crate::commands::compare::report::{section, section_of, whole};
 use crate::output::{duration, grouped};
@@ -183,7 +183,7 @@ fn table(base: &Base, cases: &[&Case]) -> String {
                 cases.iter().map(|case| with_difference(line, &case.said.all, &base.said.all)).collect();
             format!("<tr><th>{}</th><td>{}</td>{others}</tr>", escaped(line.label), escaped(&own))
         };
-        let rows: String = LINES.iter().map(row).collect();
+        let rows: String = LINES.iter().filter(|line| is_of_use(line, base, cases)).map(row).collect();
         format!(
             "<table class=\"outcomes\"><thead><tr><th></th><th>{BASE}</th>{head}</tr></thead><tbody>{rows}</tbody></table>"
         )

@@ -14,8 +14,7 @@ use parquet::schema::parser::parse_message_type;
 use super::csv::{LEADING, Row, rows};
 use super::numbers::MEASURES;
 use super::sweep::Report;
-use super::unwritable;
-use crate::failure::Failure;
+use crate::failure::{Failure, unwritable};
 
 /// Rows of a group.
 const GROUP_ROWS: usize = 65_536;

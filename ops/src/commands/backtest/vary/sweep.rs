@@ -218,6 +218,12 @@ pub fn run(plan: &Plan, json: bool) -> Result<Report, Failure> {
     let runs = plan.bases.len() * plan.seeds.len() * (plan.variations.len() + 1);
     let bar = progress::bar(runs as u64, "runs", json);
     let mut report = Report { bases: Vec::new(), cases: Vec::new() };
+    for log in plan::names_of(&plan.bases) {
+        let names = plan.variations.iter().map(|item| item.name.as_str()).chain([BASE]);
+        for (name, seed) in names.flat_map(|name| plan.seeds.iter().map(move |seed| (name, *seed))) {
+            kept_in(plan, &log, name, seed)?;
+        }
+    }
     for (dir, name) in plan.bases.iter().zip(plan::names_of(&plan.bases)) {
         let source = Source::read(dir, name, json)?;
         // What is wrong is said before anything runs.
@@ -273,19 +279,24 @@ fn at_work(
     tell: &dyn Fn(&Progress),
 ) -> Result<(Outcome, Option<String>), Failure> {
     let run = |dir: &Path| outcome::run(&source.recording, changes, dir, name, stop, &mut |p| tell(p));
-    let Some(keep) = &plan.keep else { return Ok((run(scratch()?.path())?, None)) };
-    let mut dir: PathBuf = keep.clone();
+    let Some(dir) = kept_in(plan, &source.name, name, seed)? else { return Ok((run(scratch()?.path())?, None)) };
+    let outcome = run(&dir)?;
+    Ok((outcome, Some(dir.display().to_string())))
+}
+
+/// Where the world of a run is kept, if it is: in a directory that is not there yet.
+fn kept_in(plan: &Plan, log: &str, name: &str, seed: Option<i64>) -> Result<Option<PathBuf>, Failure> {
+    let Some(mut dir) = plan.keep.clone() else { return Ok(None) };
     if plan.bases.len() > 1 {
         // A name that is a whole path must not lead out of the directory.
-        dir.push(source.name.trim_start_matches('/').replace("..", "_"));
+        dir.push(log.trim_start_matches('/').replace("..", "_"));
     }
     dir.push(seed.map_or_else(|| name.to_owned(), |seed| format!("{name}.seed-{seed}")));
     if dir.exists() {
         let detail = format!("{} is there", dir.display());
         return Err(Failure::usage("a world would be written over", detail, "name another directory with --keep"));
     }
-    let outcome = run(&dir)?;
-    Ok((outcome, Some(dir.display().to_string())))
+    Ok(Some(dir))
 }
 
 /// Does every turn, so many at a time, and gives the results in order. After the first failure no further one is begun.

@@ -49,7 +49,7 @@ fn gpu_hours(milli_s: i64) -> String {
 }
 
 /// The lines, in order.
-pub const LINES: [Line; 24] = [
+pub const LINES: [Line; 28] = [
     line("cost", |n| Some(n.cost_micros), whole),
     line("revenue", |n| Some(n.revenue_micros), whole),
     line("margin", |n| Some(n.margin_micros), whole),
@@ -74,14 +74,23 @@ pub const LINES: [Line; 24] = [
     line("placements", |n| Some(n.placements), count),
     line("jobs done", |n| Some(n.done), count),
     line("never placed", |n| Some(n.unserved), count),
+    line("first epoch to last", |n| n.span_us, duration),
+    line(UNPRICED, |n| n.unpriced_energy_j, mwh),
+    line(UNKNOWN_CARBON, |n| n.unknown_carbon_j, mwh),
+    line(PROBLEMS, |n| n.problems, count),
 ];
+
+const UNPRICED: &str = "energy without a price, MWh";
+const UNKNOWN_CARBON: &str = "IT energy of unknown carbon, MWh";
+const PROBLEMS: &str = "not rated or priced";
 
 /// What the figures mean.
 pub const NOTES: [&str; 4] = [
     "Each variation is compared with the base run again by the same executor. Waiting: from admission, or not-before, to the first place, of the jobs that had one. \
      Request to end: of the jobs that finished.",
     "Cost: rent as charged or accrued, value lost, energy of own sites. Energy and carbon: own sites as measured with idle nodes, leased GPUs as metered, x PUE; \
-     of a tenant, as metered for its jobs. Egress: what placements said.",
+     of a tenant, as metered for its jobs. Commitments, lost value and idle nodes count from the first epoch to the last, which differs where jobs end later. \
+     Egress: what placements said.",
     "GPU-hours are held from placement to release. In use: of the time of own GPUs, and of that with what leased instances were paid for.",
     "Cancellations, amendments and the calendar come as recorded. Lengths of jobs that had not ended are guesses.",
 ];
@@ -179,10 +188,11 @@ fn outcomes(base: &Base, cases: &[&Case]) -> String {
     table(head, &right, LINES.iter().filter(|line| is_of_use(line, base, cases)).map(row))
 }
 
-/// Deadlines are told where there are any.
-fn is_of_use(line: &Line, base: &Base, cases: &[&Case]) -> bool {
+/// Deadlines, and what the figures leave out, are told where there is any.
+pub fn is_of_use(line: &Line, base: &Base, cases: &[&Case]) -> bool {
     let some = |numbers: &Numbers| (line.of)(numbers).is_some_and(|value| value != 0);
-    !line.label.starts_with("deadlines") || some(&base.said.all) || cases.iter().any(|case| some(&case.said.all))
+    let may_be_none = line.label.starts_with("deadlines") || [UNPRICED, UNKNOWN_CARBON, PROBLEMS].contains(&line.label);
+    !may_be_none || some(&base.said.all) || cases.iter().any(|case| some(&case.said.all))
 }
 
 /// Lines that are told of each tenant; the rest is in JSON and CSV.
