@@ -209,6 +209,18 @@ fn what_is_wrong_in_a_variation_is_said_by_field_value_and_expectation() {
         ("name = \"a\"\n[policy]\norder = \"sjf\"", "line 3 in [policy]"),
         ("name = \"a b\"", "field name: found \"a b\", expected 1 to 64"),
         (
+            "name = \"a\"\n[[pools]]\npool = \"lamda-*\"\nclass = \"spot\"\nprice_factor = \"1.5\"",
+            "pools: found \"lamda-*\", which the log does not have",
+        ),
+        (
+            "name = \"a\"\n[[pools]]\nclass = \"owned\"\nprice_factor = \"1.5\"",
+            "pools, field price_factor or price_per_gpu_hour: found \"*\", of which nothing would change",
+        ),
+        (
+            "name = \"a\"\n[[energy]]\nzone = \"DE-LU\"",
+            "nothing that is changed, expected price_factor or carbon_factor",
+        ),
+        (
             "name = \"a\"\n[policy]\norder_rule = \"random\"",
             "policy, field order_rule: found \"random\", expected one of",
         ),
@@ -225,4 +237,13 @@ fn what_is_wrong_in_a_variation_is_said_by_field_value_and_expectation() {
         let said = refused(&recording, text);
         assert!(said.contains(expected), "{said}\n  should say {expected}");
     }
+}
+
+#[test]
+fn what_a_variation_says_itself_goes_before_its_baseline() {
+    let recording = recording(base());
+    let text =
+        |price: &str| format!("name = \"lc\"\nbaseline = \"lowest-carbon\"\n[weights]\ncarbon_per_kg = \"{price}\"");
+    let heads = ["0", "0.5"].map(|price| again(&recording, &varied(&recording, &text(price))).1);
+    assert_ne!(heads[0], heads[1]);
 }

@@ -177,6 +177,24 @@ mod tests {
         assert!(matches!(found, Err(BacktestError::TooLarge { number: 1, gpus: 64, fleet: 8 })), "{found:?}");
     }
 
+    #[test]
+    fn a_gang_that_no_pool_can_hold_is_an_error_and_so_is_one_that_never_starts() {
+        let text = include_str!("../../../../ops/fleets/metapods.toml");
+        let fleet = Fleet::of_events(crate::fleet::parse("metapods.toml", text, None).unwrap()).unwrap();
+        assert!(fleet.largest_gang < fleet.gpus);
+        let large =
+            TraceJob { number: 7, submitted_s: 0, work_s: 60, gpus: fleet.largest_gang + 8, tenant: "a".to_owned() };
+        let found = run(&[large.clone()], &fleet, &setting("solyx", Estimates::Exact), None, &mut |_, _| {});
+        assert!(matches!(found, Err(BacktestError::TooLarge { number: 7, .. })), "{found:?}");
+        for policy in ["solyx", "easy", "fifo"] {
+            // As if the check before were wrong.
+            let fleet = Fleet { largest_gang: i64::MAX, ..Fleet::equal(1, 8) };
+            let jobs = [TraceJob { gpus: 16, ..large.clone() }];
+            let found = run(&jobs, &fleet, &setting(policy, Estimates::Exact), None, &mut |_, _| {});
+            assert!(matches!(found, Err(BacktestError::Stuck { jobs: 1, number: 7 })), "{policy}: {found:?}");
+        }
+    }
+
     /// Jobs of three tenants for two days: many short ones, some that take whole nodes for long.
     fn trace() -> Vec<TraceJob> {
         let draw = |number: u64, what: u8, below: u64| {

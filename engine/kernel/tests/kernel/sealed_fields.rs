@@ -2,12 +2,14 @@
 
 use solyx_histories::*;
 use solyx_kernel::Kernel;
+use solyx_kernel::follow::Follower;
 use solyx_schemas::events::Event;
 use solyx_schemas::events::common::Label;
 use solyx_schemas::events::decisions::SkipReason;
 use solyx_schemas::events::jobs::JobRequested;
 use solyx_schemas::events::policy::{FeatureEnabled, TenantKeyDestroyed};
 use solyx_schemas::ids::{CellId, FeatureId};
+use solyx_schemas::units::TimeUs;
 
 const TOKEN: &str = "sealed:1:red/1:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
@@ -45,6 +47,25 @@ fn with_the_feature_what_is_no_token_or_of_a_destroyed_key_does_not_count() {
     assert_eq!(told.unwrap(), expected);
     // What was sealed before stays.
     assert!(world.running.contains_key("sealed"));
+}
+
+#[test]
+fn a_question_is_refused_as_the_kernel_would_refuse_it() {
+    let mut world = World::with_nodes(1);
+    world.step(vec![on("sealed-fields")]);
+    world.step(vec![destroyed()]);
+    let rehearsal = Follower::of(world.kernel.clone()).rehearsal();
+    let asked = |value: &str| {
+        let mut event = labelled("x", value);
+        identify(&mut event, 9_999, world.now);
+        let told = rehearsal.told(std::slice::from_ref(&event), TimeUs(0)).map(drop).map_err(|(_, detail)| detail);
+        let Event::JobRequested(request) = event else { unreachable!() };
+        assert_eq!(rehearsal.job(&request).map(drop), told);
+        told.err()
+    };
+    assert_eq!(asked("a text"), None);
+    assert!(asked("sealed:1:cut").is_some_and(|detail| detail.contains("labels[0].value")));
+    assert!(asked(TOKEN).is_some_and(|detail| detail.contains("which red has destroyed")));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! An audit finds what was changed, by epoch, record and field.
 
-use solyx_runtime::{AuditOptions, AuditReport, audit};
+use solyx_runtime::{AuditOptions, AuditReport, RedecideOptions, Redecisions, audit, recall};
 use solyx_schemas::codec::Codec;
 use solyx_schemas::events::Event;
 use solyx_schemas::ids::Name;
@@ -56,6 +56,21 @@ fn an_honest_log_passes_with_its_chain_head() {
     }
     let text = serde_json::to_string(&audited(&log)).unwrap();
     assert!(text.starts_with("{\"ok\":true,\"epochs\":") && text.ends_with("\"first_difference\":null}"), "{text}");
+}
+
+#[test]
+fn history_that_breaks_off_is_not_taken_for_a_shorter_one() {
+    let (log, epochs) = history();
+    let broken = i64::try_from(epochs).unwrap() / 2;
+    change_record(&log, broken, |record| record.engine_version = Name::from("another"));
+    let expected = format!("history breaks off after {} epochs", broken + 1);
+    let error = recall(&log, &cell(), None).err().unwrap().to_string();
+    assert!(error.starts_with(&expected), "{error}");
+    let mut redecisions = Redecisions::begin(&log, &RedecideOptions::default()).unwrap();
+    let decided: Vec<_> = std::iter::from_fn(|| redecisions.next_epoch().transpose()).take(epochs as usize).collect();
+    let error = decided.last().unwrap().as_ref().err().unwrap().to_string();
+    assert!(error.contains(&expected), "{error}");
+    assert_eq!(decided.iter().filter(|epoch| epoch.is_ok()).count() as i64, broken + 1);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use solyx_runtime::{AuditOptions, Engine, RedecideOptions, Redecisions, audit, r
 use solyx_schemas::codec::Codec;
 use solyx_schemas::epochs::{EpochBatch, EpochReader, Position};
 use solyx_schemas::events::Event;
-use solyx_schemas::events::decisions::SkipReason;
+use solyx_schemas::events::decisions::{EpochCommitted, SkipReason};
 use solyx_schemas::events::facility::PowerMeasured;
 use solyx_schemas::events::policy::FeatureEnabled;
 use solyx_schemas::field::Field;
@@ -155,4 +155,44 @@ fn a_feature_that_this_build_lacks_stops_whoever_reads_the_log_and_is_named() {
     }
     let error = recall(&log, &cell(), None).err().unwrap().to_string();
     assert_eq!(error, "epoch 3 needs feature from-the-future, which this build lacks");
+}
+
+#[test]
+fn an_epoch_that_switches_a_feature_on_which_this_build_lacks_asks_for_a_newer_one() {
+    let log = MemoryLog::new();
+    let enabled = FeatureEnabled { feature: "from-the-future".into(), ..FeatureEnabled::example("") };
+    let input = record(&log, &Event::from(enabled), false);
+    publish(&log, vec![input.clone()]);
+    // This kernel refuses it; what is recorded is that it counted.
+    let closed = |take: bool| {
+        let mut kernel = Kernel::new(cell());
+        let mut epoch = OpenEpoch::open(&mut kernel, START_US, 0);
+        let decoded = Codec::global().decode_record(&input).unwrap();
+        let position = Position::new(Topic::Policy, 0, 0);
+        assert!(!take || !epoch.take(position, &input.key, &input.value, Ok(&decoded), || Seen::New));
+        epoch.close(&|topic| log.partitions(topic.into())).record
+    };
+    let (refused, nothing) = (closed(true), closed(false));
+    let counted = EpochCommitted {
+        skipped: Vec::new(),
+        outputs: nothing.outputs.clone(),
+        output_root: nothing.output_root,
+        ..*refused
+    };
+    publish(&log, vec![record(&log, &Event::from(counted.clone()), false)]);
+    let told = [
+        audit(&log, &AuditOptions::default(), &mut |_| {}).err().unwrap().to_string(),
+        Engine::lead(&log, &options(None).engine, None).err().unwrap().to_string(),
+    ];
+    for text in told {
+        assert!(text.contains("from-the-future") && text.contains("a newer one"), "{text}");
+    }
+    // Behind a changed input nobody hides.
+    let topic = Topic::Policy.into();
+    log.tamper(topic, 0, |records| {
+        let another = FeatureEnabled { feature: "from-elsewhere".into(), ..FeatureEnabled::example("") };
+        records[0].record.value = Codec::global().encode(&Event::from(another));
+    });
+    let report = audit(&log, &AuditOptions::default(), &mut |_| {}).unwrap();
+    assert_eq!(report.first_difference.unwrap().epoch, 0);
 }
