@@ -173,7 +173,8 @@ impl Change<'_> {
         }
         let packing = constants.packing_rule.as_deref();
         if let Some(rule) = packing.filter(|rule| solyx_kernel::packing::Rule::named(rule).is_none()) {
-            return Err(self.wrong("policy, field packing_rule", format!("{rule:?}"), "one of best-fit, fgd, solyx"));
+            let names = solyx_kernel::packing::Rule::ALL.map(solyx_kernel::packing::Rule::name).join(", ");
+            return Err(self.wrong("policy, field packing_rule", format!("{rule:?}"), format!("one of {names}")));
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use solyx_schemas::events::decisions::{Limit, LimitKind};
 use solyx_schemas::events::jobs::DependencyCondition;
-use solyx_schemas::events::policy::{ScopeKind, ScopeState};
+use solyx_schemas::events::policy::ScopeState;
 use solyx_schemas::ids::{GpuModelId, JobId, RefId, TenantId};
 use solyx_schemas::units::TimeUs;
 
@@ -463,12 +463,9 @@ fn parking(state: &State, job: &Job, spec: &Spec) -> Option<Limit> {
         return Some(undeclared(&format!("dataset:{dataset}")));
     }
     if !state.scopes.is_empty() {
-        let queue = spec.project.as_ref().map(|project| (ScopeKind::Queue, format!("{}/{project}", spec.tenant)));
-        let scopes = [Some((ScopeKind::Tenant, spec.tenant.to_string())), queue];
-        for (kind, scope) in scopes.into_iter().flatten() {
-            if state.scope(kind, &scope) != ScopeState::Open {
-                return Some(Limit { subject: Some(RefId::from(scope)), ..limit(LimitKind::Cordon) });
-            }
+        let closed = state.scopes_of(&spec.tenant, spec.project.as_ref()).find(|(.., is)| *is != ScopeState::Open);
+        if let Some((_, scope, _)) = closed {
+            return Some(Limit { subject: Some(scope), ..limit(LimitKind::Cordon) });
         }
     }
     if let Some((limit, _)) = set_aside::parking(state, spec) {

@@ -243,6 +243,20 @@ impl State {
         self.policy().as_set().and_then(|set| set.tick_us).or(default).filter(|tick| tick.0 > 0)
     }
 
+    /// What is said of a tenant, of those above it and of its queue, where anything is but that they are open.
+    pub fn scopes_of<'s>(
+        &'s self,
+        tenant: &'s TenantId,
+        project: Option<&ProjectId>,
+    ) -> impl Iterator<Item = (ScopeKind, RefId, ScopeState)> + use<'s> {
+        let queue = project.map(|project| (ScopeKind::Queue, RefId::from(format!("{tenant}/{project}"))));
+        let tenants = self.lineage(tenant).map(|tenant| (ScopeKind::Tenant, RefId::from(tenant.as_str())));
+        tenants.chain(queue).filter_map(|(kind, id)| {
+            let state = self.scopes.get(&(kind, id.clone()))?;
+            Some((kind, id, *state))
+        })
+    }
+
     /// The state of a scope; open unless said otherwise.
     pub fn scope(&self, kind: ScopeKind, id: &str) -> ScopeState {
         self.scopes.get(&(kind, RefId::from(id))).copied().unwrap_or(ScopeState::Open)

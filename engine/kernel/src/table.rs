@@ -245,7 +245,7 @@ impl<K: Ord + Clone + Serialize + DeserializeOwned, V: Row> Table<K, V> {
     /// Keeps the rows as they are now for [`Table::advance_cut`], in place of an earlier cut. Nothing may have changed since the last
     /// digest.
     pub fn begin_cut(&mut self) {
-        debug_assert!(self.before.is_empty(), "a cut is made where nothing is half changed");
+        assert!(self.before.is_empty(), "a cut is made where nothing is half changed");
         self.cut = Some(Cut::new());
     }
 

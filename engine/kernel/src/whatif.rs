@@ -348,7 +348,7 @@ fn stays(state: &State, index: &mut Index, run: &Run) -> Option<CostTerms> {
 /// Folds what a loss would have somebody say. It follows from the state, which cannot contradict it.
 fn tell(state: &mut State, index: &mut Index, event: Event) {
     let told = apply(state, index, Position::default(), &event);
-    debug_assert!(told.is_ok(), "{told:?}");
+    assert!(told.is_ok(), "{} follows from the state: {told:?}", event.name());
 }
 
 fn is_powered(state: &State, index: &Index, site: &SiteId, node: &NodeId) -> bool {

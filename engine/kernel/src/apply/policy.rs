@@ -8,6 +8,7 @@ use crate::epoch::Rejection;
 use crate::index::{Index, Timer};
 use crate::judge::{SEALED_FIELDS, in_force};
 use crate::order_rule::OrderRule;
+use crate::packing::Rule;
 use crate::rows::Budget;
 use crate::state::State;
 
@@ -31,9 +32,12 @@ pub fn scheduling_policy_set(state: &mut State, index: &mut Index, e: &Schedulin
         let names = OrderRule::NAMES.map(|(name, _)| name).join(", ");
         return Err(Rejection::rejected(format!("field order_rule: found {}, expected one of {names}", e.order_rule)));
     }
-    if crate::place::packing_rule(e.packing_rule.as_str()).is_none() {
-        let expected = "expected one of solyx, fgd, best-fit";
-        return Err(Rejection::rejected(format!("field packing_rule: found {}, {expected}", e.packing_rule)));
+    if Rule::named(e.packing_rule.as_str()).is_none() {
+        let names = Rule::ALL.map(Rule::name).join(", ");
+        return Err(Rejection::rejected(format!(
+            "field packing_rule: found {}, expected one of {names}",
+            e.packing_rule
+        )));
     }
     state.policies.insert(e.scope.clone(), e.clone());
     index.set_kinds(state);

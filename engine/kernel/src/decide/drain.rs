@@ -1,11 +1,13 @@
 //! Draining: what may be stopped leaves its node, everything else is left to end.
 //!
 //! Which of the two is policy: a cordoned node, pool or site takes nothing new and its runs go on; a drained one's runs are moved.
+//! Of a cordoned tenant or queue nothing starts; of a drained one everything is stopped and waits.
 //! A run that takes checkpoints and is not late with the next is told to stop once it has written it, so that nothing is lost;
 //! any other is told at once. Where there is room elsewhere it is held for the job until its run has stopped (`moving.rs`);
 //! otherwise the job waits for its turn. This is looked at after the pass, so that nobody in line is passed over.
 
 use solyx_schemas::events::decisions::StopCause;
+use solyx_schemas::events::policy::ScopeState;
 use solyx_schemas::ids::RunId;
 use solyx_schemas::units::TimeUs;
 
@@ -16,6 +18,7 @@ use super::stops::stop_run;
 use crate::index::Timer;
 use crate::place::elsewhere;
 use crate::rows::Run;
+use crate::state::State;
 
 /// Has a run leave a node that is drained: at its next checkpoint, or at the end of this epoch's decisions.
 pub(super) fn ask_to_leave(epoch: &mut Epoch<'_>, id: &RunId) {
@@ -35,6 +38,12 @@ pub(super) fn ask_to_leave(epoch: &mut Epoch<'_>, id: &RunId) {
             epoch.index.leaving.insert(id.clone());
         }
     }
+}
+
+/// Whether a run is of a tenant or a queue that is drained, or below a tenant that is: it goes nowhere else.
+pub(super) fn is_of_drained(state: &State, run: &Run) -> bool {
+    !state.scopes.is_empty()
+        && state.scopes_of(&run.tenant, run.project.as_ref()).any(|(.., is)| is == ScopeState::Drained)
 }
 
 /// A run stays after all: its nodes are no longer drained.
@@ -73,7 +82,7 @@ pub(super) fn move_away(epoch: &mut Epoch<'_>) {
     let mut promise = promised.and_then(|job| earliest_start(epoch, &job));
     for id in leaving {
         let Some(run) = epoch.state.runs.get(&id).filter(|run| run.stop.is_none()).cloned() else { continue };
-        if is_movable(epoch, &run) {
+        if is_movable(epoch, &run) && !is_of_drained(epoch.state, &run) {
             epoch.index.count_use(epoch.state, &id, &run, -1);
             let place = elsewhere(epoch.state, epoch.index, &run, promise.as_ref()).into_iter().next();
             epoch.index.count_use(epoch.state, &id, &run, 1);

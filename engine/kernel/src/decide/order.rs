@@ -15,7 +15,8 @@ use super::share::Shares;
 use super::standstill::Standstill;
 use super::start::{Outcome, together, try_start};
 use super::{Epoch, elastic, moving, promise, reclaim};
-use crate::place::Promise;
+use crate::order_rule::gang_milli;
+use crate::place::{Promise, quota_limit};
 use crate::queue::{Fit, Head, Shape, Told};
 use crate::rows::{Phase, Run, limit};
 
@@ -127,12 +128,23 @@ pub fn pass(epoch: &mut Epoch<'_>) {
     }
     // Whoever has not been told anything yet hears what keeps its line, or that it lies too deep.
     for job in std::mem::take(&mut epoch.index.queue.fresh) {
-        let line = epoch.index.queue.line_of(&job);
-        let known = line.and_then(|line| {
+        let known = epoch.index.queue.line_of(&job).and_then(|line| {
             let fit = epoch.index.queue.common(line.1).fit;
-            pass.blocked.get(&line).or_else(|| pass.full.get(&fit)).cloned()
+            let for_all = || pass.full.get(&fit).map(|limit| own_quota(epoch, &job).unwrap_or_else(|| limit.clone()));
+            pass.blocked.get(&line).cloned().or_else(for_all)
         });
         epoch.tell(&job, &known.unwrap_or_else(|| limit(LimitKind::Depth)), None);
+    }
+}
+
+/// The quota that keeps a job out whatever model it takes: what keeps everybody who asks for the same counts for less.
+fn own_quota(epoch: &Epoch<'_>, job: &JobId) -> Option<Limit> {
+    let spec = epoch.state.spec(job).filter(|_| !epoch.state.quotas.is_empty())?;
+    let asked = gang_milli(epoch.state, &spec);
+    let of = |model| quota_limit(epoch.state, epoch.index, &spec, model, asked);
+    match spec.models.is_empty() {
+        true => epoch.state.models.iter().map(|(model, _)| of(model)).collect::<Option<Vec<_>>>()?.pop(),
+        false => spec.models.iter().map(|choice| of(&choice.model)).collect::<Option<Vec<_>>>()?.pop(),
     }
 }
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use solyx_schemas::events::capacity::PoolDeclared;
-use solyx_schemas::ids::{GpuModelId, JobId, NodeId};
+use solyx_schemas::ids::{JobId, NodeId};
 use solyx_schemas::units::{SECOND_US, TimeUs};
 
 use super::Epoch;
@@ -12,7 +12,7 @@ use super::laid::lay_out;
 use super::room::{Room, rooms_of, standing_pools};
 use crate::index::{QuotaKey, quota_keys};
 use crate::packing::Ask;
-use crate::place::{Layout, Promise, ask_of, ask_on, on_order, quota_most};
+use crate::place::{Layout, Promise, ask_of, ask_on, on_order, quota_most, replica_w};
 use crate::power::SitePower;
 use crate::rows::{Job, Run, Spec};
 
@@ -52,7 +52,7 @@ pub fn earliest_start(epoch: &mut Epoch<'_>, id: &JobId) -> Option<Promise> {
             spec: &spec,
         };
         let mut rooms = rooms_of(epoch, job, &spec, declared, &gang.ask);
-        if let Some(promise) = first_fit(epoch, &gang, declared, model, &mut rooms)
+        if let Some(promise) = first_fit(epoch, &gang, declared, &mut rooms)
             && best.as_ref().is_none_or(|best| promise.start < best.start)
         {
             best = Some(promise);
@@ -111,7 +111,6 @@ fn first_fit(
     epoch: &Epoch<'_>,
     gang: &Gang<'_>,
     pool: &PoolDeclared,
-    model: &GpuModelId,
     rooms: &mut BTreeMap<&NodeId, Room>,
 ) -> Option<Promise> {
     let mut fitting: BTreeMap<String, i64> = BTreeMap::new();
@@ -120,7 +119,7 @@ fn first_fit(
     }
     let mut ended = Ended::default();
     let mut start = TimeUs(epoch.now.0 + 1);
-    if let Some(promise) = fits(epoch, gang, pool, model, rooms, &fitting, &ended, start) {
+    if let Some(promise) = fits(epoch, gang, pool, rooms, &fitting, &ended, start) {
         return Some(promise);
     }
     for (end, id) in &epoch.index.ends {
@@ -131,7 +130,7 @@ fn first_fit(
         start = start.max(end);
         let released = release(run, rooms, &gang.ask, &mut fitting);
         if (ended.take(epoch, run, gang, pool) || released)
-            && let Some(promise) = fits(epoch, gang, pool, model, rooms, &fitting, &ended, start)
+            && let Some(promise) = fits(epoch, gang, pool, rooms, &fitting, &ended, start)
         {
             return Some(promise);
         }
@@ -153,12 +152,10 @@ fn release(run: &Run, rooms: &mut BTreeMap<&NodeId, Room>, ask: &Ask, fitting: &
 }
 
 /// The promise of an instant, if the gang fits then.
-#[expect(clippy::too_many_arguments, reason = "the gang, where, and what has changed by then")]
 fn fits(
     epoch: &Epoch<'_>,
     gang: &Gang<'_>,
     pool: &PoolDeclared,
-    model: &GpuModelId,
     rooms: &BTreeMap<&NodeId, Room>,
     fitting: &BTreeMap<String, i64>,
     ended: &Ended,
@@ -170,11 +167,7 @@ fn fits(
         return None;
     }
     let mut nodes = nodes_of_gang(epoch, pool, fitting, rooms, gang)?;
-    let replica_w = |node: &NodeId| {
-        let report = epoch.state.nodes.get(node).and_then(|row| row.report.as_ref());
-        let declared = epoch.state.models.get(model).map_or(0, |model| model.max_w.0);
-        gang.ask.gpus * report.and_then(|r| r.gpus.iter().map(|gpu| gpu.max_w.0).max()).unwrap_or(declared)
-    };
+    let replica_w = |node: &NodeId| replica_w(epoch.state, &gang.ask, node);
     let freed_w = ended.idle_w.iter().map(|(node, gpus)| (node.clone(), -gpus.values().sum::<i64>()));
     let freed_w: BTreeMap<NodeId, i64> = freed_w.collect();
     let with = |nodes: &BTreeMap<NodeId, i64>| {

@@ -336,7 +336,7 @@ pub fn nodes(epoch: &mut Epoch<'_>) {
             };
             if expired && needs(run) {
                 stop_run(epoch, run, StopCause::AttestationExpired, None);
-            } else if leaving {
+            } else if leaving || epoch.state.runs.get(run).is_some_and(|run| drain::is_of_drained(epoch.state, run)) {
                 drain::ask_to_leave(epoch, run);
             } else if !is_on_drained(epoch, run) {
                 drain::may_stay(epoch, run);
@@ -355,10 +355,12 @@ fn is_drained(epoch: &Epoch<'_>, id: &NodeId) -> bool {
         || drained(ScopeKind::Site, site.as_str())
 }
 
-/// Whether any node of a run that waits for its checkpoint is still drained.
+/// Whether any node of a run that waits for its checkpoint is still drained, or who it is of.
 fn is_on_drained(epoch: &Epoch<'_>, id: &RunId) -> bool {
     let run = epoch.state.runs.get(id).filter(|run| run.drain_by_us.is_some());
-    run.is_none_or(|run| run.nodes.iter().any(|replica| is_drained(epoch, &replica.node)))
+    run.is_none_or(|run| {
+        run.nodes.iter().any(|replica| is_drained(epoch, &replica.node)) || drain::is_of_drained(epoch.state, run)
+    })
 }
 
 fn place_of(epoch: &Epoch<'_>, id: &NodeId) -> (PoolId, SiteId) {

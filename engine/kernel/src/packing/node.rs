@@ -160,14 +160,12 @@ pub enum Rule {
 }
 
 impl Rule {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Solyx, Self::Fgd, Self::BestFit];
+
     /// The rule of a name in `SchedulingPolicySet`.
     pub fn named(name: &str) -> Option<Self> {
-        match name {
-            "best-fit" => Some(Self::BestFit),
-            "fgd" => Some(Self::Fgd),
-            "solyx" => Some(Self::Solyx),
-            _ => None,
-        }
+        Self::ALL.into_iter().find(|rule| rule.name() == name)
     }
 
     /// Its name.

@@ -26,14 +26,20 @@ pub fn order_size(state: &State, spec: &Spec, ask: &Ask, declared: &PoolDeclared
     };
     let by = |have: i64, need: i64| if need > 0 { have / need } else { i64::MAX };
     let shape = &declared.shape;
-    let by_scratch = by(shape.scratch_gib.0, ask.scratch_gib);
-    if by_scratch < 1 {
-        return Err(limit_of(LimitKind::Scratch, name, ask.scratch_gib, shape.scratch_gib.0, "GiB of one instance"));
+    let beside = [
+        (LimitKind::Scratch, shape.scratch_gib.0, ask.scratch_gib, "GiB of scratch of one instance"),
+        (LimitKind::Cpu, shape.cpu_milli.0, ask.cpu_milli, "CPU/1000 of one instance"),
+        (LimitKind::Memory, shape.memory_mib.0, ask.memory_mib, "MiB of one instance"),
+    ];
+    if by_gpu < 1 {
+        return Err(limit_of(LimitKind::Gpus, name, ask.gpus, shape.gpus.0, "GPUs of one instance"));
     }
-    let fits = by_gpu.min(by(shape.cpu_milli.0, ask.cpu_milli)).min(by(shape.memory_mib.0, ask.memory_mib));
-    let fits = if ask.exclusive { fits.min(1) } else { fits.min(by_scratch) };
-    if fits < 1 {
-        return Err(limit_of(LimitKind::Gpus, name, ask.gpus, declared.shape.gpus.0, "GPUs of one instance"));
+    let mut fits = if ask.exclusive { 1 } else { by_gpu };
+    for (kind, have, need, unit) in beside {
+        if by(have, need) < 1 {
+            return Err(limit_of(kind, name, need, have, unit));
+        }
+        fits = fits.min(by(have, need));
     }
     let instances = instances_of(spec, name, fits)?;
     if spec.attestation_required {

@@ -33,26 +33,17 @@ pub use self::lending::{kept_milli, lending_limit};
 pub(crate) use self::limits::fixed_limits;
 use self::limits::{failover_limit, spread_limit};
 pub use self::limits::{on_order, quota_limit, quota_most, quota_subject};
+pub(crate) use self::nodes::replica_w;
 use self::nodes::{added_power, plan_nodes};
 use self::set_aside::{Offer, set_aside_offer};
 pub(crate) use self::spread::Spread;
 use crate::cost::{Question, Unpriced, terms, total, weights};
 use crate::index::{Index, QuotaKey, quota_keys};
 use crate::mig::{self, Instances};
-use crate::packing::{Ask, Kind, Kinds, Rule};
+use crate::packing::{Ask, Kind, Kinds};
 use crate::rows::*;
 use crate::set_aside::Draw;
 use crate::state::State;
-
-/// The rule of a name.
-pub fn packing_rule(name: &str) -> Option<Rule> {
-    match name {
-        "solyx" => Some(Rule::Solyx),
-        "fgd" => Some(Rule::Fgd),
-        "best-fit" => Some(Rule::BestFit),
-        _ => None,
-    }
-}
 
 /// The kinds of jobs that node choice expects: those that policy names.
 pub fn expected_kinds(state: &State, models: &mut crate::index::Numbers<GpuModelId>) -> Kinds {

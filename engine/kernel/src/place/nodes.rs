@@ -11,7 +11,7 @@ use solyx_schemas::units::*;
 use super::domains::Seeker;
 use super::layout::{Layout, level_name, spread_name};
 use super::spread::Spread;
-use super::{Promise, accepted, packing_rule};
+use super::{Promise, accepted};
 use crate::index::{Index, NodeUse};
 use crate::mig::Instances;
 use crate::packing::{Area, Ask, Choice, Inventory, NodeHandle, Rule, Scope};
@@ -58,11 +58,8 @@ pub fn plan_nodes(
             None => limit_of(kind, name, asked, free, "GPU/1000"),
         });
     }
-    let rule = packing_rule(state.policy().packing_rule()).unwrap_or(Rule::Solyx);
+    let rule = Rule::named(state.policy().packing_rule()).unwrap_or(Rule::Solyx);
     let kept_free = promise.filter(|promise| promise.job != *id && promise.start < end);
-    let max_w =
-        state.models.get(accepted(spec, pool).map_or(&pool.gpu_model, |(model, _)| model)).map_or(0, |m| m.max_w.0);
-    let per_node_w = ask.gpus.max(0) * max_w;
     let Index { inventory, power, uses, claimed, earmarked, failure_domains, pool_nodes, .. } = index;
     let names = &index.names;
     let site_power = power.get(&pool.site);
@@ -78,8 +75,10 @@ pub fn plan_nodes(
             match margin {
                 Margin::Any => true,
                 Margin::Least if ask.gpus == 1 && ask.gpu_milli_each < 1_000 && in_use() => true,
-                Margin::Least | Margin::Whole => site_power
-                    .is_none_or(|power| power.overload_with(&BTreeMap::from([(node.clone(), per_node_w)])).is_none()),
+                Margin::Least | Margin::Whole => site_power.is_none_or(|power| {
+                    let more = BTreeMap::from([(node.clone(), replica_w(state, ask, node))]);
+                    power.overload_with(&more).is_none()
+                }),
             }
         };
         let claimed = claimed.get(node).is_some_and(|by| !by.contains(id));
@@ -129,7 +128,7 @@ pub fn plan_nodes(
         let accepts = |handle: NodeHandle| acceptable(handle, true, Margin::Any);
         let gang = site_power
             .filter(|_| layout.without_preference().is_free())
-            .and_then(|power| within_power(&seeker, inventory, power, max_w, &accepts));
+            .and_then(|power| within_power(&seeker, inventory, power, &accepts));
         let Some(gang) = gang else { return Err(limit) };
         let nodes = name_gang(names, ask, &gang);
         let overloads =
@@ -148,13 +147,9 @@ pub fn plan_nodes(
         return Err(kept_free.map_or_else(|| limit(LimitKind::Backfill), Promise::limit));
     }
     if fits(ask, layout, &|handle| acceptable(handle, false, Margin::Any)) {
-        let added: BTreeMap<NodeId, i64> = names
-            .values()
-            .filter(|node| state.nodes.get(*node).and_then(|n| n.report.as_ref()).is_some_and(|r| r.pool == pool.pool))
-            .map(|node| (node.clone(), per_node_w))
-            .collect();
+        let mut nodes = pool_nodes.get(&pool.pool).into_iter().flatten();
         let overload = site_power.and_then(|power| {
-            added.into_iter().find_map(|(node, w)| power.overload_with(&BTreeMap::from([(node, w)])))
+            nodes.find_map(|node| power.overload_with(&BTreeMap::from([(node.clone(), replica_w(state, ask, node))])))
         });
         return Err(overload.map_or_else(|| limit(LimitKind::Power), |overload| overload.limit(&pool.site)));
     }
@@ -201,13 +196,16 @@ pub fn plan_nodes(
         });
     }
     let mut less = ask.clone();
-    less.cpu_milli = 0;
-    if fits(&less, anywhere, &|_| true) {
-        return Err(limit_of(LimitKind::Cpu, name, ask.cpu_milli * replicas, 0, "CPU/1000 beside the GPUs"));
-    }
-    less.memory_mib = 0;
-    if fits(&less, anywhere, &|_| true) {
-        return Err(limit_of(LimitKind::Memory, name, ask.memory_mib * replicas, 0, "MiB beside the GPUs"));
+    let lifts: [(LimitKind, fn(&mut Ask) -> i64, &str); 3] = [
+        (LimitKind::Cpu, |ask| std::mem::take(&mut ask.cpu_milli), "CPU/1000 beside the GPUs"),
+        (LimitKind::Memory, |ask| std::mem::take(&mut ask.memory_mib), "MiB beside the GPUs"),
+        (LimitKind::Scratch, |ask| std::mem::take(&mut ask.scratch_gib), "GiB of scratch beside the GPUs"),
+    ];
+    for (kind, lift, unit) in lifts {
+        let each = lift(&mut less);
+        if fits(&less, anywhere, &|_| true) {
+            return Err(limit_of(kind, name, each * replicas, 0, unit));
+        }
     }
     let shared = shared_limit(LimitKind::Gpus, name, spec, ask, 0);
     Err(shared.unwrap_or_else(|| limit_of(LimitKind::Gpus, name, asked, 0, "GPU/1000 on acceptable nodes")))
@@ -226,19 +224,13 @@ fn shared_limit(kind: LimitKind, pool: &str, spec: &Spec, ask: &Ask, room: i64) 
 }
 
 /// A gang that may lie anywhere, node by node, those with most room first, on each as many replicas as fit and are carried beside
-/// those before. A GPU draws what its node says, and at least `gpu_w`.
+/// those before.
 fn within_power(
     seeker: &Seeker<'_>,
     inventory: &mut Inventory,
     power: &SitePower,
-    gpu_w: i64,
     accepts: &dyn Fn(NodeHandle) -> bool,
 ) -> Option<Vec<Choice>> {
-    let replica_w = |node: &NodeId| {
-        let report = seeker.state.nodes.get(node).and_then(|row| row.report.as_ref());
-        let said = report.into_iter().flat_map(|report| &report.gpus).map(|gpu| gpu.max_w.0).max();
-        seeker.ask.gpus * said.unwrap_or(0).max(gpu_w)
-    };
     let mut rooms = seeker.rooms(inventory, accepts);
     rooms.sort_by_key(|(_, room)| std::cmp::Reverse(*room));
     let mut beside = power.beside();
@@ -246,7 +238,8 @@ fn within_power(
     for (handle, room) in rooms {
         let node = seeker.names.get(&handle)?;
         let missing = seeker.replicas - gang.len() as i64;
-        let replicas = beside.times(node, replica_w(node), room.min(missing));
+        let each_w = replica_w(seeker.state, seeker.ask, node);
+        let replicas = beside.times(node, each_w, room.min(missing));
         if replicas == 0 {
             continue;
         }
@@ -255,7 +248,7 @@ fn within_power(
         if replicas == missing {
             return Some(gang);
         }
-        beside.add(node, replicas * replica_w(node));
+        beside.add(node, replicas * each_w);
     }
     None
 }
@@ -296,6 +289,13 @@ fn takes_promised_power(
     let in_use = |node: &NodeId, gpu: i64| uses.get(node).is_some_and(|used| used.gpu_milli.contains_key(&gpu));
     let wakes = |node: &NodeId, gpu: i64| !in_use(node, gpu) || promise.leaves_idle(node, gpu);
     power.overload_later(&promise.power_w, &power_where(state, nodes, wakes)).is_some()
+}
+
+/// The most that a replica draws on a node, W: as many of its GPUs as it takes, at the largest power that any of them reports.
+pub(crate) fn replica_w(state: &State, ask: &Ask, node: &NodeId) -> i64 {
+    let report = state.nodes.get(node).and_then(|row| row.report.as_ref());
+    let widest = report.and_then(|report| report.gpus.iter().map(|gpu| gpu.max_w.0).max());
+    ask.gpus.max(0) * widest.unwrap_or(0)
 }
 
 /// Power that a gang commits beside what is committed: all of each GPU that nothing uses yet, however small the share.

@@ -346,8 +346,12 @@ fn instances_without_enough_scratch_space_are_not_ordered() {
     wants.gang.scratch_gib = Some(StorageGib(1 << 30));
     let outputs = step(&mut world, vec![wants.into()]);
     assert!(orders(&outputs).is_empty());
-    let kinds = [LimitKind::Scratch, LimitKind::Gpus];
-    assert!(kinds.contains(&held(&outputs, "wants").unwrap().limit.kind), "{outputs:?}");
+    let limit = &held(&outputs, "wants").unwrap().limit;
+    assert_eq!(
+        (limit.kind, limit.asked, limit.available),
+        (LimitKind::Scratch, Some(1 << 30), Some(1_000)),
+        "{limit:?}"
+    );
 }
 
 #[test]
