@@ -11,7 +11,9 @@ cargo clippy --locked -q -p solyx-kernel --lib --no-deps -- \
 
 # What the kernel may depend on directly. A new line here needs a reason.
 allowed=" aes blake3 ctr postcard serde solyx-schemas thiserror "
-for dependency in $(cargo tree --locked -p solyx-kernel -e normal --depth 1 --prefix none --format '{lib}' | tail -n +2 | tr '_' '-'); do
+dependencies=$(cargo tree --locked -p solyx-kernel -e normal --depth 1 --prefix none --format '{lib}' | tail -n +2 | tr '_' '-')
+[ -n "$dependencies" ] || fail 3 "the kernel's dependencies cannot be told" "cargo tree printed none" "run ops/lib/purity.sh by itself"
+for dependency in $dependencies; do
     case "$allowed" in
         *" $dependency "*) ;;
         *)

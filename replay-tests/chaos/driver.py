@@ -15,6 +15,8 @@ import time
 import tomllib
 from pathlib import Path
 
+from confluent_kafka import KafkaException
+
 from check import check
 from faults import LANES
 from settle import all_taken, caught_up, quiet
@@ -133,12 +135,12 @@ def main() -> None:
     code = 3
     try:
         code = play(world, options)
-    except (EnvironmentFailed, subprocess.TimeoutExpired, TimeoutError, OSError) as error:
-        world.say(f"error: the run could not be made: {error}")
+    except (EnvironmentFailed, KafkaException, KeyError, subprocess.TimeoutExpired, TimeoutError, OSError) as error:
+        world.say(f"error: the run could not be made: {type(error).__name__}: {error}")
     finally:
         try:
             world.down()
-        except (EnvironmentFailed, subprocess.TimeoutExpired) as error:
+        except (EnvironmentFailed, subprocess.TimeoutExpired, OSError) as error:
             world.say(f"!! the brokers may still run: {error}")
         binary.unlink()
     if code == 0 and not options.keep and options.dir is None:

@@ -7,6 +7,9 @@ use solyx_schemas::events::capacity::CapacityClass;
 use solyx_schemas::ids::*;
 use solyx_schemas::units::*;
 
+/// What a job or a script asks to be said more often than this is said this often: a second is nobody's checkpoint.
+pub(super) const INTERVAL_MIN: DurationUs = DurationUs(SECOND_US);
+
 /// A pool, as far as an executor cares.
 #[derive(Clone, Debug)]
 pub(crate) struct PoolFacts {
@@ -69,7 +72,10 @@ impl Facts {
             Event::JobRequested(e) => {
                 self.jobs.entry(e.job.clone()).or_insert(JobFacts {
                     expected_work: e.expected_work_us,
-                    checkpoint_interval: e.checkpoint_interval_us.filter(|interval| interval.0 > 0),
+                    checkpoint_interval: e
+                        .checkpoint_interval_us
+                        .filter(|interval| interval.0 > 0)
+                        .map(|interval| interval.max(INTERVAL_MIN)),
                     checkpoint_mib: e.checkpoint_mib.unwrap_or_default(),
                     restore: e.restore_us.unwrap_or_default(),
                     cpu_milli: e.gang.cpu_milli,

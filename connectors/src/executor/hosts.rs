@@ -8,6 +8,7 @@ use solyx_schemas::events::nodes::{NodeReported, NodeState};
 use solyx_schemas::ids::*;
 use solyx_schemas::units::*;
 
+use super::facts::INTERVAL_MIN;
 use super::reports;
 use super::run::next_multiple;
 use super::{SimulatedExecutor, Subject};
@@ -243,7 +244,8 @@ impl SimulatedExecutor {
 
     /// Power is read as long as there is a node whose power is measured.
     pub(super) fn follow_power(&mut self) {
-        let interval = self.scripts.habits().power_interval;
+        let said = self.scripts.habits().power_interval;
+        let interval = if said.0 > 0 { said.max(INTERVAL_MIN) } else { said };
         let measured = || self.nodes.values().any(|node| self.facts.metered_site(&node.pool).is_some());
         match self.power_due {
             None if interval.0 > 0 && measured() => {

@@ -177,6 +177,18 @@ pub struct GpuModel {
     pub nvlink: i64,
     #[serde(default)]
     pub speeds: BTreeMap<String, Ratio>,
+    #[serde(default)]
+    pub mig: Vec<Mig>,
+}
+
+/// A MIG profile of a model: how many memory slices an instance takes, and at which it may begin.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mig {
+    pub profile: String,
+    pub memory_mib: i64,
+    pub slices: i64,
+    pub starts: Vec<i64>,
 }
 
 fn single() -> i64 {
@@ -344,6 +356,7 @@ pub struct SiteAsset {
 
 /// How an asset stands in the books.
 #[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Book {
     pub model: String,
     pub vendor: String,

@@ -37,6 +37,10 @@ pub fn build(fleet: &FleetFile, out: &mut Builder) -> Result<(), FleetError> {
         out.within(&format!("pool {}, field gpus", pool.id), pool.gpus, 0..=NODE_GPUS_MAX)?;
         gpus += nodes.count * pool.gpus;
         out.within(&format!("{place}, GPUs of all nodes so far"), gpus, 0..=GPUS_MAX)?;
+        if let (Some(limit_w), None) = (nodes.rack_limit_w, &nodes.rack) {
+            let expected = format!("the name of a rack, since rack_limit_w is {limit_w}");
+            return Err(out.error(&format!("{place}, field rack"), "none", &expected));
+        }
         let mut racks_declared = 0;
         for i in 0..nodes.count {
             let template =

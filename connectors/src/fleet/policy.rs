@@ -56,7 +56,7 @@ pub fn build(fleet: &FleetFile, out: &mut Builder) -> Result<(), FleetError> {
                 idle_w: PowerW(model.idle_w),
                 max_w: PowerW(model.max_w),
                 nvlink_domain_size: Count(model.nvlink),
-                mig_profiles: Vec::new(),
+                mig_profiles: model.mig.iter().map(mig_profile).collect(),
                 speeds: model.speeds.iter().map(speed).collect(),
             },
         )?;
@@ -107,6 +107,15 @@ fn cell(fleet: &FleetFile, out: &mut Builder) -> Result<(), FleetError> {
             epoch_latency_max_us: cell.epoch_latency.0,
         },
     )
+}
+
+fn mig_profile(mig: &format::Mig) -> MigProfile {
+    MigProfile {
+        profile: Name::from(mig.profile.as_str()),
+        memory_mib: MemoryMib(mig.memory_mib),
+        slices: Count(mig.slices),
+        starts: mig.starts.clone(),
+    }
 }
 
 /// Rules of a fleet file that names none.

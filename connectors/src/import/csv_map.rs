@@ -90,9 +90,9 @@ pub fn import(path: &Path, mapping_file: &Path, options: &Options, sink: &mut Si
     let named: Vec<(String, Column)> =
         table.header().to_vec().into_iter().filter_map(|name| Some((name.clone(), table.find(&name)?))).collect();
     let mut shift = Shift::new(options);
-    let (mut number, mut taken) = (0_u64, 0);
+    let mut taken = 0;
     sink.table(&mut table, |row, rows| {
-        number += 1;
+        let number = row.number;
         let mut body = Value::Object(Map::new());
         body["type"] = Value::from(mapping.event.as_str());
         for (field, constant) in &mapping.constants {

@@ -30,15 +30,17 @@ pub fn import(
     options: &Options,
     sink: &mut Sink<'_>,
 ) -> Result<(), ImportError> {
+    // Both files move by as much, so that the price and the carbon of an hour stay together.
+    let mut shift = Shift::new(options);
     if let Some(path) = prices {
-        by_zone(path, options, sink, |row, column, zone, hour, shift, rows| {
+        by_zone(path, options, &mut shift, sink, |row, column, zone, hour, shift, rows| {
             if shift.wants(hour) {
                 rows.cell(price(row, column, zone, hour));
             }
         })?;
     }
     if let Some(path) = carbon {
-        by_zone(path, options, sink, |row, column, zone, hour, shift, rows| {
+        by_zone(path, options, &mut shift, sink, |row, column, zone, hour, shift, rows| {
             if shift.wants(hour) {
                 let published = TimeUs(hour.0 + HOUR_US);
                 rows.cell(carbon_of(row, column, zone, hour, CarbonStatus::Actual, published));
@@ -56,6 +58,7 @@ pub fn import(
 fn by_zone(
     path: &Path,
     options: &Options,
+    shift: &mut Shift,
     sink: &mut Sink<'_>,
     mut cell: impl FnMut(&Row<'_>, Column, &ZoneId, TimeUs, &Shift, &mut Rows<'_>),
 ) -> Result<(), ImportError> {
@@ -74,23 +77,27 @@ fn by_zone(
             found: table.header().join(","),
         });
     }
-    let mut shift = Shift::new(options);
     let mut taken = 0;
     sink.table(&mut table, |row, rows| {
-        let hour = shift.apply(row.time(hour_column)?);
-        if hour.0 % HOUR_US != 0 {
+        let said = row.time(hour_column)?;
+        if said.0 % HOUR_US != 0 {
             return Err(row.bad(hour_column, "the beginning of an hour"));
         }
         if options.limit.is_some_and(|limit| taken >= limit) {
             return Ok(false);
         }
-        taken += 1;
+        let hour = shift.apply(said);
         for (column, zone) in &columns {
             if row.text(*column).is_empty() {
                 rows.skip();
             } else {
-                cell(row, *column, zone, hour, &shift, rows);
+                cell(row, *column, zone, hour, shift, rows);
             }
+        }
+        // What lies outside the window counts for nothing but that.
+        match rows.is_empty() {
+            true => rows.skip(),
+            false => taken += 1,
         }
         Ok(true)
     })

@@ -88,9 +88,8 @@ pub fn gaia(path: &Path, hours: bool, options: &Options, sink: &mut Sink<'_>) ->
     let unit = if hours { HOUR_US } else { SECOND_US };
     let start = shift::start(options);
     let mut takes = Takes::new("import/gaia", options);
-    let mut number = 0_u64;
     sink.table(&mut table, |row, rows| {
-        number += 1;
+        let number = row.number;
         let submitted = at(row, start, row.positive(arrival, unit)?)?;
         let work = WorkUs(row.positive(length, unit)?.max(SECOND_US));
         let cpus = row.integer(cpus, 1..=100_000)?;
@@ -192,6 +191,10 @@ pub fn llm(path: &Path, options: &Options, sink: &mut Sink<'_>) -> Result<(), Im
         }
         let tokens = (row.integer(context, 0..=100_000_000)?, row.integer(generated, 0..=100_000_000)?);
         let start = TimeUs(time.0 / MINUTE_US * MINUTE_US);
+        if start < minute.start {
+            // The job of that minute has gone out already.
+            return Err(row.bad(timestamp, "a time not before the minute of the rows above"));
+        }
         if start != minute.start {
             let (request, submitted, work) =
                 std::mem::replace(&mut minute, Minute { start, ..Minute::default() }).job();

@@ -51,7 +51,7 @@ pub fn import(files: Files<'_>, options: &Options, sink: &mut Sink<'_>) -> Resul
                 return Ok(true);
             };
             rows.push(LinkMeasured {
-                event_id: EventId::from(format!("link/{from}/{to}")),
+                event_id: EventId::from(format!("link/{from}/{to}/{}", at.0 / SECOND_US)),
                 source: SourceId::from(SOURCE),
                 occurred_us: at,
                 rtt_us: DurationUs(row.positive(rtt, 1_000)?),
@@ -72,7 +72,7 @@ pub fn import(files: Files<'_>, options: &Options, sink: &mut Sink<'_>) -> Resul
             };
             let price_micros_per_gb = RateMicros(row.positive(price, 1_000_000)?);
             rows.push(EgressPriced {
-                event_id: EventId::from(format!("egress/{from}/{to}")),
+                event_id: EventId::from(format!("egress/{from}/{to}/{}", at.0 / SECOND_US)),
                 source: SourceId::from(SOURCE),
                 occurred_us: at,
                 from_region: from,

@@ -140,7 +140,7 @@ fn offer(
             rows.skip();
             continue;
         }
-        let lead = |kind: &str| EventId::from(format!("offers/{kind}/{pool}"));
+        let lead = |kind: &str| EventId::from(format!("offers/{kind}/{pool}/{}", at.0 / SECOND_US));
         rows.push(PoolDeclared {
             event_id: lead("pool"),
             source: SourceId::from(SOURCE),
@@ -192,7 +192,7 @@ fn per_gpu(row: &Row<'_>, column: Column, gpus: i64) -> Result<i64, BadRow> {
 fn declared_model(model: &str, memory_mib: MemoryMib, at: TimeUs) -> GpuModelDeclared {
     let max_w = MAX_W.iter().find(|(known, _)| *known == model).map_or(MAX_W_ASSUMED, |(_, watts)| *watts);
     GpuModelDeclared {
-        event_id: EventId::from(format!("offers/model/{model}")),
+        event_id: EventId::from(format!("offers/model/{model}/{}", at.0 / SECOND_US)),
         source: SourceId::from(SOURCE),
         occurred_us: at,
         model: GpuModelId::from(model),
@@ -206,7 +206,7 @@ fn declared_model(model: &str, memory_mib: MemoryMib, at: TimeUs) -> GpuModelDec
 
 fn declared_site(site: &SiteId, provider: &str, region: &str, at: TimeUs) -> SiteDeclared {
     SiteDeclared {
-        event_id: EventId::from(format!("offers/site/{site}")),
+        event_id: EventId::from(format!("offers/site/{site}/{}", at.0 / SECOND_US)),
         source: SourceId::from(SOURCE),
         occurred_us: at,
         site: site.clone(),
@@ -229,7 +229,7 @@ fn country(region: &str) -> &str {
         return country;
     }
     let known =
-        [("us-", "US"), ("australia-", "AU"), ("asia-northeast-", "JP"), ("asia-south-", "IN"), ("eu-north", "FI")];
+        [("us-", "US"), ("australia-", "AU"), ("asia-northeast-", "JP"), ("asia-south-", "IN"), ("eu-north1", "FI")];
     known.iter().find(|(prefix, _)| region.starts_with(prefix)).map_or("ZZ", |(_, country)| *country)
 }
 

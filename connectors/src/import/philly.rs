@@ -49,10 +49,8 @@ pub fn import(path: &Path, options: &Options, sink: &mut Sink<'_>) -> Result<(),
         cluster: table.column("cluster")?,
     };
     let mut shift = Shift::new(options);
-    let mut number = 0_u64;
     let mut taken = 0;
     sink.table(&mut table, |row, rows| {
-        number += 1;
         let submitted = shift.apply(row.time(columns.timestamp)?);
         if !shift.wants(submitted) {
             rows.skip();
@@ -61,7 +59,7 @@ pub fn import(path: &Path, options: &Options, sink: &mut Sink<'_>) -> Result<(),
         if options.limit.is_some_and(|limit| taken >= limit) {
             return Ok(false);
         }
-        let (request, script) = job(row, &columns, number, submitted, options)?;
+        let (request, script) = job(row, &columns, submitted, options)?;
         rows.push(request);
         rows.push(script);
         taken += 1;
@@ -72,14 +70,13 @@ pub fn import(path: &Path, options: &Options, sink: &mut Sink<'_>) -> Result<(),
 fn job(
     row: &Row<'_>,
     columns: &Columns,
-    number: u64,
     submitted: TimeUs,
     options: &Options,
 ) -> Result<(JobRequested, WorkScripted), BadRow> {
     let work = WorkUs(row.positive(columns.duration, SECOND_US)?.max(SECOND_US));
     let gpus = row.integer(columns.gpus, 1..=4_096)?;
     let tenant = TenantId::from(row.required(columns.cluster)?);
-    let job = JobId::from(format!("philly/{number}"));
+    let job = JobId::from(format!("philly/{}", row.number));
     let per_replica = gpus_per_replica(gpus);
     let replicas = gpus / per_replica;
     let request = JobRequested {

@@ -213,6 +213,11 @@ impl Rows<'_> {
         self.events.push(event.into());
     }
 
+    /// Whether nothing came of the row yet, neither an event nor a complaint.
+    pub fn is_empty(&self) -> bool {
+        self.events.is_empty() && self.bad.is_empty()
+    }
+
     /// An event of one cell of the row, or what is wrong with that cell; the other cells are not concerned.
     pub fn cell(&mut self, event: Result<Event, BadRow>) {
         match event.and_then(|event| check(&self.row, std::slice::from_ref(&event)).map(|()| event)) {

@@ -57,8 +57,9 @@ pub fn import(
     let start = shift::start(options);
     let window = Shift::new(options);
     let mut last = None;
+    let mut taken = 0;
     for (i, value) in availability.data.iter().enumerate() {
-        if options.limit.is_some_and(|limit| i as u64 >= limit) {
+        if options.limit.is_some_and(|limit| taken >= limit) {
             break;
         }
         sink.count_row();
@@ -74,7 +75,12 @@ pub fn import(
             continue;
         };
         let at = TimeUs(start.0.saturating_add(gap_us.saturating_mul(i as i64)));
-        if !window.wants(at) || last == Some(count) {
+        if !window.wants(at) {
+            sink.skip();
+            continue;
+        }
+        taken += 1;
+        if last == Some(count) {
             sink.skip();
             continue;
         }

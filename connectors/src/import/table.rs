@@ -41,6 +41,8 @@ pub struct Table {
     header: Vec<String>,
     reader: csv::Reader<Box<dyn Read>>,
     record: StringRecord,
+    /// Rows read, those that could not be among them.
+    number: u64,
     /// Bytes read since the last row ended.
     since: Rc<Cell<usize>>,
     end: Option<End>,
@@ -86,7 +88,7 @@ impl Table {
             detail: format!("its header cannot be read: {e}"),
         })?;
         let header = header.iter().map(|name| name.trim().trim_start_matches('\u{feff}').to_owned()).collect();
-        Ok(Self { file: file.to_owned(), header, reader, record: StringRecord::new(), since, end: None })
+        Ok(Self { file: file.to_owned(), header, reader, record: StringRecord::new(), number: 0, since, end: None })
     }
 
     /// Names of the columns.
@@ -114,10 +116,12 @@ impl Table {
             return Ok(None);
         }
         self.since.set(0);
+        self.number += 1;
         match self.reader.read_record(&mut self.record) {
             Ok(true) => {
                 let line = self.record.position().map_or(0, csv::Position::line);
-                Ok(Some(Row { file: &self.file, line, header: &self.header, record: &self.record }))
+                let number = self.number;
+                Ok(Some(Row { file: &self.file, line, number, header: &self.header, record: &self.record }))
             }
             Ok(false) => {
                 self.end = Some(End::Complete);
@@ -156,6 +160,8 @@ pub struct Row<'a> {
     pub file: &'a str,
     /// Its line, counted from 1.
     pub line: u64,
+    /// The row, counted from 1 without the header; rows that cannot be read count, too, so that a mended file has the same numbers.
+    pub number: u64,
     header: &'a [String],
     record: &'a StringRecord,
 }

@@ -92,6 +92,9 @@ impl SchemaIds {
         match self.registry.id_of(schema.name, schema.avsc) {
             Ok(id) => {
                 let mut known = self.known();
+                if let Some(was) = known.from.get(&id).filter(|was| was.id != lock_id).copied() {
+                    return Err(self.another_registry(id, was.id, Some(lock_id)));
+                }
                 known.to.insert(lock_id, Id { id, asked: true });
                 known.from.insert(id, Id { id: lock_id, asked: true });
                 known.not_ours.remove(&id);

@@ -34,9 +34,18 @@ impl Keyring {
         Self(keys.into_iter().map(|key| (key.key_id.clone(), key)).collect())
     }
 
-    /// The keys of these files.
+    /// The keys of these files, no two of which may have one id.
     pub fn load(files: &[impl AsRef<Path>]) -> Result<Self, KeyError> {
-        files.iter().map(|file| TenantKey::load(file.as_ref())).collect::<Result<Vec<_>, _>>().map(Self::of)
+        let mut keys: BTreeMap<String, TenantKey> = BTreeMap::new();
+        for file in files.iter().map(AsRef::as_ref) {
+            let key = TenantKey::load(file)?;
+            if keys.contains_key(&key.key_id) {
+                let detail = format!("field key_id: found {}, which another file has, too", key.key_id);
+                return Err(KeyError { file: file.to_owned(), detail });
+            }
+            keys.insert(key.key_id.clone(), key);
+        }
+        Ok(Self(keys))
     }
 
     /// The keys of all files `*.key` in a directory.
@@ -57,11 +66,16 @@ impl Keyring {
     fn key_for(&self, event: &Event) -> Result<&TenantKey, FieldError> {
         let ids = || self.0.keys().cloned().collect::<Vec<_>>().join(", ");
         match sealed::tenant_of(event) {
-            Some(tenant) => {
-                self.0.values().find(|key| key.tenant == *tenant).ok_or_else(|| {
-                    FieldError::at("tenant", tenant, format!("a tenant of a key that is given: {}", ids()))
-                })
-            }
+            Some(tenant) => match self.0.values().filter(|key| key.tenant == *tenant).collect::<Vec<_>>()[..] {
+                [key] => Ok(key),
+                [] => Err(FieldError::at("tenant", tenant, format!("a tenant of a key that is given: {}", ids()))),
+                // Which of them is to be lost one day nobody can tell.
+                _ => Err(FieldError::at(
+                    "tenant",
+                    tenant,
+                    format!("a tenant of whom one key is given, not two: {}", ids()),
+                )),
+            },
             None => match self.0.values().collect::<Vec<_>>()[..] {
                 [key] => Ok(key),
                 _ => {
