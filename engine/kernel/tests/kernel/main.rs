@@ -19,6 +19,7 @@ mod set_aside;
 mod share_surcharge;
 mod snapshots;
 mod topology;
+mod trouble;
 mod whatif;
 mod whatif_job;
 mod whatif_told;

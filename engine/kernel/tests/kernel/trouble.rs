@@ -1,0 +1,215 @@
+//! What becomes of jobs when something goes wrong with them or with what they run on, and of whoever is kept out.
+
+use solyx_histories::*;
+use solyx_schemas::events::Event;
+use solyx_schemas::events::capacity::{ProviderState, ProviderStateChanged};
+use solyx_schemas::events::decisions::{LimitKind, NodeCordonOrdered, StopCause};
+use solyx_schemas::events::jobs::*;
+use solyx_schemas::events::nodes::{NodeState, NodeStateChanged};
+use solyx_schemas::events::policy::*;
+use solyx_schemas::events::runs::{RunFailed, StopReason};
+use solyx_schemas::ids::*;
+use solyx_schemas::units::*;
+
+/// A fleet of so many nodes on which nobody has to renew leases.
+fn fleet(nodes: usize, policy: SchedulingPolicySet) -> World {
+    let mut world = World::with_nodes(nodes);
+    world.step(vec![SchedulingPolicySet { run_lease_us: Some(DurationUs(10_000 * HOUR_US)), ..policy }.into()]);
+    world
+}
+
+fn plain(nodes: usize) -> World {
+    fleet(nodes, ordered_by("classic"))
+}
+
+fn failed(world: &World, job: &str, category: FailureCategory) -> Event {
+    let placed = &world.running[&JobId::from(job)];
+    let (run, node) = (placed.run.clone(), Some(placed.nodes[0].node.clone()));
+    let (job, failed_us) = (JobId::from(job), TimeUs(world.now));
+    RunFailed { job, run, category, node, failed_us, ..RunFailed::default() }.into()
+}
+
+fn cancelled(outputs: &[Event], job: &str) -> Option<StopCause> {
+    outputs.iter().find_map(|output| match output {
+        Event::JobCancelled(e) if e.job.as_str() == job => Some(e.cause),
+        _ => None,
+    })
+}
+
+fn stopped_for(outputs: &[Event], job: &str) -> Option<StopCause> {
+    outputs.iter().find_map(|output| match output {
+        Event::JobPreempted(e) if e.job.as_str() == job => Some(e.cause),
+        // Nowhere else: it is queued again.
+        Event::JobMigrated(e) if e.job.as_str() == job && e.to_pool.is_none() => Some(e.cause),
+        _ => None,
+    })
+}
+
+fn scope(scope_kind: ScopeKind, scope: &str, state: ScopeState) -> Event {
+    let (scope, actor) = (RefId::from(scope), Name::from("desk"));
+    ScopeStateChanged { scope_kind, scope, state, actor, ..ScopeStateChanged::default() }.into()
+}
+
+#[test]
+fn a_node_that_fails_too_often_is_cordoned_with_the_evidence_and_takes_nothing_more() {
+    let (lemon_failures_max, lemon_window_us) = (Some(Count(2)), Some(DurationUs(6 * HOUR_US)));
+    let mut world = fleet(1, SchedulingPolicySet { lemon_failures_max, lemon_window_us, ..ordered_by("classic") });
+    let cordons = |outputs: &[Event]| -> Vec<NodeCordonOrdered> {
+        let of = |output: &Event| match output {
+            Event::NodeCordonOrdered(cordon) => Some((**cordon).clone()),
+            _ => None,
+        };
+        outputs.iter().filter_map(of).collect()
+    };
+    world.step(vec![job("a", "red", 1, 1, 9).into(), job("b", "red", 1, 1, 9).into(), job("c", "red", 1, 1, 9).into()]);
+    let outputs = world.step(vec![failed(&world, "a", FailureCategory::UserCode)]);
+    assert!(cordons(&outputs).is_empty(), "what a job does itself is not held against its node");
+    let outputs = world.step(vec![failed(&world, "b", FailureCategory::Gpu)]);
+    assert!(cordons(&outputs).is_empty());
+    let outputs = world.step(vec![failed(&world, "c", FailureCategory::Node)]);
+    let [cordon] = &cordons(&outputs)[..] else { panic!("{outputs:?}") };
+    assert_eq!((cordon.node.as_str(), cordon.failures), ("node-000", Count(2)));
+    assert!(!cordon.evidence.is_empty() && !cordon.reason.is_empty(), "{cordon:?}");
+    assert!(placed(&world.step(vec![job("d", "red", 1, 1, 1).into()]), "d").is_none());
+}
+
+#[test]
+fn a_job_that_ran_out_of_memory_gets_as_much_as_it_allows_the_next_time() {
+    let mut world = plain(1);
+    let mut wants = job("a", "red", 1, 1, 9);
+    wants.gang.memory_mib = MemoryMib(1_000);
+    wants.gang.memory_max_mib = Some(MemoryMib(4_000));
+    world.step(vec![wants.into()]);
+    let memory =
+        |world: &World| world.kernel.state().runs.get(&world.running[&JobId::from("a")].run).unwrap().memory_mib;
+    assert_eq!(memory(&world), MemoryMib(1_000));
+    world.step(vec![failed(&world, "a", FailureCategory::OutOfMemory)]);
+    world.advance(HOUR_US);
+    assert_eq!(memory(&world), MemoryMib(4_000));
+}
+
+#[test]
+fn a_category_is_retried_as_often_as_the_job_says_and_its_own_code_never_by_default() {
+    let mut world = plain(1);
+    world.step(vec![job("plain", "red", 1, 1, 9).into()]);
+    let outputs = world.step(vec![failed(&world, "plain", FailureCategory::UserCode)]);
+    assert_eq!(cancelled(&outputs, "plain"), Some(StopCause::Failed));
+    let retry_limits = vec![RetryLimit { category: FailureCategory::UserCode, retries_max: Count(1) }];
+    world.step(vec![JobRequested { retry_limits, ..job("stubborn", "red", 1, 1, 9) }.into()]);
+    let outputs = world.step(vec![failed(&world, "stubborn", FailureCategory::UserCode)]);
+    assert_eq!(cancelled(&outputs, "stubborn"), None);
+    world.advance(HOUR_US);
+    let outputs = world.step(vec![failed(&world, "stubborn", FailureCategory::UserCode)]);
+    assert_eq!(cancelled(&outputs, "stubborn"), Some(StopCause::Failed));
+}
+
+#[test]
+fn behind_a_job_that_fails_whoever_needs_it_ends_and_whoever_only_waits_for_it_starts() {
+    let mut world = plain(1);
+    let behind = |name: &str, condition| {
+        let depends_on = vec![Dependency { job: JobId::from("first"), condition }];
+        JobRequested { depends_on, ..job(name, "red", 1, 1, 1) }
+    };
+    let waiting = [behind("after-ok", DependencyCondition::Ok), behind("after-any", DependencyCondition::Any)];
+    let mut asked: Vec<Event> = vec![job("first", "red", 1, 1, 9).into()];
+    asked.extend(waiting.map(Event::from));
+    let outputs = world.step(asked);
+    for name in ["after-ok", "after-any"] {
+        let limit = &held(&outputs, name).unwrap().limit;
+        assert_eq!((limit.kind, limit.subject.as_ref().unwrap().as_str()), (LimitKind::Dependency, "first"));
+    }
+    let outputs = world.step(vec![failed(&world, "first", FailureCategory::UserCode)]);
+    assert_eq!(cancelled(&outputs, "after-ok"), Some(StopCause::Dependency));
+    assert!(placed(&outputs, "after-any").is_some(), "{outputs:?}");
+}
+
+#[test]
+fn a_job_on_hold_starts_when_it_is_released() {
+    let mut world = plain(1);
+    let outputs = world.step(vec![JobRequested { hold: true, ..job("a", "red", 1, 1, 1) }.into()]);
+    assert_eq!(held(&outputs, "a").unwrap().limit.kind, LimitKind::Hold);
+    let action = HoldAction::Release;
+    let release = JobHoldSet { job: JobId::from("a"), action, actor: Name::from("desk"), ..JobHoldSet::default() };
+    assert!(placed(&world.step(vec![release.into()]), "a").is_some());
+}
+
+#[test]
+fn an_exclusive_job_has_its_nodes_to_itself() {
+    let mut world = plain(2);
+    let mut alone = job("alone", "red", 1, 1, 9);
+    alone.gang.exclusive_node = true;
+    world.step(vec![alone.clone().into()]);
+    let node = world.running[&JobId::from("alone")].nodes[0].node.clone();
+    world.step(vec![job("other", "red", 1, 1, 9).into()]);
+    assert_ne!(world.running[&JobId::from("other")].nodes[0].node, node);
+    // Where somebody is already, it does not go.
+    let outputs = world.step(vec![JobRequested { job: JobId::from("second"), ..alone }.into()]);
+    assert!(placed(&outputs, "second").is_none(), "{outputs:?}");
+}
+
+#[test]
+fn at_a_provider_that_is_down_nothing_starts_and_what_its_nodes_lose_is_requeued() {
+    let mut world = plain(1);
+    world.step(vec![job("runs", "red", 1, 1, 9).into()]);
+    let (provider, state) = (ProviderId::from("metapod"), ProviderState::Down);
+    let down = ProviderStateChanged { provider: provider.clone(), state, ..ProviderStateChanged::default() };
+    let outputs = world.step(vec![down.into(), job("new", "red", 1, 1, 1).into()]);
+    assert_eq!(held(&outputs, "new").unwrap().limit.kind, LimitKind::ProviderCapacity, "{outputs:?}");
+    assert_eq!(stopped_for(&outputs, "runs"), None, "it may still run");
+    let (node, fenced) = (NodeId::from("node-000"), NodeState::Fenced);
+    let outputs = world.step(vec![NodeStateChanged { node, state: fenced, ..NodeStateChanged::default() }.into()]);
+    let requeued = |output: &Event| matches!(output, Event::JobRequeued(e) if e.job.as_str() == "runs");
+    assert!(outputs.iter().any(requeued), "{outputs:?}");
+}
+
+#[test]
+fn a_cordon_of_a_site_a_pool_a_tenant_or_a_queue_lets_nothing_start_and_everything_run_on() {
+    let scopes = [
+        (ScopeKind::Site, "pod"),
+        (ScopeKind::Pool, "pod/h100"),
+        (ScopeKind::Tenant, "red"),
+        (ScopeKind::Queue, "red/vision"),
+    ];
+    for (kind, id) in scopes {
+        let of = |name: &str| JobRequested { project: Some(ProjectId::from("vision")), ..job(name, "red", 1, 1, 9) };
+        let mut world = plain(1);
+        world.step(vec![of("runs").into()]);
+        let outputs = world.step(vec![scope(kind, id, ScopeState::Cordoned), of("new").into()]);
+        assert_eq!(held(&outputs, "new").unwrap().limit.kind, LimitKind::Cordon, "{id}");
+        assert_eq!(stopped_for(&outputs, "runs"), None, "{id}");
+        let outputs = world.step(vec![scope(kind, id, ScopeState::Open)]);
+        assert!(placed(&outputs, "new").is_some(), "{id}: {outputs:?}");
+    }
+}
+
+#[test]
+fn what_is_said_of_a_tenant_holds_for_those_below_it() {
+    let mut world = plain(1);
+    let (tenant, parent) = (TenantId::from("child"), Some(TenantId::from("red")));
+    world.step(vec![TenantDeclared { tenant, parent, ..tenant_of_weight_one() }.into()]);
+    let outputs = world.step(vec![
+        scope(ScopeKind::Tenant, "red", ScopeState::Cordoned),
+        job("below", "child", 1, 1, 1).into(),
+        job("beside", "blue", 1, 1, 1).into(),
+    ]);
+    let limit = &held(&outputs, "below").unwrap().limit;
+    assert_eq!((limit.kind, limit.subject.as_ref().unwrap().as_str()), (LimitKind::Cordon, "red"));
+    assert!(placed(&outputs, "beside").is_some());
+}
+
+#[test]
+fn what_a_drained_tenant_or_queue_runs_is_stopped_and_waits_until_it_is_open_again() {
+    for (kind, id) in [(ScopeKind::Tenant, "red"), (ScopeKind::Queue, "red/vision")] {
+        let of = |name: &str| JobRequested { project: Some(ProjectId::from("vision")), ..job(name, "red", 1, 1, 9) };
+        let mut world = plain(2);
+        world.step(vec![of("leaves").into(), job("stays", "blue", 1, 1, 9).into()]);
+        let outputs = world.step(vec![scope(kind, id, ScopeState::Drained)]);
+        assert_eq!(stopped_for(&outputs, "leaves"), Some(StopCause::Drain), "{id}: {outputs:?}");
+        assert_eq!(stopped_for(&outputs, "stays"), None);
+        let stopped = world.stopped("leaves", StopReason::Preempted);
+        let outputs = world.step(vec![stopped]);
+        assert!(placed(&outputs, "leaves").is_none(), "{id}: {outputs:?}");
+        let outputs = world.step(vec![scope(kind, id, ScopeState::Open)]);
+        assert!(placed(&outputs, "leaves").is_some(), "{id}: {outputs:?}");
+    }
+}
