@@ -1,5 +1,21 @@
-//! Deciding: once an epoch, after all its events. First what has to be answered (losses, limits, cancellations), then who
-//! starts where, then what is given back.
+//! Deciding: once an epoch, after all its events.
+//!
+//! Two words first. A *pass* goes once over the queue and starts whoever may start. A *tick* comes after the policy's period, while
+//! somebody waits, and makes room for those who do not start by themselves.
+//!
+//! The steps, in the order of [`decide`]:
+//! 1. what was kept too long for who did not come is anybody's (`instances`); budgets and declarations that are new count (`upkeep`);
+//! 2. who was asked for is admitted or rejected (`admission`);
+//! 3. what has to be answered is, until nothing is left: losses, failures, cancellations, drained nodes, leases of runs (`upkeep`),
+//!    what power and quotas no longer carry (`overcommit`), contracts that are owed (`reclaim`), and, when anything changed that
+//!    somebody waits for, the pass (`order`);
+//! 4. who is to leave is told to, or moved (`drain`, `moving`);
+//! 5. at a tick, room is made (`preempt`);
+//! 6. elastic jobs grow and give back (`elastic`), and GPUs are divided (`divide`);
+//! 7. who is kept out hears why (`upkeep`), idle instances are given back (`instances`), contracts are settled (`reclaim`).
+//!
+//! Who: `order`, `heads`, `fair`, `share`, `sets`, `standstill`. Where and when: `start`, `promise`, `laid`, `deferral`. Making room:
+//! `preempt`, `by_class`, `room`, `consolidate`, `stops`.
 
 use std::collections::BTreeSet;
 
@@ -86,7 +102,24 @@ pub(crate) struct Epoch<'a> {
     pub divided: BTreeSet<RunId>,
 }
 
-impl Epoch<'_> {
+impl<'a> Epoch<'a> {
+    /// One in which nothing is decided yet.
+    fn of(state: &'a mut State, index: &'a mut Index, cell: &'a CellId, term: i64) -> Self {
+        let (number, now) = (state.meta().next_epoch, state.now());
+        Self {
+            state,
+            index,
+            cell,
+            number,
+            term,
+            now,
+            outputs: Vec::new(),
+            overcommitments: Vec::new(),
+            may_grow: Vec::new(),
+            divided: BTreeSet::new(),
+        }
+    }
+
     /// The id that the next output will have.
     pub fn next_output_id(&self) -> RefId {
         RefId::from(format!("{}/{}/{}/{}", self.cell, self.number, self.term, self.outputs.len()))
@@ -117,19 +150,7 @@ impl Epoch<'_> {
 
 /// Decides an epoch.
 pub fn decide(state: &mut State, index: &mut Index, cell: &CellId, term: i64) -> Decided {
-    let (number, now) = (state.meta().next_epoch, state.now());
-    let mut epoch = Epoch {
-        state,
-        index,
-        cell,
-        number,
-        term,
-        now,
-        outputs: Vec::new(),
-        overcommitments: Vec::new(),
-        may_grow: Vec::new(),
-        divided: BTreeSet::new(),
-    };
+    let mut epoch = Epoch::of(state, index, cell, term);
     instances::end_keeping(&mut epoch);
     upkeep::budgets_set(&mut epoch);
     upkeep::redeclared(&mut epoch);
@@ -178,30 +199,13 @@ fn answer(epoch: &mut Epoch<'_>) {
 
 /// When a waiting job could start if it went before all others and what runs ended when expected.
 pub fn earliest_start(state: &mut State, index: &mut Index, cell: &CellId, id: &JobId) -> Option<TimeUs> {
-    promise::earliest_start(&mut asked(state, index, cell), id).map(|promise| promise.start)
+    promise::earliest_start(&mut Epoch::of(state, index, cell, 0), id).map(|promise| promise.start)
 }
 
 /// What a tenant is promised, and what it has, thousandths of GPUs.
 pub fn share_of(state: &mut State, index: &mut Index, cell: &CellId, tenant: &TenantId) -> (i64, i64) {
-    let shares = share::Shares::of(&asked(state, index, cell));
+    let shares = share::Shares::of(&Epoch::of(state, index, cell, 0));
     (shares.promised(tenant), shares.taken(tenant))
-}
-
-/// An epoch in which nothing is decided, for questions.
-fn asked<'a>(state: &'a mut State, index: &'a mut Index, cell: &'a CellId) -> Epoch<'a> {
-    let (number, now) = (state.meta().next_epoch, state.now());
-    Epoch {
-        state,
-        index,
-        cell,
-        number,
-        term: 0,
-        now,
-        outputs: Vec::new(),
-        overcommitments: Vec::new(),
-        may_grow: Vec::new(),
-        divided: BTreeSet::new(),
-    }
 }
 
 /// The run of a job's present attempt.

@@ -15,7 +15,7 @@ use super::share::Shares;
 use super::standstill::Standstill;
 use super::start::{Outcome, together, try_start};
 use super::{Epoch, elastic, moving, promise, reclaim};
-use crate::order_rule::gang_milli;
+use crate::order_rule::{OrderRule, gang_milli};
 use crate::place::{Promise, quota_limit};
 use crate::queue::{Fit, Head, Shape, Told};
 use crate::rows::{Phase, Run, limit};
@@ -67,6 +67,10 @@ pub fn pass(epoch: &mut Epoch<'_>) {
     let depth_max = epoch.state.policy().backfill_depth();
     let classes: Vec<i64> = epoch.index.queue.classes().collect();
     let promised = epoch.state.meta().promised.clone();
+    if !rule.promises_starts() {
+        let starving = promised.as_ref().filter(|job| epoch.index.queue.line_of(job).is_some());
+        pass.promise = starving.and_then(|job| promise::earliest_start(epoch, job));
+    }
     'classes: for class in classes {
         // Whoever has a promise keeps it while shares turn: it goes first in its class.
         let mut first = promised.as_ref().and_then(|job| epoch.index.queue.in_line(job, class));
@@ -84,14 +88,15 @@ pub fn pass(epoch: &mut Epoch<'_>) {
                 order.refresh(epoch, &heads, pass.shares.as_ref(), &tenant);
                 continue;
             }
-            if pass.promise.is_some() {
+            if pass.promise.is_some() && rule.promises_starts() {
                 pass.depth += 1;
                 if pass.depth > depth_max {
                     break 'classes;
                 }
             }
             let set = set_lines(epoch, &job);
-            match try_start(epoch, &job, pass.promise.as_mut()) {
+            let heeds = pass.heeds_promise(epoch, rule, &tenant, shape);
+            match try_start(epoch, &job, pass.promise.as_mut().filter(|_| heeds)) {
                 Outcome::Left if set.is_empty() => {
                     pass.left(epoch, &tenant, shape, &job);
                     // It does not stand in line any more; if it did, it would be asked for ever.
@@ -122,7 +127,11 @@ pub fn pass(epoch: &mut Epoch<'_>) {
             }
         }
     }
-    let now_promised = pass.promise.as_ref().map(|promise| promise.job.clone());
+    let mut now_promised = pass.promise.as_ref().map(|promise| promise.job.clone());
+    if !rule.promises_starts() {
+        // Whoever starves does so until it starts.
+        now_promised = promised.filter(|job| epoch.index.queue.line_of(job).is_some());
+    }
     if epoch.state.meta().promised != now_promised {
         epoch.state.meta_mut().promised = now_promised;
     }
@@ -263,6 +272,15 @@ impl Pass {
     pub(super) fn passes_over(&self, epoch: &Epoch<'_>, tenant: &TenantId, shape: Shape) -> bool {
         self.full.contains_key(&epoch.index.queue.common(shape).fit)
             || !self.blocked.is_empty() && self.blocked.contains_key(&(tenant.clone(), shape))
+    }
+
+    /// Whether a job may not delay the promised start: under rules that promise none but to who starves, those may that their
+    /// tenant's own promised share holds, unless it is that tenant who starves.
+    fn heeds_promise(&self, epoch: &Epoch<'_>, rule: OrderRule, tenant: &TenantId, shape: Shape) -> bool {
+        let (Some(promise), false) = (&self.promise, rule.promises_starts()) else { return true };
+        let least = epoch.index.queue.common(shape).gpu_milli;
+        let is_held = self.shares.as_ref().is_some_and(|shares| shares.holds(tenant, least));
+        !is_held || epoch.index.queue.tenant_of(&promise.job) == Some(tenant)
     }
 
     /// What is to be done about whoever is next in a line.

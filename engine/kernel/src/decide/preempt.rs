@@ -1,18 +1,27 @@
 //! Making room for jobs that wait, once a tick.
 //!
-//! First for classes that preempt (`by_class.rs`); then, under order rules that promise no starts, for the promised shares: a job that its tenant's share holds takes back what others have borrowed, at first only from
-//! runs that have just written a checkpoint, and when it has waited for long from any; then it may also have others moved that
-//! stand in the way of a gang. Then by the order of the line: a job may take the place of runs that come after it, if the work
-//! that is lost is less than half of what its own GPUs would have done while it waited. Victims are whole gangs, those with the
-//! least lost work first.
+//! 1. By moving, where that is enough: nobody is stopped (`consolidate.rs`).
+//! 2. For classes that preempt (`by_class.rs`).
+//!
+//! And, under order rules that promise no starts:
+//!
+//! 3. Who starves is promised one all the same.
+//! 4. For the promised shares: a job that its tenant's share holds takes back what others have borrowed, at first only from runs that
+//!    have just written a checkpoint, and when it has waited for long from any; then it may also have others moved that stand in the way
+//!    of a gang.
+//! 5. By the order of the line: a job may take the place of runs that come after it, if the work that is lost is less than half of what
+//!    its own GPUs would have done while it waited.
+//!
+//! Victims are whole gangs, those with the least lost work first.
 
 use std::collections::BTreeSet;
 
 use solyx_schemas::events::decisions::{LimitKind, StopCause};
-use solyx_schemas::ids::{JobId, RunId, TenantId};
-use solyx_schemas::units::{DurationUs, SECOND_US};
+use solyx_schemas::ids::{JobId, NodeId, RunId, TenantId};
+use solyx_schemas::units::{DurationUs, HOUR_US, SECOND_US};
 
 use super::by_class::{any_preempts, for_classes};
+use super::promise::earliest_start;
 use super::room::{Plan, plan};
 use super::sets::{room_for_all, suffices, unstarted};
 use super::share::Shares;
@@ -29,6 +38,8 @@ use crate::set_aside::is_reclaimable;
 const CHEAP: DurationUs = DurationUs(300 * SECOND_US);
 /// A job that its tenant's share holds waits no longer than this for cheap runs.
 const URGENT: DurationUs = DurationUs(600 * SECOND_US);
+/// Whoever has waited for so long is promised a start under every rule.
+const STARVED: DurationUs = DurationUs(336 * HOUR_US);
 /// A gang of this size takes whole nodes and does not wait for cheap runs, thousandths of a GPU.
 const LARGE_MILLI: i64 = 8_000;
 /// Jobs that one tick makes room for by the order of the line.
@@ -124,10 +135,39 @@ pub fn tick(epoch: &mut Epoch<'_>) {
     if rule.promises_starts() {
         return;
     }
+    let starving = starving(epoch);
     if scene.has_shares {
         for_shares(epoch, &mut scene);
     }
+    // What is promised to who starves is no room for those who only come before others.
+    let promise = starving.and_then(|job| earliest_start(epoch, &job));
+    let kept = promise.map(|promise| (promise.nodes.into_iter().collect::<Vec<NodeId>>(), promise.job));
+    if let Some((nodes, job)) = &kept {
+        epoch.index.keep_nodes(nodes, job);
+    }
     by_order(epoch, &mut scene);
+    if let Some((nodes, job)) = &kept {
+        epoch.index.keep_no_more(nodes, job);
+    }
+}
+
+/// Of those who have waited for longer than anybody should, the one that has waited longest is promised its start, under rules that
+/// promise none otherwise: without that, a stream of small jobs would keep a gang from room for ever.
+fn starving(epoch: &mut Epoch<'_>) -> Option<JobId> {
+    let promised = epoch.state.meta().promised.as_ref();
+    if let Some(job) = promised.filter(|job| epoch.index.queue.line_of(job).is_some()) {
+        return Some(job.clone()).filter(|job| !epoch.state.claims.contains(job));
+    }
+    let room = |kind: LimitKind| is_room(kind) || kind == LimitKind::Power;
+    let heads = waiting(epoch, &room).flatten().filter(|head| head.set.is_empty());
+    let since = |job: &JobId| epoch.state.jobs.get(job).map_or(epoch.now, |job| job.waiting_since_us);
+    let longest = heads.map(|head| (since(&head.job), head.job)).min();
+    let starves = longest.filter(|(since, _)| since.after(STARVED) <= epoch.now).map(|(_, job)| job);
+    if starves.is_some() {
+        epoch.state.meta_mut().promised = starves.clone();
+        epoch.index.changed = true;
+    }
+    starves
 }
 
 /// Everything that may be stopped at all.

@@ -1,7 +1,7 @@
 //! The law of EASY backfill: whoever was promised a start has started by then, whatever came behind it. Jobs run exactly as
 //! long as they said.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use proptest::prelude::*;
 use solyx_histories::history::Luck;
@@ -357,4 +357,44 @@ fn a_promise_is_kept_from_a_lower_class_that_preempts() {
     world.now = START + 2 * HOUR_US;
     let ends = world.finish("runs");
     assert!(placed(&world.step(vec![ends]), "gang").is_some());
+}
+
+/// A gang of all of a fleet of two nodes, behind a few small jobs of its own tenant, of which others come all the time, each shorter
+/// than it by far. Hours that it waits; none when it still does after so many.
+fn starved_by_small_jobs(rule: &str, hours: i64) -> Option<i64> {
+    let mut world = World::with_nodes(2);
+    let run_lease_us = Some(DurationUs(10_000 * HOUR_US));
+    world.step(vec![SchedulingPolicySet { run_lease_us, ..ordered_by(rule) }.into()]);
+    let small = |number: i64| Event::from(job(&format!("small-{number:04}"), "red", 1, 8, 2));
+    let starts = |outputs: &[Event]| -> Vec<String> {
+        let of = |output: &Event| match output {
+            Event::JobPlaced(placed) => Some(placed.job.to_string()),
+            _ => None,
+        };
+        outputs.iter().filter_map(of).collect()
+    };
+    let mut on: VecDeque<String> = starts(&world.step((0..6).map(small).collect())).into();
+    world.step(vec![job("gang", "red", 2, 8, 9).into()]);
+    for hour in 1..=hours {
+        world.now += HOUR_US;
+        // One of them ends each hour, and another one has come by then.
+        let mut events: Vec<Event> = vec![small(hour + 5)];
+        events.extend(on.pop_front().map(|job| world.finish(&job)));
+        let started = starts(&world.step(events));
+        if started.contains(&"gang".to_owned()) {
+            return Some(hour);
+        }
+        on.extend(started);
+    }
+    None
+}
+
+#[test]
+fn no_stream_of_small_jobs_keeps_a_gang_from_room_for_ever() {
+    for (rule, most) in [("classic", 6), ("fifo", 6), ("share-surcharge", 340), ("las", 340), ("srpt", 340)] {
+        let waited = starved_by_small_jobs(rule, 400);
+        assert!(waited.is_some_and(|hours| hours <= most), "{rule}: {waited:?}");
+    }
+    // What is shortest goes first, however long another has waited.
+    assert_eq!(starved_by_small_jobs("sjf", 400), None);
 }
