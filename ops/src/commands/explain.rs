@@ -4,16 +4,17 @@ use clap::Args;
 use serde_json::{Value, json};
 use solyx_schemas::epochs::EpochReader;
 use solyx_schemas::events::Event;
+use solyx_schemas::events::common::Sum;
 use solyx_schemas::events::decisions::{CostTerms, JobPlaced, Limit, LimitKind};
-use solyx_schemas::events::jobs::Gang;
+use solyx_schemas::events::jobs::{Gang, JobRequestAmended};
 use solyx_schemas::ids::JobId;
 use solyx_schemas::json::to_json;
 use solyx_schemas::log::Log;
-use solyx_schemas::units::{TimeUs, rfc3339};
+use solyx_schemas::units::{TimeUs, WorkUs, rfc3339};
 
 use super::{answer, whatif};
 use crate::failure::{Exit, Failure, Outcome, one_line};
-use crate::output::{self, decimal, money};
+use crate::output::{self, decimal, duration, money};
 use crate::world::{Source, unreadable_history};
 
 /// Say what became of a job and why.
@@ -139,12 +140,38 @@ pub(super) fn said(event: &Event) -> String {
             money(total(&e.now_terms))
         ),
         Event::JobPlaced(e) => placed(e),
-        Event::JobPreempted(e) => format!("preempted: {}{}", e.cause, for_job(e.for_job.as_ref())),
-        Event::JobMigrated(e) => format!("moved from {}: {}", e.from_pool, e.cause),
+        Event::JobRequestAmended(e) => format!("amended: {}", amended(e)),
+        Event::JobHoldSet(e) => format!("{} by {}{}", e.action, e.actor, because(&e.reason)),
+        Event::JobCancelRequested(e) => format!("to be cancelled, says {}{}", e.actor, because(&e.reason)),
+        Event::JobPreempted(e) => format!(
+            "told to stop by {}: {}{}; {}",
+            rfc3339(e.stop_by_us),
+            e.cause,
+            for_job(e.for_job.as_ref()),
+            kept_and_lost(e.kept_work_us, e.lost_work_us, e.lost_cost.as_ref())
+        ),
+        Event::JobMigrated(e) => format!(
+            "told to stop by {}: {}; goes on {}; {}",
+            rfc3339(e.stop_by_us),
+            e.cause,
+            e.to_pool.as_ref().map_or("when its turn comes".to_owned(), |pool| format!("in {pool}")),
+            kept_and_lost(e.kept_work_us, e.lost_work_us, e.lost_cost.as_ref())
+        ),
         Event::JobResized(e) => {
             format!("resized from {} to {} replicas: {}", e.from_replicas.0, e.to_replicas.0, e.reason)
         }
-        Event::JobRequeued(e) => format!("waits again after {}: {}, attempt {}", e.run, e.cause, e.attempts.0),
+        Event::JobRequeued(e) => {
+            let category = e.category.map_or(String::new(), |category| format!(" ({category})"));
+            let avoided = e.node_avoided.as_ref().map_or(String::new(), |node| format!("; not again on {node}"));
+            format!(
+                "waits again after {}: {}{category}, attempt {}, not before {}; {}{avoided}",
+                e.run,
+                e.cause,
+                e.attempts.0,
+                rfc3339(e.retry_at_us),
+                kept_and_lost(e.kept_work_us, e.lost_work_us, e.lost_cost.as_ref())
+            )
+        }
         Event::JobCancelled(e) => format!("cancelled: {}; {}", e.cause, e.detail),
         Event::CapacityLeaseOrdered(e) => format!("{} ordered of {}", counted(e.instances.0, "instance"), e.pool),
         Event::RunStarted(e) => format!("run {} started", e.run),
@@ -155,6 +182,31 @@ pub(super) fn said(event: &Event) -> String {
         Event::RunFailed(e) => format!("run {} failed: {}; {}", e.run, e.category, e.detail),
         Event::RunStopped(e) => format!("run {} stopped: {}", e.run, e.reason),
         other => other.name().rsplit('.').next().unwrap_or_default().to_owned(),
+    }
+}
+
+fn amended(e: &JobRequestAmended) -> String {
+    let parts = [
+        e.class.as_ref().map(|class| format!("class {class}")),
+        e.deadline_us.map(|deadline| format!("deadline {}", rfc3339(deadline))),
+        e.budget.as_ref().map(|budget| format!("budget {} {}", money(budget.micros.0.into()), budget.currency)),
+        e.replicas_min.map(|least| format!("at least {}", counted(least.0, "replica"))),
+        e.replicas_max.map(|most| format!("at most {}", counted(most.0, "replica"))),
+    ];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+fn because(reason: &str) -> String {
+    if reason.is_empty() { String::new() } else { format!(": {reason}") }
+}
+
+/// Work of each replica that a stop keeps and loses, and what the lost part had cost.
+fn kept_and_lost(kept: WorkUs, lost: WorkUs, cost: Option<&Sum>) -> String {
+    let cost =
+        cost.map_or(String::new(), |sum| format!(", which had cost {} {}", money(sum.micros.0.into()), sum.currency));
+    match lost.0 {
+        0 => format!("{} of work kept, none lost", duration(kept.0)),
+        lost => format!("{} of work kept, {} lost{cost}", duration(kept.0), duration(lost)),
     }
 }
 

@@ -275,12 +275,11 @@ impl Pass {
     }
 
     /// Whether a job may not delay the promised start: under rules that promise none but to who starves, those may that their
-    /// tenant's own promised share holds, unless it is that tenant who starves.
+    /// tenant's own promised share holds.
     fn heeds_promise(&self, epoch: &Epoch<'_>, rule: OrderRule, tenant: &TenantId, shape: Shape) -> bool {
-        let (Some(promise), false) = (&self.promise, rule.promises_starts()) else { return true };
         let least = epoch.index.queue.common(shape).gpu_milli;
-        let is_held = self.shares.as_ref().is_some_and(|shares| shares.holds(tenant, least));
-        !is_held || epoch.index.queue.tenant_of(&promise.job) == Some(tenant)
+        let is_held = || self.shares.as_ref().is_some_and(|shares| shares.holds(tenant, least));
+        rule.promises_starts() || self.promise.is_none() || !is_held()
     }
 
     /// What is to be done about whoever is next in a line.

@@ -38,8 +38,8 @@ use crate::set_aside::is_reclaimable;
 const CHEAP: DurationUs = DurationUs(300 * SECOND_US);
 /// A job that its tenant's share holds waits no longer than this for cheap runs.
 const URGENT: DurationUs = DurationUs(600 * SECOND_US);
-/// Whoever has waited for so long is promised a start under every rule.
-const STARVED: DurationUs = DurationUs(336 * HOUR_US);
+/// Whoever has waited so long for room, first in line, is promised a start under every rule.
+const STARVED: DurationUs = DurationUs(48 * HOUR_US);
 /// A gang of this size takes whole nodes and does not wait for cheap runs, thousandths of a GPU.
 const LARGE_MILLI: i64 = 8_000;
 /// Jobs that one tick makes room for by the order of the line.
@@ -151,8 +151,8 @@ pub fn tick(epoch: &mut Epoch<'_>) {
     }
 }
 
-/// Of those who have waited for longer than anybody should, the one that has waited longest is promised its start, under rules that
-/// promise none otherwise: without that, a stream of small jobs would keep a gang from room for ever.
+/// Whoever is first in line and has waited for longer than anybody should for room is promised its start, under rules that promise none
+/// otherwise: without that, a stream of small jobs behind it would keep a gang from room for ever.
 fn starving(epoch: &mut Epoch<'_>) -> Option<JobId> {
     let promised = epoch.state.meta().promised.as_ref();
     if let Some(job) = promised.filter(|job| epoch.index.queue.line_of(job).is_some()) {
@@ -160,14 +160,12 @@ fn starving(epoch: &mut Epoch<'_>) -> Option<JobId> {
     }
     let room = |kind: LimitKind| is_room(kind) || kind == LimitKind::Power;
     let heads = waiting(epoch, &room).flatten().filter(|head| head.set.is_empty());
-    let since = |job: &JobId| epoch.state.jobs.get(job).map_or(epoch.now, |job| job.waiting_since_us);
-    let longest = heads.map(|head| (since(&head.job), head.job)).min();
-    let starves = longest.filter(|(since, _)| since.after(STARVED) <= epoch.now).map(|(_, job)| job);
-    if starves.is_some() {
-        epoch.state.meta_mut().promised = starves.clone();
-        epoch.index.changed = true;
-    }
-    starves
+    let first = heads.min_by(|a, b| (-a.class_value, a.turn, &a.job).cmp(&(-b.class_value, b.turn, &b.job)))?;
+    let since = epoch.state.jobs.get(&first.job)?.waiting_since_us;
+    let starves = (since.after(STARVED) <= epoch.now).then_some(first.job)?;
+    epoch.state.meta_mut().promised = Some(starves.clone());
+    epoch.index.changed = true;
+    Some(starves)
 }
 
 /// Everything that may be stopped at all.

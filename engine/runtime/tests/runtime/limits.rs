@@ -177,7 +177,7 @@ fn an_epoch_that_switches_a_feature_on_which_this_build_lacks_asks_for_a_newer_o
         skipped: Vec::new(),
         outputs: nothing.outputs.clone(),
         output_root: nothing.output_root,
-        ..*refused
+        ..refused
     };
     publish(&log, vec![record(&log, &Event::from(counted.clone()), false)]);
     let told = [

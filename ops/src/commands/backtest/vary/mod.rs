@@ -14,7 +14,7 @@ mod sweep;
 mod table;
 mod trail;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::{Value, json};
