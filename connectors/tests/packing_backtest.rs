@@ -118,7 +118,7 @@ fn files_that_do_not_belong_together_or_are_malformed_are_named() {
     let arrivals = write(dir.path(), "arrivals.txt", "7 0\nN7 0 1\n");
     let message = |error: solyx_connectors::backtest::BacktestError| error.to_string();
     let negative = message(openb::nodes(&nodes).unwrap_err());
-    assert!(negative.contains("line 2: gpu is `-1`, expected a whole number"), "{negative}");
+    assert!(negative.contains("line 2: gpu is `-1`, expected 0 to 64 GPUs"), "{negative}");
     let lacking = message(openb::pods(&pods).unwrap_err());
     assert!(lacking.contains("no column `memory_mib`"), "{lacking}");
     let unknown = message(openb::arrivals(&arrivals, 8, 2, 1).unwrap_err());

@@ -213,8 +213,8 @@ fn what_is_wrong_in_a_variation_is_said_by_field_value_and_expectation() {
             "pools: found \"lamda-*\", which the log does not have",
         ),
         (
-            "name = \"a\"\n[[pools]]\nclass = \"owned\"\nprice_factor = \"1.5\"",
-            "pools, field price_factor or price_per_gpu_hour: found \"*\", of which nothing would change",
+            "name = \"a\"\n[[pools]]\nclass = \"owned\"\ninstances = 3",
+            "pools, field instances: found \"*\", of which nothing would change",
         ),
         (
             "name = \"a\"\n[[energy]]\nzone = \"DE-LU\"",

@@ -217,10 +217,9 @@ fn python_with(package: &str, requirement: &str) -> Option<PathBuf> {
         let installed = made.is_ok_and(|made| made.status.success())
             && Command::new(&python).args(install).output().is_ok_and(|output| output.status.success());
         if !installed || !has(&python) {
-            eprintln!(
-                "not run: {package} could not be installed from PyPI; {variable} names a Python that has it, or none"
+            panic!(
+                "{package} could not be installed from PyPI: name a Python that has it in {variable}, or set that to none"
             );
-            return None;
         }
     }
     Some(python)

@@ -131,9 +131,12 @@ fn known_of(before: &Kernel, next: &RawEpoch, id: &str) -> Value {
     let tenant = state.spec(&job).map(|spec| spec.tenant).or_else(|| Some(request.as_ref()?.tenant.clone()));
     let lineage: Vec<&TenantId> = tenant.iter().flat_map(|tenant| state.lineage(tenant)).collect();
     let quotas = state.quotas.iter().filter(|((tenant, ..), _)| lineage.contains(&tenant)).map(|(_, quota)| quota);
-    let explained = match &request {
-        Some(request) if state.jobs.get(&job).is_none() => rehearsal().job(request).ok(),
-        _ => state.jobs.get(&job).and_then(|_| rehearsal().waiting(&job)),
+    let (explained, refused) = match &request {
+        Some(request) if state.jobs.get(&job).is_none() => match rehearsal().job(request) {
+            Ok(answer) => (Some(answer), None),
+            Err(refused) => (None, Some(refused)),
+        },
+        _ => (state.jobs.get(&job).and_then(|_| rehearsal().waiting(&job)), None),
     };
     let run = state.jobs.get(&job).and_then(|row| state.runs.get(row.run.as_ref()?));
     without_empty(json!({
@@ -143,6 +146,7 @@ fn known_of(before: &Kernel, next: &RawEpoch, id: &str) -> Value {
         "asks": state.spec(&job),
         "quotas": quotas.collect::<Vec<_>>(),
         "pool": state.pools.get(&PoolId::from(id)),
+        "refused": refused,
         "explained": explained.map(|answer| answer::json_of(&job, &answer)),
     }))
 }

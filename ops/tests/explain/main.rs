@@ -3,7 +3,11 @@
 
 mod world;
 
+use solyx_schemas::events::Event;
+use solyx_schemas::events::common::Sum;
 use solyx_schemas::events::jobs::*;
+use solyx_schemas::events::policy::*;
+use solyx_schemas::events::usage::Meter;
 use solyx_schemas::units::*;
 
 use world::*;
@@ -80,5 +84,93 @@ fn jobs_that_were_placed_hear_where_at_what_cost_and_what_was_not_taken() {
     world.run_until(24 * 60);
     for job in "placed/first placed/cheaper-of-two placed/leased placed/later waits/gpus".split(' ') {
         insta::assert_snapshot!(job.replace('/', "-then-"), world.explain(job));
+    }
+}
+
+/// The same cell under EASY, with a class that preempts, a budget, a reservation and a queue that is drained.
+fn pushed() -> World {
+    let mut world = World::new();
+    let mut events = fleet();
+    for event in &mut events {
+        if let Event::SchedulingPolicySet(policy) = event {
+            policy.order_rule = "classic".into();
+        }
+    }
+    let urgent = PriorityClassSet { class: "urgent".into(), value: 200, preempts: true, ..PriorityClassSet::default() };
+    let card = RateCardSet {
+        rate_card: "list".into(),
+        version: Count(1),
+        currency: usd(),
+        effective_from_us: at(0),
+        lines: vec![RateLine {
+            meter: Meter::GpuTime,
+            mode: TierMode::Graduated,
+            tiers: vec![PriceTier { price_micros: RateMicros(3_000_000), ..PriceTier::default() }],
+            ..RateLine::default()
+        }],
+        ..RateCardSet::default()
+    };
+    let budget = BudgetSet {
+        budget: "green-2023".into(),
+        tenant: "green".into(),
+        kind: BudgetKind::Hard,
+        amount: Sum { currency: usd(), micros: MoneyMicros(5_000_000) },
+        ..BudgetSet::default()
+    };
+    events.extend([urgent.into(), card.into(), budget.into()]);
+    world.at(0, events);
+    let on_h100 = |name: &str, tenant: &str, replicas, hours| JobRequested {
+        gang: gang(replicas, 8),
+        models: models(&["H100"]),
+        ..job(name, tenant, hours)
+    };
+    world.at(
+        1,
+        vec![
+            on_h100("stopped/for-another", "blue", 1, 5).into(),
+            JobRequested {
+                project: Some("vision".into()),
+                models: models(&["H200"]),
+                ..job("stopped/for-a-drain", "blue", 9)
+            }
+            .into(),
+            on_h100("runs", "blue", 1, 2).into(),
+            job("refused/budget", "green", 100).into(),
+        ],
+    );
+    let amended = JobRequestAmended {
+        job: "waits/amended".into(),
+        deadline_us: Some(at(20 * 60)),
+        replicas_max: Some(Count(2)),
+        ..JobRequestAmended::default()
+    };
+    world.at(2, vec![on_h100("waits/amended", "blue", 2, 3).into(), on_h100("waits/backfill", "blue", 1, 9).into()]);
+    world.at(3, vec![amended.into()]);
+    let drained = ScopeStateChanged {
+        scope_kind: ScopeKind::Queue,
+        scope: "blue/vision".into(),
+        state: ScopeState::Drained,
+        actor: "operator".into(),
+        reason: "moving out".to_owned(),
+        ..ScopeStateChanged::default()
+    };
+    world.at(
+        10,
+        vec![
+            JobRequested { class: "urgent".into(), preemptible: false, ..on_h100("placed/by-stopping", "blue", 1, 1) }
+                .into(),
+            drained.into(),
+        ],
+    );
+    world.run_until(60);
+    world
+}
+
+#[test]
+fn jobs_that_were_stopped_refused_or_amended_hear_why_and_what_it_cost_them() {
+    let world = pushed();
+    let jobs = "stopped/for-another stopped/for-a-drain refused/budget waits/amended waits/backfill placed/by-stopping";
+    for job in jobs.split(' ') {
+        insta::assert_snapshot!(job.replace('/', "-"), world.explain(job));
     }
 }

@@ -76,7 +76,7 @@ impl World {
     }
 }
 
-fn usd() -> Currency {
+pub fn usd() -> Currency {
     Currency::parse("USD").unwrap()
 }
 

@@ -49,7 +49,8 @@ fn two_sets_of_features_part_at_the_first_epoch_that_they_decide_differently() {
     assert!(decisions.iter().any(|d| d["type"] == "solyx.decisions.JobAdmitted" && d["job"] == *job), "{said}");
     assert!(!difference["bad"].as_array().unwrap().iter().any(|d| d["job"] == *job), "{said}");
     let before = said["before"].as_array().unwrap().iter().find(|state| state["id"] == *job).unwrap();
-    assert!(before["both"]["explained"]["pools"].is_array(), "{before}");
+    assert!(before["good"]["explained"]["pools"].is_array(), "{before}");
+    assert!(before["bad"]["refused"].as_str().unwrap().contains("labels[0].value"), "{before}");
     assert_eq!(said["builds"][1]["features"], json!(["spine", "sealed-fields"]));
 
     let text = world.solyx(&["bisect", "--features", "spine", "spine,sealed-fields"]).ends(1);

@@ -14,7 +14,7 @@ use solyx_schemas::units::{TimeUs, rfc3339};
 use self::build::{Asked, Build};
 use self::difference::{Difference, before, in_words, pair};
 use super::{derive, explain};
-use crate::failure::{Exit, Failure, Outcome};
+use crate::failure::{Exit, Failure, Outcome, one_line};
 use crate::world::Source;
 use crate::{output, progress};
 
@@ -244,6 +244,7 @@ fn tell(builds: &[Build; 2], heads: &[Value; 2], parting: &Parting, difference: 
 fn lines_of(known: &Value) -> Vec<String> {
     let rows = ["job", "run", "asks", "quotas", "pool"].into_iter();
     let mut lines: Vec<String> = rows.filter_map(|row| Some(format!("{row:<6} {}", cut(known.get(row)?)))).collect();
+    lines.extend(known["refused"].as_str().map(|detail| format!("refused: {}", one_line(detail))));
     let Some(explained) = known.get("explained") else { return lines };
     let at = explained["expected"]["at_us"].as_i64().map_or(String::new(), |at| format!(" {}", rfc3339(TimeUs(at))));
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
