@@ -23,3 +23,12 @@ mod trouble;
 mod whatif;
 mod whatif_job;
 mod whatif_told;
+
+use solyx_schemas::events::policy::PriorityClassSet;
+use solyx_schemas::ids::ClassId;
+
+/// A class that may be preempted, and preempts if its value is above zero.
+fn class_of_value(name: &str, value: i64) -> solyx_schemas::events::Event {
+    let (class, preempts) = (ClassId::from(name), value > 0);
+    PriorityClassSet { class, value, preempts, preemptible: true, ..PriorityClassSet::default() }.into()
+}

@@ -6,9 +6,11 @@ use solyx_schemas::events::decisions::LimitKind;
 use solyx_schemas::events::facility::{ElementKind, PowerElementDeclared};
 use solyx_schemas::events::jobs::JobRequested;
 use solyx_schemas::events::nodes::FeedShare;
-use solyx_schemas::events::policy::{PriorityClassSet, SchedulingPolicySet};
+use solyx_schemas::events::policy::SchedulingPolicySet;
 use solyx_schemas::ids::*;
 use solyx_schemas::units::*;
+
+use crate::class_of_value;
 
 /// One node of eight GPUs behind one feed; idle it draws 1,000 W, and 700 W more for each GPU that is in use.
 fn behind_a_feed(limit_w: i64) -> World {
@@ -98,16 +100,9 @@ fn a_gang_that_one_rack_cannot_carry_lies_in_several() {
 
 #[test]
 fn nobody_is_stopped_for_whom_the_power_would_not_do() {
-    let class = |name: &str, value: i64| PriorityClassSet {
-        class: ClassId::from(name),
-        value,
-        preempts: value > 0,
-        preemptible: true,
-        ..PriorityClassSet::default()
-    };
     // A GPU less than the node has.
     let mut world = behind_a_feed(1_000 + 7 * 700);
-    world.step(vec![ordered_by("classic").into(), class("urgent", 100).into(), class("calm", 0).into()]);
+    world.step(vec![ordered_by("classic").into(), class_of_value("urgent", 100), class_of_value("calm", 0)]);
     let of =
         |name: &str, class: &str, gpus| JobRequested { class: ClassId::from(class), ..job(name, "red", 1, gpus, 20) };
     world.step(vec![of("calm", "calm", 1).into()]);

@@ -9,10 +9,12 @@ use solyx_schemas::events::decisions::LimitKind;
 use solyx_schemas::events::facility::*;
 use solyx_schemas::events::jobs::JobRequested;
 use solyx_schemas::events::nodes::FeedShare;
-use solyx_schemas::events::policy::{PriorityClassSet, ReserveSet};
+use solyx_schemas::events::policy::ReserveSet;
 use solyx_schemas::events::runs::{RunCheckpointed, RunLeaseRenewed, RunStarted};
 use solyx_schemas::ids::*;
 use solyx_schemas::units::*;
+
+use crate::class_of_value;
 
 fn follower(world: &World) -> Follower {
     Follower::load(CellId::from("test"), world.kernel.snapshot().entries).unwrap()
@@ -122,15 +124,8 @@ fn a_lost_site_s_jobs_go_to_owned_room_first_and_then_to_leased_instances() {
 #[test]
 fn a_job_of_a_lost_site_whose_class_preempts_starts_where_another_stops_for_it() {
     let mut world = two_sites(1, &[], 1, 0);
-    let class = |name: &str, value: i64| PriorityClassSet {
-        class: ClassId::from(name),
-        value,
-        preempts: value > 0,
-        preemptible: true,
-        ..PriorityClassSet::default()
-    };
     let of_class = |id: &str, class: &str| JobRequested { class: ClassId::from(class), ..job(id, "red", 1, 8, 10) };
-    world.step(vec![class("urgent", 100).into(), class("calm", 0).into(), of_class("a", "urgent").into()]);
+    world.step(vec![class_of_value("urgent", 100), class_of_value("calm", 0), of_class("a", "urgent").into()]);
     world.step(vec![of_class("b", "calm").into()]);
     let (first, second) = (&world.running[&JobId::from("a")], &world.running[&JobId::from("b")]);
     let (lost, left) = (first.pool.clone(), second.pool.clone());

@@ -6,9 +6,11 @@ use solyx_kernel::whatif::{Answer, Fate, Forecast, Rehearsal};
 use solyx_schemas::events::Event;
 use solyx_schemas::events::decisions::LimitKind;
 use solyx_schemas::events::jobs::{Dependency, DependencyCondition, JobRequested};
-use solyx_schemas::events::policy::{PriorityClassSet, SchedulingPolicySet};
+use solyx_schemas::events::policy::SchedulingPolicySet;
 use solyx_schemas::ids::*;
 use solyx_schemas::units::*;
+
+use crate::class_of_value;
 
 fn rehearsal(world: &World) -> Rehearsal {
     Follower::of(world.kernel.clone()).rehearsal()
@@ -60,17 +62,10 @@ fn nothing_of_a_question_reaches_the_kernel() {
 
 #[test]
 fn who_would_be_stopped_for_a_job_is_said_though_the_last_tick_was_just_now() {
-    let class = |name: &str, value: i64| PriorityClassSet {
-        class: ClassId::from(name),
-        value,
-        preempts: value > 0,
-        preemptible: true,
-        ..PriorityClassSet::default()
-    };
     let of = |name: &str, class: &str| JobRequested { class: ClassId::from(class), ..job(name, "red", 1, 8, 20) };
     let mut world = World::with_nodes(1);
     let policy = SchedulingPolicySet { run_lease_us: Some(DurationUs(1_000 * HOUR_US)), ..ordered_by("classic") };
-    world.step(vec![policy.into(), class("urgent", 100).into(), class("calm", 0).into()]);
+    world.step(vec![policy.into(), class_of_value("urgent", 100), class_of_value("calm", 0)]);
     world.step(vec![of("runs", "calm").into()]);
     // Somebody waits, so that there are ticks.
     world.step(vec![of("waits", "calm").into()]);
