@@ -99,9 +99,8 @@ fn pushed() -> World {
     let urgent = PriorityClassSet { class: "urgent".into(), value: 200, preempts: true, ..PriorityClassSet::default() };
     let card = RateCardSet {
         rate_card: "list".into(),
-        version: Count(1),
         currency: usd(),
-        effective_from_us: at(0),
+        from_us: at(0),
         lines: vec![RateLine {
             meter: Meter::GpuTime,
             mode: TierMode::Graduated,
@@ -134,7 +133,7 @@ fn pushed() -> World {
                 ..job("stopped/for-a-drain", "blue", 9)
             }
             .into(),
-            on_h100("runs", "blue", 1, 2).into(),
+            JobRequested { preemptible: false, ..on_h100("runs", "blue", 1, 2) }.into(),
             job("refused/budget", "green", 100).into(),
         ],
     );
