@@ -267,12 +267,18 @@ pub(super) fn limit(limit: &Limit) -> String {
     format!("{}{subject}{amounts} [{}]", lacking(limit.kind), limit.kind)
 }
 
+/// An amount in the unit that a person thinks in, with what the limit's unit says behind it.
 fn amount(value: i64, unit: &str) -> String {
-    match unit {
-        "GPU/1000" => format!("{} GPUs", decimal(value.into(), 1_000, if value % 1_000 == 0 { 0 } else { 3 })),
-        "MiB" => format!("{} GiB", decimal(value.into(), 1_024, 1)),
-        "" => value.to_string(),
-        unit => format!("{} {unit}", output::grouped(value)),
+    let thousandths = || decimal(value.into(), 1_000, if value % 1_000 == 0 { 0 } else { 3 });
+    let (unit, rest) = unit.split_at(unit.find(' ').unwrap_or(unit.len()));
+    match (unit, rest) {
+        ("GPU/1000", rest) => format!("{} GPUs{rest}", thousandths()),
+        ("CPU/1000", rest) => format!("{} CPUs{rest}", thousandths()),
+        ("MiB", rest) => format!("{} GiB{rest}", decimal(value.into(), 1_024, 1)),
+        ("micros", "") => money(value.into()),
+        ("µs", " UTC") => rfc3339(TimeUs(value)),
+        ("", "") => value.to_string(),
+        (unit, rest) => format!("{} {unit}{rest}", output::grouped(value)),
     }
 }
 
