@@ -184,7 +184,8 @@ mod tests {
         assert!(fleet.largest_gang < fleet.gpus);
         let large =
             TraceJob { number: 7, submitted_s: 0, work_s: 60, gpus: fleet.largest_gang + 8, tenant: "a".to_owned() };
-        let found = run(&[large.clone()], &fleet, &setting("solyx", Estimates::Exact), None, &mut |_, _| {});
+        let found =
+            run(std::slice::from_ref(&large), &fleet, &setting("solyx", Estimates::Exact), None, &mut |_, _| {});
         assert!(matches!(found, Err(BacktestError::TooLarge { number: 7, .. })), "{found:?}");
         for policy in ["solyx", "easy", "fifo"] {
             // As if the check before were wrong.

@@ -290,7 +290,8 @@ impl Pass {
                     && !self.untold.contains(shape)
             };
             let is_passed = self.passes_over(epoch, tenant, *shape) || stands_still();
-            if is_passed && !(!self.keepers.is_empty() && self.keepers.contains(&(tenant.clone(), *shape))) {
+            let has_keepers = !self.keepers.is_empty() && self.keepers.contains(&(tenant.clone(), *shape));
+            if is_passed && !has_keepers {
                 Verdict::Passed
             } else if self.tried.contains(job) || is_passed && !epoch.index.earmarked.contains_key(job) {
                 Verdict::Tried

@@ -196,7 +196,9 @@ pub fn plan_nodes(
         });
     }
     let mut less = ask.clone();
-    let lifts: [(LimitKind, fn(&mut Ask) -> i64, &str); 3] = [
+    /// Takes a need away, and says how large it was.
+    type Lift = fn(&mut Ask) -> i64;
+    let lifts: [(LimitKind, Lift, &str); 3] = [
         (LimitKind::Cpu, |ask| std::mem::take(&mut ask.cpu_milli), "CPU/1000 beside the GPUs"),
         (LimitKind::Memory, |ask| std::mem::take(&mut ask.memory_mib), "MiB beside the GPUs"),
         (LimitKind::Scratch, |ask| std::mem::take(&mut ask.scratch_gib), "GiB of scratch beside the GPUs"),
