@@ -15,7 +15,7 @@ use super::share::Shares;
 use super::standstill::Standstill;
 use super::start::{Outcome, together, try_start};
 use super::{Epoch, elastic, moving, promise, reclaim};
-use crate::order_rule::{OrderRule, gang_milli};
+use crate::order_rule::gang_milli;
 use crate::place::{Promise, quota_limit};
 use crate::queue::{Fit, Head, Shape, Told};
 use crate::rows::{Phase, Run, limit};
@@ -67,7 +67,9 @@ pub fn pass(epoch: &mut Epoch<'_>) {
     let depth_max = epoch.state.policy().backfill_depth();
     let classes: Vec<i64> = epoch.index.queue.classes().collect();
     let promised = epoch.state.meta().promised.clone();
-    if !rule.promises_starts() {
+    // Where neither starts nor shares are promised, a start is to who starves, until it starts.
+    let guards = !rule.promises_starts() && pass.shares.is_none();
+    if guards {
         let starving = promised.as_ref().filter(|job| epoch.index.queue.line_of(job).is_some());
         pass.promise = starving.and_then(|job| promise::earliest_start(epoch, job));
     }
@@ -95,8 +97,7 @@ pub fn pass(epoch: &mut Epoch<'_>) {
                 }
             }
             let set = set_lines(epoch, &job);
-            let heeds = pass.heeds_promise(epoch, rule, &tenant, shape);
-            match try_start(epoch, &job, pass.promise.as_mut().filter(|_| heeds)) {
+            match try_start(epoch, &job, pass.promise.as_mut()) {
                 Outcome::Left if set.is_empty() => {
                     pass.left(epoch, &tenant, shape, &job);
                     // It does not stand in line any more; if it did, it would be asked for ever.
@@ -128,8 +129,7 @@ pub fn pass(epoch: &mut Epoch<'_>) {
         }
     }
     let mut now_promised = pass.promise.as_ref().map(|promise| promise.job.clone());
-    if !rule.promises_starts() {
-        // Whoever starves does so until it starts.
+    if guards {
         now_promised = promised.filter(|job| epoch.index.queue.line_of(job).is_some());
     }
     if epoch.state.meta().promised != now_promised {
@@ -272,14 +272,6 @@ impl Pass {
     pub(super) fn passes_over(&self, epoch: &Epoch<'_>, tenant: &TenantId, shape: Shape) -> bool {
         self.full.contains_key(&epoch.index.queue.common(shape).fit)
             || !self.blocked.is_empty() && self.blocked.contains_key(&(tenant.clone(), shape))
-    }
-
-    /// Whether a job may not delay the promised start: under rules that promise none but to who starves, those may that their
-    /// tenant's own promised share holds.
-    fn heeds_promise(&self, epoch: &Epoch<'_>, rule: OrderRule, tenant: &TenantId, shape: Shape) -> bool {
-        let least = epoch.index.queue.common(shape).gpu_milli;
-        let is_held = || self.shares.as_ref().is_some_and(|shares| shares.holds(tenant, least));
-        rule.promises_starts() || self.promise.is_none() || !is_held()
     }
 
     /// What is to be done about whoever is next in a line.

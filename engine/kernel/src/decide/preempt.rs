@@ -5,12 +5,12 @@
 //!
 //! And, under order rules that promise no starts:
 //!
-//! 3. Who starves is promised one all the same.
-//! 4. For the promised shares: a job that its tenant's share holds takes back what others have borrowed, at first only from runs that
+//! 3. For the promised shares: a job that its tenant's share holds takes back what others have borrowed, at first only from runs that
 //!    have just written a checkpoint, and when it has waited for long from any; then it may also have others moved that stand in the way
 //!    of a gang.
-//! 5. By the order of the line: a job may take the place of runs that come after it, if the work that is lost is less than half of what
-//!    its own GPUs would have done while it waited.
+//! 4. By the order of the line: a job may take the place of runs that come after it, if the work that is lost is less than half of what
+//!    its own GPUs would have done while it waited. Where no shares are promised, who is first in line and starves is promised a start,
+//!    and its nodes are nobody else's.
 //!
 //! Victims are whole gangs, those with the least lost work first.
 
@@ -38,7 +38,7 @@ use crate::set_aside::is_reclaimable;
 const CHEAP: DurationUs = DurationUs(300 * SECOND_US);
 /// A job that its tenant's share holds waits no longer than this for cheap runs.
 const URGENT: DurationUs = DurationUs(600 * SECOND_US);
-/// Whoever has waited so long for room, first in line, is promised a start under every rule.
+/// Whoever has waited so long for room, first in line, is promised a start where neither starts nor shares are.
 const STARVED: DurationUs = DurationUs(48 * HOUR_US);
 /// A gang of this size takes whole nodes and does not wait for cheap runs, thousandths of a GPU.
 const LARGE_MILLI: i64 = 8_000;
@@ -135,12 +135,13 @@ pub fn tick(epoch: &mut Epoch<'_>) {
     if rule.promises_starts() {
         return;
     }
-    let starving = starving(epoch);
     if scene.has_shares {
         for_shares(epoch, &mut scene);
+        by_order(epoch, &mut scene);
+        return;
     }
     // What is promised to who starves is no room for those who only come before others.
-    let promise = starving.and_then(|job| earliest_start(epoch, &job));
+    let promise = starving(epoch).and_then(|job| earliest_start(epoch, &job));
     let kept = promise.map(|promise| (promise.nodes.into_iter().collect::<Vec<NodeId>>(), promise.job));
     if let Some((nodes, job)) = &kept {
         epoch.index.keep_nodes(nodes, job);

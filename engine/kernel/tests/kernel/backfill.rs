@@ -395,9 +395,6 @@ fn no_stream_of_small_jobs_keeps_a_gang_from_room_for_ever() {
         let waited = starved_by_small_jobs(rule, 9, 400);
         assert!(waited.is_some_and(|hours| hours <= most), "{rule}: {waited:?}");
     }
-    // By what it asks for, too, it is first in line.
-    let waited = starved_by_small_jobs("share-surcharge", 1, 400);
-    assert!(waited.is_some_and(|hours| hours <= 60), "{waited:?}");
     // What is shortest goes first, however long another has waited.
     assert_eq!(["sjf", "srpt"].map(|rule| starved_by_small_jobs(rule, 9, 400)), [None, None]);
 }
