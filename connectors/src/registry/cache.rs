@@ -53,10 +53,7 @@ impl Cache {
         let mut file = self.file();
         file.registries.insert(self.url.clone(), kept.clone());
         if let Err(e) = write(&self.path, &file) {
-            warn!(
-                "cannot keep the schema registry's ids in {}: {e}; they are asked again next time",
-                self.path.display()
-            );
+            warn!(path = %self.path.display(), error = %e, "the registry's ids cannot be kept; they are asked again next time");
         }
     }
 
@@ -66,7 +63,7 @@ impl Cache {
             Ok(bytes) => bytes,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return empty(),
             Err(e) => {
-                warn!("cannot read {}: {e}; the schema registry is asked again", self.path.display());
+                warn!(path = %self.path.display(), error = %e, "the registry's ids cannot be read; it is asked again");
                 return empty();
             }
         };
@@ -74,7 +71,7 @@ impl Cache {
             Ok(file) if file.format == FORMAT => file,
             Ok(_) => empty(),
             Err(e) => {
-                warn!("{} is damaged: {e}; the schema registry is asked again", self.path.display());
+                warn!(path = %self.path.display(), error = %e, "the file of the registry's ids is damaged; it is asked again");
                 empty()
             }
         }

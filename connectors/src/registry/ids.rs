@@ -143,7 +143,10 @@ impl SchemaIds {
                 Ok(Some(lock_id))
             }
             (Some(lock_id), None) if text.is_none() => {
-                warn!("{} has lost schema id {id}; what is known of it goes on", self.registry.url());
+                warn!(
+                    registry = self.registry.url(),
+                    id, "the registry has lost a schema id; what is known of it goes on"
+                );
                 known.from.insert(id, Id { id: lock_id, asked: true });
                 Ok(Some(lock_id))
             }

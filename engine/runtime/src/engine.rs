@@ -177,8 +177,9 @@ impl<'l> Engine<'l> {
         loop {
             match self.producer.append_if(records, accept) {
                 Err(error) if error.kind == LogErrorKind::Retry && retries < RETRIES => {
-                    tracing::warn!(%error, "an append is tried again");
                     retries += 1;
+                    let (epoch, pause_ms) = (self.kernel.next_epoch(), self.retry_pause.as_millis() as u64);
+                    tracing::warn!(%error, epoch, retries, pause_ms, "an append is tried again");
                     std::thread::sleep(self.retry_pause);
                 }
                 done => return Ok(done?),

@@ -105,7 +105,8 @@ impl<'r> Live<'r> {
             if self.done.epochs + self.done.followed > before {
                 backoff.reset();
             }
-            tracing::warn!(%error, pause_ms = backoff.pause_ms(), "the engine begins again from the log");
+            let epochs = self.done.epochs + self.done.followed;
+            tracing::warn!(%error, epochs, pause_ms = backoff.pause_ms(), "the engine begins again from the log");
             backoff.sleep();
         }
     }

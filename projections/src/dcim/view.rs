@@ -9,11 +9,11 @@ use solyx_schemas::events::facility::{ElementKind, ElementState};
 use solyx_schemas::ids::*;
 use solyx_schemas::units::*;
 
+use super::Dcim;
 use super::book_value::book_value_micros;
 use super::energy::{HourRates, measured_j};
 use super::power::{Loads, Tree, watts};
 use super::state::{AssetStage, Hour, Site};
-use super::{AssetStage as Stage, Dcim};
 
 /// The whole view, as of an epoch.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -337,7 +337,7 @@ impl Dcim {
         }
         let mut book_value = Vec::new();
         for (_, asset) in self.assets.iter().filter(|(_, asset)| asset.site.as_ref() == Some(id)) {
-            if asset.stage != Stage::Retired {
+            if asset.stage != AssetStage::Retired {
                 add_sum(&mut book_value, asset.cost.currency, book_value_micros(asset, self.now()));
             }
         }

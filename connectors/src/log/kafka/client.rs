@@ -70,8 +70,8 @@ impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         // Whatever matters here reaches us as an error as well, and is told where it is handled.
         match level {
-            RDKafkaLogLevel::Debug => tracing::debug!(facility, message, "the Kafka client"),
-            _ => tracing::info!(facility, message, "the Kafka client"),
+            RDKafkaLogLevel::Debug => tracing::debug!(facility, message, "librdkafka says"),
+            _ => tracing::info!(facility, message, "librdkafka says"),
         }
     }
 
@@ -80,7 +80,7 @@ impl ClientContext for Context {
         if matches!(error.rdkafka_error_code(), Some(Code::PartitionEOF)) {
             return;
         }
-        tracing::info!(%error, reason, "the Kafka client");
+        tracing::info!(%error, reason, "librdkafka reports an error");
         let (at, mut code) = (Instant::now(), error.rdkafka_error_code());
         // A side that does not trust the other's certificate hangs up, which looks like a broken connection but for the words.
         if reason.contains("SSL alert") || reason.contains("certificate verify failed") {

@@ -142,8 +142,8 @@ impl Snapshots {
                 self.last_epoch = next_epoch;
                 self.not_before = Instant::now() + spent * COST_SHARE;
                 tracing::debug!(next_epoch, spent_ms = spent.as_millis() as u64, "a snapshot is written");
-                if let Some(Err(error)) = self.dir.as_deref().map(tidy) {
-                    tracing::warn!(%error, "snapshots that are superseded could not be taken away");
+                if let Some((dir, Err(error))) = self.dir.as_deref().map(|dir| (dir, tidy(dir))) {
+                    tracing::warn!(dir = %dir.display(), %error, "snapshots that are superseded could not be taken away");
                 }
             }
             Err(error) => self.failed(kernel, &error),
