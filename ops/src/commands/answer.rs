@@ -148,7 +148,7 @@ pub fn moves(limit: &Limit) -> &'static str {
         LimitKind::Undeclared => "the declaration of what it names",
         LimitKind::GpuModel => "a pool of a model that it accepts, or a longer list of models",
         LimitKind::Gpus | LimitKind::Cpu | LimitKind::Memory | LimitKind::Scratch => {
-            "ends of runs on nodes that it fits on, room made for its tenant's share or its place in line, or more capacity"
+            "ends of runs on nodes that it fits on, room that the order rule or its class makes for it, or more capacity"
         }
         LimitKind::GpuMemory => "GPUs with more memory, or a request for less",
         LimitKind::FabricDomain => "room for the whole gang in one domain, or a wider level",
