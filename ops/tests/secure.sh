@@ -125,6 +125,7 @@ background "$work/engine.log" "$SOLYX" run --log "$work/engine" --instance engin
 background "$work/executor.log" "$SOLYX" execute --log "$work/executor"
 background "$work/projection.log" "$SOLYX" project --log "$work/projection"
 "$SOLYX" proofs keygen --id first --out "$work/signing.key" > /dev/null
+"$SOLYX" proofs keygen --id second --out "$work/second.key" > /dev/null
 may operator "key first is declared" "declares a key" proofs declare --key "$work/signing.key.pub"
 may gateway "1 events published" "publishes a job" publish "$work/first.jsonl"
 eventually "engine, executor and projection: the job is placed, runs and ends" 1 "done"
@@ -143,8 +144,8 @@ unseen="topics apply. creates them, .*or this user may not see them and needs De
 refused gateway "may not publish a fleet" "writing to solyx\.[a-z]+ failed" "$may_not" "$NOT_MINE" publish "$FLEET"
 refused operator "may not publish a job" "writing to solyx\.jobs failed" "$may_not" "$NOT_MINE" publish "$work/second.jsonl"
 refused analyst "may not publish" "fencing earlier writers of solyx\.analyst-solyx-publish failed" "Transactional Id authorization failed" "$NOT_MINE" publish "$work/second.jsonl"
-refused gateway "may not declare a key" "writing to solyx\.policy failed" "$may_not" "$NOT_MINE" proofs declare --key "$work/signing.key.pub"
-refused signer "may not declare a key" "fencing earlier writers of solyx\.signer-solyx-publish failed|writing to solyx\.policy failed" "$may_not" "$NOT_MINE" proofs declare --key "$work/signing.key.pub"
+refused gateway "may not declare a key" "writing to solyx\.policy failed" "$may_not" "$NOT_MINE" proofs declare --key "$work/second.key.pub"
+refused signer "may not declare a key" "fencing earlier writers of solyx\.signer-solyx-publish failed|writing to solyx\.policy failed" "$may_not" "$NOT_MINE" proofs declare --key "$work/second.key.pub"
 refused gateway "may not hand over" "reading solyx\.leader failed" "$may_not" "$NOT_MINE" leader transfer
 for command in "tail decisions" "publish $work/second.jsonl" "run --instance engine-b" "view jobs" "audit"; do
     # shellcheck disable=SC2086 # words
