@@ -9,6 +9,7 @@
 mod fleet;
 mod kept;
 mod misses;
+mod running;
 mod world;
 
 use std::collections::BTreeMap;

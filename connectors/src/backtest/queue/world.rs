@@ -19,13 +19,12 @@ use solyx_schemas::units::*;
 use super::fleet::Fleet;
 use super::kept::Kept;
 use super::misses::Misses;
+use super::running::{CHECKPOINT_S, RESTORE_S, Running};
 use super::{POLICIES, QueueReport, SOURCE, Setting, Spread};
 use crate::backtest::BacktestError;
 use crate::backtest::philly::TraceJob;
 use crate::import::estimates::Estimates;
 
-const CHECKPOINT_S: i64 = 30 * 60;
-const RESTORE_S: i64 = 5 * 60;
 const MINIMUM_RUN_S: i64 = 15 * 60;
 const TICK_S: i64 = 60;
 const DAY_US: i64 = 24 * HOUR_US;
@@ -36,38 +35,6 @@ const PROMISED_MILLI: i64 = 900;
 /// Longer than any trace.
 const FOR_EVER_US: i64 = 100 * 365 * DAY_US;
 const CLASS: &str = "standard";
-
-/// A job that runs.
-struct Running {
-    job: usize,
-    run: RunId,
-    site: SiteId,
-    started_s: i64,
-    /// Work it started from, s.
-    from_s: i64,
-    /// Checkpoints of this run that were told.
-    told: i64,
-}
-
-impl Running {
-    /// When it does work: after it was restored.
-    fn works_from_s(&self) -> i64 {
-        self.started_s + if self.from_s > 0 { RESTORE_S } else { 0 }
-    }
-
-    fn worked_s(&self, now: i64) -> i64 {
-        (now - self.works_from_s()).max(0)
-    }
-
-    fn next_checkpoint_s(&self) -> i64 {
-        self.works_from_s() + (self.told + 1) * CHECKPOINT_S
-    }
-
-    /// Work that is durable.
-    fn kept_s(&self, now: i64) -> i64 {
-        self.from_s + self.worked_s(now) / CHECKPOINT_S * CHECKPOINT_S
-    }
-}
 
 /// What became of a job.
 #[derive(Clone, Copy, Default)]

@@ -242,38 +242,6 @@ fn a_run_that_fails_is_tried_again_after_a_wait_and_no_more_than_allowed() {
 }
 
 #[test]
-fn a_job_whose_hour_has_come_hears_what_keeps_it_then() {
-    let mut world = World::with_nodes(1);
-    let policy = SchedulingPolicySet { run_lease_us: Some(DurationUs(1_000 * HOUR_US)), ..ordered_by("classic") };
-    world.step(vec![policy.into(), job("runs", "red", 1, 8, 20).into()]);
-    world.step(vec![job("first", "red", 1, 8, 2).into()]);
-    let later = JobRequested { not_before_us: Some(TimeUs(START + HOUR_US)), ..job("later", "red", 1, 8, 2) };
-    let outputs = world.step(vec![later.into()]);
-    assert_eq!(held(&outputs, "later").unwrap().limit.kind, LimitKind::NotBefore);
-    let outputs = world.advance(HOUR_US);
-    assert_eq!(held(&outputs, "later").map(|held| held.limit.kind), Some(LimitKind::Gpus), "{outputs:?}");
-}
-
-#[test]
-fn a_job_avoids_the_node_that_failed_it_for_as_long_as_the_failure_counts() {
-    let mut world = World::with_nodes(1);
-    let policy = SchedulingPolicySet { lemon_window_us: Some(DurationUs(6 * HOUR_US)), ..ordered_by("classic") };
-    world.step(vec![policy.into()]);
-    world.step(vec![job("a", "red", 1, 1, 1).into()]);
-    let failed = RunFailed {
-        job: JobId::from("a"),
-        run: world.running[&JobId::from("a")].run.clone(),
-        category: FailureCategory::Gpu,
-        node: Some(NodeId::from("node-000")),
-        failed_us: TimeUs(world.now),
-        ..RunFailed::default()
-    };
-    world.step(vec![failed.into()]);
-    assert!(placed(&world.advance(5 * HOUR_US), "a").is_none(), "the only node failed it");
-    assert!(placed(&world.advance(HOUR_US), "a").is_some(), "failures of more than six hours ago no longer count");
-}
-
-#[test]
 fn a_deferrable_job_waits_for_a_cheaper_hour_it_knows_of() {
     let mut world = World::with_nodes(1);
     let policy = SchedulingPolicySet { deferral_max_us: Some(DurationUs(12 * HOUR_US)), ..ordered_by("classic") };

@@ -213,3 +213,25 @@ fn what_a_drained_tenant_or_queue_runs_is_stopped_and_waits_until_it_is_open_aga
         assert!(placed(&outputs, "leaves").is_some(), "{id}: {outputs:?}");
     }
 }
+
+#[test]
+fn a_job_whose_hour_has_come_hears_what_keeps_it_then() {
+    let mut world = plain(1);
+    world.step(vec![job("runs", "red", 1, 8, 20).into()]);
+    world.step(vec![job("first", "red", 1, 8, 2).into()]);
+    let later = JobRequested { not_before_us: Some(TimeUs(START + HOUR_US)), ..job("later", "red", 1, 8, 2) };
+    let outputs = world.step(vec![later.into()]);
+    assert_eq!(held(&outputs, "later").unwrap().limit.kind, LimitKind::NotBefore);
+    let outputs = world.advance(HOUR_US);
+    assert_eq!(held(&outputs, "later").map(|held| held.limit.kind), Some(LimitKind::Gpus), "{outputs:?}");
+}
+
+#[test]
+fn a_job_avoids_the_node_that_failed_it_for_as_long_as_the_failure_counts() {
+    let lemon_window_us = Some(DurationUs(6 * HOUR_US));
+    let mut world = fleet(1, SchedulingPolicySet { lemon_window_us, ..ordered_by("classic") });
+    world.step(vec![job("a", "red", 1, 1, 1).into()]);
+    world.step(vec![failed(&world, "a", FailureCategory::Gpu)]);
+    assert!(placed(&world.advance(5 * HOUR_US), "a").is_none(), "the only node failed it");
+    assert!(placed(&world.advance(HOUR_US), "a").is_some(), "failures of more than six hours ago no longer count");
+}
