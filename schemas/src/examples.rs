@@ -29,6 +29,7 @@ pub(crate) fn polished(mut event: Event) -> Event {
             e.replicas_max = Some(Count(4));
         }
         Event::SchedulingPolicySet(e) => {
+            e.backfill_reservations = Some(Count(2));
             e.prior_kinds.iter_mut().for_each(|kind| kind.gpu_milli_each = GpuMilli(1_000));
         }
         Event::TenantDeclared(e) => e.invoice_day = Count(1),

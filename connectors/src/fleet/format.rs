@@ -90,6 +90,7 @@ pub struct Policy {
     pub surcharge: Vec<Span>,
     pub promised: Option<Ratio>,
     pub backfill_depth: Option<i64>,
+    pub backfill_reservations: Option<i64>,
     pub preemptions_max: Option<i64>,
     pub preemption_grace: Option<Span>,
     pub run_lease: Option<Span>,

@@ -159,6 +159,7 @@ pub(crate) fn set_constants(policy: &format::Policy, set: &mut SchedulingPolicyS
     put(&mut set.half_life_us, policy.half_life, |s| s.0);
     put(&mut set.promised_milli, policy.promised, |r| Milli(r.0));
     put(&mut set.backfill_depth, policy.backfill_depth, Count);
+    put(&mut set.backfill_reservations, policy.backfill_reservations, Count);
     put(&mut set.preemptions_max, policy.preemptions_max, Count);
     put(&mut set.preemption_grace_us, policy.preemption_grace, |s| s.0);
     put(&mut set.run_lease_us, policy.run_lease, |s| s.0);

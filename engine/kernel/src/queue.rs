@@ -53,9 +53,11 @@ pub struct Least {
     pub models: Models,
 }
 
-/// A job's turn among those of its tenant and class.
+/// A job's turn among those of its tenant and class: who is owed recovery after a loss, the most urgent first, before all others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Turn {
+    /// By when it is owed to run again; of others the end of time.
+    pub recover_by: TimeUs,
     /// By the order rule; less goes first.
     pub rank: i64,
     /// When it came.
@@ -217,7 +219,8 @@ impl Queue {
         let class_value = state.classes.get(&spec.class).map_or(0, |class| class.value);
         let past = job.past();
         let shape = self.shape_of(state, spec, past.memory_mib.unwrap_or(spec.gang.memory_mib).0, &past.avoided);
-        let turn = Turn { rank: rank(state, job, spec), arrival: job.arrival };
+        let recover_by = past.recover_by_us.unwrap_or(TimeUs(i64::MAX));
+        let turn = Turn { recover_by, rank: rank(state, job, spec), arrival: job.arrival };
         let line = self.lines.entry(std::cmp::Reverse(class_value)).or_default();
         let size = self.shapes.common(shape).gpu_milli;
         line.entry(spec.tenant.clone()).or_default().insert(size, (shape, turn, id.clone()), job.told);

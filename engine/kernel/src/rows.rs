@@ -34,8 +34,8 @@ pub struct Meta {
     pub features: Vec<FeatureId>,
     /// Features that come into force at the next epoch's start.
     pub features_pending: Vec<FeatureId>,
-    /// Who was promised its earliest start.
-    pub promised: Option<JobId>,
+    /// Who were promised their earliest starts, in the order in which they were.
+    pub promised: Vec<JobId>,
     /// When room was last made for jobs that wait.
     pub last_tick_us: TimeUs,
 }

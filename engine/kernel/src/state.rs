@@ -311,7 +311,13 @@ impl Policy<'_> {
         Some(set.plan_interval.map_or(PLAN_INTERVAL, |n| n.0)).filter(|n| *n > 0)
     }
 
-    /// Jobs behind the first reservation that one pass tries for backfill.
+    /// Gangs that are promised their earliest starts at a time, under rules that promise any.
+    pub fn backfill_reservations(&self) -> usize {
+        let most = self.0.and_then(|p| p.backfill_reservations).map_or(1, |most| most.0);
+        usize::try_from(most).unwrap_or(0).max(1)
+    }
+
+    /// Jobs behind the first promise that one pass tries for backfill.
     pub fn backfill_depth(&self) -> i64 {
         self.0.and_then(|p| p.backfill_depth).map_or(100, |c| c.0)
     }

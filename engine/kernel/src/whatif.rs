@@ -396,7 +396,7 @@ fn take_out(state: &mut State, index: &mut Index, domain: &Domain, lost: &Conten
     }
     // Whoever was promised a start elsewhere does not go before those that it is held back for.
     if !reserves.is_empty() {
-        state.meta_mut().promised = None;
+        state.meta_mut().promised.clear();
     }
     for id in &lost.nodes {
         if let Some(node) = state.nodes.edit(id) {

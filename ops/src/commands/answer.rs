@@ -47,7 +47,7 @@ pub fn json_of(job: &JobId, answer: &Answer) -> Value {
     let line = answer.line.as_ref().map(|line| {
         json!({
             "class_value": line.class_value, "ahead": line.ahead, "ahead_of_tenant": line.ahead_of_tenant, "order_rule": line.rule,
-            "surcharge_us": line.surcharge_us, "promised_milli": line.share.map(|s| s.0), "taken_milli": line.share.map(|s| s.1),
+            "recover_by_us": line.recover_by, "surcharge_us": line.surcharge_us, "promised_milli": line.share.map(|s| s.0), "taken_milli": line.share.map(|s| s.1),
         })
     });
     let (expected, at) = match answer.forecast {
@@ -113,7 +113,8 @@ fn place(line: &PlaceInLine) -> String {
     };
     let surcharge =
         line.surcharge_us.filter(|us| *us > 0).map_or(String::new(), |us| format!(", surcharge {}", duration(us)));
-    format!("{ahead} (class value {}, order rule {}{surcharge})", line.class_value, line.rule)
+    let owed = line.recover_by.map_or(String::new(), |by| format!(", owed to run again by {}", rfc3339(by)));
+    format!("{ahead} (class value {}, order rule {}{surcharge}{owed})", line.class_value, line.rule)
 }
 
 fn earliest(answer: &Answer) -> String {

@@ -199,6 +199,8 @@ inputs! { "solyx.policy", Policy;
         prior_kinds: Vec<KindPrior>,
         /// Weight of the prior in requests; absent means as many as its frequencies add up to.
         prior_weight: Option<Count>,
+        /// How many gangs that do not fit are promised their earliest starts at a time, under rules that promise any; absent means one.
+        backfill_reservations: Option<Count>,
     }
     /// Weights that turn carbon, waiting, risk and latency into money.
     CostWeightsSet key |e| e.scope.as_str().into(); {

@@ -16,6 +16,8 @@ use crate::topics::Topic;
 const PARTITIONS_MAX: i64 = 4_096;
 /// The most records an epoch may be allowed to take.
 const EPOCH_RECORDS_MAX: i64 = 65_536;
+/// Each promise is thought through once a pass.
+const RESERVATIONS_MAX: i64 = 64;
 
 pub(super) fn check(event: &Event) -> Checked {
     match event {
@@ -82,6 +84,7 @@ fn scheduling(e: &SchedulingPolicySet) -> Checked {
             format!("more than {}, the step below", pair[0].0)
         })?;
     }
+    between(1, RESERVATIONS_MAX, "backfill_reservations", e.backfill_reservations.map_or(1, |most| most.0))?;
     between(0, 1_000, "promised_milli", e.promised_milli.map_or(0, |m| m.0))?;
     for (field, duration) in
         [("half_life_us", e.half_life_us), ("tick_us", e.tick_us), ("run_lease_us", e.run_lease_us)]

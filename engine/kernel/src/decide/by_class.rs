@@ -4,14 +4,14 @@
 //! work first; a class is never stopped for an equal or a lower one, so that no chain of such stops comes back to where it
 //! began. Where somebody of the same class or a higher one was promised a start, room is made beside what that needs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use solyx_schemas::events::decisions::LimitKind;
 use solyx_schemas::ids::{JobId, NodeId, PoolId};
 
 use super::Epoch;
 use super::preempt::{Head, Scene, Victim, find, is_room, make_room, waiting};
-use super::promise::earliest_start;
+use super::promise::promised_starts;
 use crate::index::{QuotaKey, quota_keys};
 use crate::place::Promise;
 use crate::queue::Fit;
@@ -35,22 +35,27 @@ pub(super) fn for_classes(epoch: &mut Epoch<'_>, scene: &mut Scene) {
     let mut heads: Vec<Head> = waiting(epoch, &is_room).flatten().collect();
     heads.retain(|head| preempts(epoch, head));
     heads.sort_by(|a, b| (-a.class_value, a.turn, &a.job).cmp(&(-b.class_value, b.turn, &b.job)));
-    let promised = promised(epoch).filter(|_| !heads.is_empty());
-    let mut kept: Vec<NodeId> = Vec::new();
+    if heads.is_empty() {
+        return;
+    }
+    let promised = promised(epoch);
+    let mut kept: BTreeMap<JobId, Vec<NodeId>> = BTreeMap::new();
     let mut failed: BTreeSet<Fit> = BTreeSet::new();
     for head in heads {
         if failed.contains(&head.fit) {
             continue;
         }
-        // Beside what somebody of their class or a higher one was promised. Those that come first in this order need not heed it.
-        let before = promised.as_ref().filter(|promised| promised.goes_before(head.class_value, head.jobs()));
-        if let Some(promised) = before {
-            if promised.needs_quota_of(epoch, &head) {
-                continue;
-            }
-            if kept.is_empty() {
-                kept = promised.nodes(epoch);
-                epoch.index.keep_nodes(&kept, &promised.promise.job);
+        // Beside what others of their class or a higher one were promised. Those that come first in this order need not heed it.
+        let before = || promised.iter().filter(|promised| promised.goes_before(head.class_value, head.jobs()));
+        if before().any(|promised| promised.needs_quota_of(epoch, &head)) {
+            continue;
+        }
+        for promised in before() {
+            let job = &promised.promise.job;
+            if !kept.contains_key(job) {
+                let nodes = promised.nodes(epoch);
+                epoch.index.keep_nodes(&nodes, job);
+                kept.insert(job.clone(), nodes);
             }
         }
         let lower = |victim: &Victim, _: i64| victim.class_value < head.class_value;
@@ -61,9 +66,7 @@ pub(super) fn for_classes(epoch: &mut Epoch<'_>, scene: &mut Scene) {
             }
         }
     }
-    if let Some(promised) = &promised {
-        epoch.index.keep_no_more(&kept, &promised.promise.job);
-    }
+    kept.iter().for_each(|(job, nodes)| epoch.index.keep_no_more(nodes, job));
 }
 
 /// Somebody who was promised a start, and the value of its class.
@@ -107,10 +110,16 @@ impl Promised {
     }
 }
 
-/// Whoever was promised a start under a rule that promises any, and for whom no room is made.
-pub(super) fn promised(epoch: &mut Epoch<'_>) -> Option<Promised> {
-    let promises = epoch.state.policy().order_rule().promises_starts();
-    let job = epoch.state.meta().promised.clone().filter(|job| promises && !epoch.state.claims.contains(job))?;
-    let (class_value, _) = epoch.index.queue.turn_of(&job)?;
-    Some(Promised { promise: earliest_start(epoch, &job)?, class_value })
+/// Those who were promised starts under a rule that promises any, and for whom no room is made.
+pub(super) fn promised(epoch: &mut Epoch<'_>) -> Vec<Promised> {
+    if !epoch.state.policy().order_rule().promises_starts() {
+        return Vec::new();
+    }
+    let promises = promised_starts(epoch);
+    let of = |promise: &Promise| {
+        let (class_value, _) = epoch.index.queue.turn_of(&promise.job)?;
+        let waits = !epoch.state.claims.contains(&promise.job);
+        waits.then(|| Promised { promise: promise.clone(), class_value })
+    };
+    promises.iter().filter_map(of).collect()
 }

@@ -22,10 +22,10 @@ use solyx_schemas::units::{DurationUs, HOUR_US, TimeUs};
 use super::Epoch;
 use super::moving::{berth_of, move_run};
 use super::preempt::{Head, Victim, is_room, movable, waiting};
-use super::promise::earliest_start;
+use super::promise::{earliest_start, promised_starts};
 use super::room::{Plan, plan, standing_pools};
 use super::share::Shares;
-use crate::place::{costs_no_more, elsewhere, place_of};
+use crate::place::{Promises, costs_no_more, elsewhere, place_of};
 use crate::queue::Fit;
 use crate::rows::{Berth, Claim, Run, Tokens, limit_of};
 
@@ -83,7 +83,7 @@ fn tokens(epoch: &Epoch<'_>, budget: DurationUs) -> i64 {
 /// Gangs that wait for room and that nothing makes room for yet, in their turn.
 fn gangs(epoch: &Epoch<'_>) -> Vec<Head> {
     let promises = epoch.state.policy().order_rule().promises_starts();
-    let promised = epoch.state.meta().promised.as_ref().filter(|_| promises);
+    let promised = epoch.state.meta().promised.first().filter(|_| promises);
     let is_gang = |head: &Head| {
         epoch.state.spec(&head.job).is_some_and(|spec| {
             spec.gang.gpus.0 > 1 || spec.gang.exclusive_node || spec.gang.gpus.0 == 1 && spec.gang.replicas_min.0 > 1
@@ -178,7 +178,7 @@ fn saved(epoch: &mut Epoch<'_>, head: &Head) -> i128 {
 /// When a gang starts at the earliest as runs are expected to end, if the run that lets it was told to stop or said how long it
 /// takes.
 fn known_start(epoch: &mut Epoch<'_>, id: &JobId) -> Option<TimeUs> {
-    let start = earliest_start(epoch, id)?.start;
+    let start = earliest_start(epoch, id, &Promises::default())?.start;
     let ends_then = |(end, run): &(TimeUs, RunId)| {
         epoch.state.runs.get(run).is_some_and(|run| match &run.stop {
             Some(stop) => stop.by_us.min(*end) == start,
@@ -198,6 +198,7 @@ fn find_room(epoch: &mut Epoch<'_>, head: &Head, plan: &Plan, victims: &[Victim]
         .iter()
         .filter_map(|number| Some((*number, epoch.state.runs.get(&victims[*number].run)?.clone())))
         .collect();
+    let others = others_promised(epoch, head);
     epoch.index.keep_nodes(&plan.nodes, &head.job);
     let mut found: Vec<(usize, Berth)> = Vec::new();
     let mut stuck = None;
@@ -207,7 +208,7 @@ fn find_room(epoch: &mut Epoch<'_>, head: &Head, plan: &Plan, victims: &[Victim]
     for (number, run) in by_size {
         let id = &victims[*number].run;
         epoch.index.count_use(epoch.state, id, run, -1);
-        let mut places = elsewhere(epoch.state, epoch.index, run, None);
+        let mut places = elsewhere(epoch.state, epoch.index, run, &others);
         // Its own pool before others.
         places.sort_by_key(|place| place.pool.pool != run.pool);
         let place = places.into_iter().find(|place| costs_no_more(epoch.state, epoch.index, run, place));
@@ -243,6 +244,16 @@ fn find_room(epoch: &mut Epoch<'_>, head: &Head, plan: &Plan, victims: &[Victim]
         }
         (_, stuck) => Err(stuck),
     }
+}
+
+/// Starts promised to others than a gang: nothing is moved to where it would delay them.
+fn others_promised(epoch: &mut Epoch<'_>, head: &Head) -> Promises {
+    if epoch.state.meta().promised.len() < 2 {
+        return Promises::default();
+    }
+    let mut promises = promised_starts(epoch);
+    promises.forget(&head.job);
+    promises
 }
 
 /// Tells the runs to move, and keeps the gang's nodes for it.

@@ -13,7 +13,7 @@ use solyx_schemas::units::TimeUs;
 
 use super::Epoch;
 use super::moving::{berth_of, is_movable, move_run};
-use super::promise::earliest_start;
+use super::promise::promised_starts;
 use super::stops::stop_run;
 use crate::index::Timer;
 use crate::place::elsewhere;
@@ -77,19 +77,16 @@ pub(super) fn move_away(epoch: &mut Epoch<'_>) {
     if leaving.is_empty() {
         return;
     }
-    // Whoever was promised a start is not delayed by what goes before it.
-    let promised = epoch.state.meta().promised.clone();
-    let mut promise = promised.and_then(|job| earliest_start(epoch, &job));
+    // Who were promised a start are not delayed by what goes before them.
+    let mut promises = promised_starts(epoch);
     for id in leaving {
         let Some(run) = epoch.state.runs.get(&id).filter(|run| run.stop.is_none()).cloned() else { continue };
         if is_movable(epoch, &run) && !is_of_drained(epoch.state, &run) {
             epoch.index.count_use(epoch.state, &id, &run, -1);
-            let place = elsewhere(epoch.state, epoch.index, &run, promise.as_ref()).into_iter().next();
+            let place = elsewhere(epoch.state, epoch.index, &run, &promises).into_iter().next();
             epoch.index.count_use(epoch.state, &id, &run, 1);
             if let Some(place) = place {
-                if let Some(promise) = &mut promise {
-                    promise.note(&place.nodes, epoch.now.after(place.duration));
-                }
+                promises.note(&place.nodes, epoch.now.after(place.duration));
                 move_run(epoch, &id, StopCause::Drain, berth_of(&run, &place));
                 continue;
             }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use solyx_schemas::ids::TenantId;
+use solyx_schemas::units::TimeUs;
 
 use super::Epoch;
 use crate::decay::{Average, charged, served};
@@ -35,8 +36,8 @@ enum Branch {
     Own(TenantId),
 }
 
-/// Whether a branch is beyond its quota, then its weighted share.
-type Standing = (bool, i128);
+/// By when somebody in a branch is owed to run again, whether the branch is beyond its quota, then its weighted share.
+type Standing = (TimeUs, bool, i128);
 
 impl Tree {
     /// The tenant that is served least.
@@ -68,7 +69,8 @@ impl Tree {
             below.by_turn.remove(&(turn, branch.clone()));
         }
         let Some(turn) = first else { return };
-        let standing = standing(epoch, &branch);
+        let (beyond, share) = standing(epoch, &branch);
+        let standing = (turn.recover_by, beyond, share);
         below.by_share.insert((standing, turn, branch.clone()));
         below.by_turn.insert((turn, branch.clone()));
         self.standing.insert(branch, (standing, turn));
@@ -85,7 +87,7 @@ impl Branch {
 
 /// Whether a branch is beyond a quota that has a weight of its own for what is beyond, and its share by weight. Within such a quota
 /// it goes before all others (as NVIDIA's KAI and Run:ai have it); beyond, only that part of its share counts, by that weight.
-fn standing(epoch: &Epoch<'_>, branch: &Branch) -> Standing {
+fn standing(epoch: &Epoch<'_>, branch: &Branch) -> (bool, i128) {
     let (share, of) = dominant_share(epoch, branch);
     // With shares scaled by 1e12 the quotients keep more than enough digits for any fleet.
     let share = share * 1_000_000_000_000 / of.max(1);

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use solyx_schemas::ids::{JobId, TenantId};
+use solyx_schemas::units::TimeUs;
 
 use super::Epoch;
 use super::fair::Tree;
@@ -118,15 +119,18 @@ fn next_behind(lines: &Lines, (turn, job, shape): &Head) -> Option<Head> {
 pub(super) enum Order {
     /// Under dominant-resource fairness: by tenant.
     Fair(Tree),
-    /// By turn, those before whose promised share still holds them.
+    /// By turn, those before whose promised share still holds them, and before all who are owed recovery.
     Turns(Turns),
 }
 
-/// Firsts of each tenant and size: beyond the promised share or not, turn, job.
+/// By when somebody is owed to run again, and whether that is beyond its tenant's promised share.
+type Rank = (TimeUs, bool);
+
+/// Firsts of each tenant and size: rank, turn, job.
 #[derive(Default)]
 pub(super) struct Turns {
-    order: BTreeSet<(bool, Turn, JobId, TenantId, Shape)>,
-    of: BTreeMap<TenantId, Vec<(bool, Turn, JobId, Shape)>>,
+    order: BTreeSet<(Rank, Turn, JobId, TenantId, Shape)>,
+    of: BTreeMap<TenantId, Vec<(Rank, Turn, JobId, Shape)>>,
 }
 
 impl Order {
@@ -167,13 +171,14 @@ impl Order {
 
 impl Turns {
     fn refresh(&mut self, heads: &Heads, tenant: &TenantId, beyond: impl Fn(i64) -> bool) {
-        for (beyond, turn, job, shape) in self.of.remove(tenant).into_iter().flatten() {
-            self.order.remove(&(beyond, turn, job, tenant.clone(), shape));
+        for (rank, turn, job, shape) in self.of.remove(tenant).into_iter().flatten() {
+            self.order.remove(&(rank, turn, job, tenant.clone(), shape));
         }
-        let firsts: Vec<_> =
-            heads.firsts(tenant).map(|(size, (turn, job, shape))| (beyond(size), *turn, job.clone(), *shape)).collect();
-        for (beyond, turn, job, shape) in &firsts {
-            self.order.insert((*beyond, *turn, job.clone(), tenant.clone(), *shape));
+        let ranked =
+            |(size, (turn, job, shape)): (i64, &Head)| ((turn.recover_by, beyond(size)), *turn, job.clone(), *shape);
+        let firsts: Vec<_> = heads.firsts(tenant).map(ranked).collect();
+        for (rank, turn, job, shape) in &firsts {
+            self.order.insert((*rank, *turn, job.clone(), tenant.clone(), *shape));
         }
         if !firsts.is_empty() {
             self.of.insert(tenant.clone(), firsts);

@@ -27,6 +27,7 @@ use solyx_schemas::ids::{CellId, JobId, NodeId, PoolId, RefId, RunId, TenantId};
 use solyx_schemas::units::{TimeUs, WorkUs};
 
 use crate::index::Index;
+use crate::place::Promises;
 use crate::rows::Stop;
 use crate::state::State;
 
@@ -199,7 +200,8 @@ fn answer(epoch: &mut Epoch<'_>) {
 
 /// When a waiting job could start if it went before all others and what runs ended when expected.
 pub fn earliest_start(state: &mut State, index: &mut Index, cell: &CellId, id: &JobId) -> Option<TimeUs> {
-    promise::earliest_start(&mut Epoch::of(state, index, cell, 0), id).map(|promise| promise.start)
+    promise::earliest_start(&mut Epoch::of(state, index, cell, 0), id, &Promises::default())
+        .map(|promise| promise.start)
 }
 
 /// What a tenant is promised, and what it has, thousandths of GPUs.

@@ -1,22 +1,22 @@
 //! Who starts: by priority class, then as the order rule says (`order_rule.rs`).
 //!
-//! Under rules that promise starts, the first gang that does not fit is promised its earliest start, and what comes after may
-//! start only if it does not delay it (EASY backfill; Lifka, "The ANL/IBM SP Scheduling System", 1995). Under the others
+//! Under rules that promise starts, the first gangs that do not fit (one, unless policy says more) are promised their earliest
+//! starts, and what comes after may start only if it does not delay them (EASY backfill; Lifka, "The ANL/IBM SP Scheduling System", 1995). Under the others
 //! whatever fits starts, and room is made for those who wait too long (`preempt.rs`).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use solyx_schemas::events::decisions::{Limit, LimitKind};
 use solyx_schemas::ids::{JobId, NodeId, TenantId};
 
-use super::by_class::{Promised, promised};
+use super::by_class::promised;
 use super::heads::{Heads, Order, Verdict};
 use super::share::Shares;
 use super::standstill::Standstill;
 use super::start::{Outcome, together, try_start};
 use super::{Epoch, elastic, moving, promise, reclaim};
 use crate::order_rule::gang_milli;
-use crate::place::{Promise, quota_limit};
+use crate::place::{Promise, Promises, quota_limit};
 use crate::queue::{Fit, Head, Shape, Told};
 use crate::rows::{Phase, Run, limit};
 
@@ -29,8 +29,8 @@ pub(super) struct Pass {
     full: BTreeMap<Fit, Limit>,
     /// Jobs tried without their line being blocked.
     tried: BTreeSet<JobId>,
-    /// The first gang that did not fit.
-    promise: Option<Promise>,
+    /// The first gangs that did not fit.
+    promises: Promises,
     /// Jobs tried after it.
     depth: i64,
     /// Jobs that what is set aside was kept from.
@@ -65,20 +65,23 @@ pub fn pass(epoch: &mut Epoch<'_>) {
     pass.untold = untold.map(|(_, shape)| shape).collect();
     pass.keepers = epoch.index.earmarked.keys().filter_map(|job| epoch.index.queue.line_of(job)).collect();
     let depth_max = epoch.state.policy().backfill_depth();
+    let reservations = epoch.state.policy().backfill_reservations();
     let classes: Vec<i64> = epoch.index.queue.classes().collect();
     let promised = epoch.state.meta().promised.clone();
     // Where neither starts nor shares are promised, a start is to who starves, until it starts.
     let guards = !rule.promises_starts() && pass.shares.is_none();
     if guards {
-        let starving = promised.as_ref().filter(|job| epoch.index.queue.line_of(job).is_some());
-        pass.promise = starving.and_then(|job| promise::earliest_start(epoch, job));
+        let starving = promised.first().filter(|job| epoch.index.queue.line_of(job).is_some());
+        let promise = starving.and_then(|job| promise::earliest_start(epoch, job, &pass.promises));
+        promise.into_iter().for_each(|promise| pass.promises.make(promise));
     }
     'classes: for class in classes {
-        // Whoever has a promise keeps it while shares turn: it goes first in its class.
-        let mut first = promised.as_ref().and_then(|job| epoch.index.queue.in_line(job, class));
+        // Who have promises keep them while shares turn: they go first in their class.
+        let mut first =
+            promised.iter().filter_map(|job| epoch.index.queue.in_line(job, class)).collect::<VecDeque<_>>();
         let mut heads = Heads::of(&epoch.index.queue, class, &pass.verdict(epoch));
         let mut order = Order::of(epoch, rule, &heads, pass.shares.as_ref());
-        while let Some((tenant, shape, job)) = first.take().or_else(|| order.next(&heads)) {
+        while let Some((tenant, shape, job)) = first.pop_front().or_else(|| order.next(&heads)) {
             // Much may have changed since it was found to be next.
             let next = epoch
                 .index
@@ -90,14 +93,14 @@ pub fn pass(epoch: &mut Epoch<'_>) {
                 order.refresh(epoch, &heads, pass.shares.as_ref(), &tenant);
                 continue;
             }
-            if pass.promise.is_some() && rule.promises_starts() {
+            if !pass.promises.is_empty() && rule.promises_starts() {
                 pass.depth += 1;
                 if pass.depth > depth_max {
                     break 'classes;
                 }
             }
             let set = set_lines(epoch, &job);
-            match try_start(epoch, &job, pass.promise.as_mut()) {
+            match try_start(epoch, &job, &mut pass.promises) {
                 Outcome::Left if set.is_empty() => {
                     pass.left(epoch, &tenant, shape, &job);
                     // It does not stand in line any more; if it did, it would be asked for ever.
@@ -106,12 +109,17 @@ pub fn pass(epoch: &mut Epoch<'_>) {
                 Outcome::Left => set.iter().for_each(|(tenant, shape, job)| pass.left(epoch, tenant, *shape, job)),
                 Outcome::Waits { limit, binds_all, wants_room } => {
                     // What runs before it on its tenant's quota does not end a promise: it is to end by then.
-                    let holds = promised.as_ref() == Some(&job) && limit.kind == LimitKind::Quota;
-                    if rule.promises_starts() && (wants_room || holds) && pass.promise.is_none() {
+                    let holds = promised.contains(&job) && limit.kind == LimitKind::Quota;
+                    let is_kept_off = limit.kind == LimitKind::Backfill;
+                    if rule.promises_starts()
+                        && (wants_room || holds || is_kept_off)
+                        && pass.promises.len() < reservations
+                    {
                         // Of a set it is the one that lacks room.
                         let lacking = limit.subject.as_ref().filter(|_| limit.kind == LimitKind::JobSet);
                         let lacking = lacking.map_or_else(|| job.clone(), |id| JobId::from(id.as_str()));
-                        pass.promise = promise::earliest_start(epoch, &lacking);
+                        let promise = promise::earliest_start(epoch, &lacking, &pass.promises);
+                        promise.into_iter().for_each(|promise| pass.promises.make(promise));
                     }
                     for (.., other) in set.iter().filter(|(.., other)| *other != job) {
                         epoch.tell(other, &limit, None);
@@ -128,10 +136,10 @@ pub fn pass(epoch: &mut Epoch<'_>) {
             }
         }
     }
-    let mut now_promised = pass.promise.as_ref().map(|promise| promise.job.clone());
-    if guards {
-        now_promised = promised.filter(|job| epoch.index.queue.line_of(job).is_some());
-    }
+    let now_promised: Vec<JobId> = match guards {
+        true => promised.into_iter().filter(|job| epoch.index.queue.line_of(job).is_some()).collect(),
+        false => pass.promises.iter().map(|promise| promise.job.clone()).collect(),
+    };
     if epoch.state.meta().promised != now_promised {
         epoch.state.meta_mut().promised = now_promised;
     }
@@ -225,19 +233,24 @@ fn claims(epoch: &mut Epoch<'_>, pass: &mut Pass) {
 fn start_beside(epoch: &mut Epoch<'_>, job: &JobId, all: &[(TenantId, Shape, JobId)]) -> Outcome {
     let jobs: Vec<JobId> = all.iter().map(|(.., job)| job.clone()).collect();
     let value = jobs.iter().filter_map(|job| epoch.index.queue.turn_of(job)).map(|(value, _)| value).min();
-    let others = promised(epoch).filter(|promised| value.is_some_and(|value| promised.goes_before(value, &jobs)));
-    if let Some(Promised { promise, .. }) = others {
+    let mut others = promised(epoch);
+    others.retain(|promised| value.is_some_and(|value| promised.goes_before(value, &jobs)));
+    if !others.is_empty() {
         let claims = jobs.iter().filter_map(|job| epoch.state.claims.get(job));
-        let own: BTreeSet<&NodeId> = claims.flat_map(|claim| &claim.nodes).collect();
-        let nodes: Vec<NodeId> = promise.nodes.iter().filter(|node| !own.contains(node)).cloned().collect();
-        epoch.index.keep_nodes(&nodes, &promise.job);
-        let outcome = try_start(epoch, job, None);
-        epoch.index.keep_no_more(&nodes, &promise.job);
+        let own: BTreeSet<NodeId> = claims.flat_map(|claim| &claim.nodes).cloned().collect();
+        let beside = |promise: &Promise| {
+            let nodes = promise.nodes.iter().filter(|node| !own.contains(*node));
+            (nodes.cloned().collect::<Vec<NodeId>>(), promise.job.clone())
+        };
+        let kept: Vec<_> = others.iter().map(|promised| beside(&promised.promise)).collect();
+        kept.iter().for_each(|(nodes, job)| epoch.index.keep_nodes(nodes, job));
+        let outcome = try_start(epoch, job, &mut Promises::default());
+        kept.iter().for_each(|(nodes, job)| epoch.index.keep_no_more(nodes, job));
         if matches!(outcome, Outcome::Left) {
             return outcome;
         }
     }
-    try_start(epoch, job, None)
+    try_start(epoch, job, &mut Promises::default())
 }
 
 impl Pass {
@@ -306,8 +319,10 @@ fn waits(
     if std::mem::take(&mut pass.is_past) && pass.standstill.is_some() {
         pass.standstill = Some(Standstill::of(epoch));
     }
-    let own = pass.promise.as_ref().filter(|promise| promise.job == *job);
+    let own = pass.promises.of(job);
     let earliest = own.map(|promise| promise.start);
+    // Who stands behind it in its line may be promised a start, too.
+    let leads = own.is_some() && pass.promises.len() < epoch.state.policy().backfill_reservations();
     epoch.tell(job, &limit, earliest);
     // Behind the promise a shorter job of the same shape may fit where this one would not, and a deadline is one's own.
     // What is set aside may also be taken by a job that ends in time; so many are asked as are for backfill.
@@ -319,7 +334,7 @@ fn waits(
         pass.tried.insert(job.clone());
     }
     // Whoever has idle instances kept that do not hold it orders no others; those behind it may.
-    if ends_in_time || is_own || keeps && epoch.index.keeps_idle(job) {
+    if ends_in_time || is_own || leads || keeps && epoch.index.keeps_idle(job) {
         pass.tried.insert(job.clone());
     } else if binds_all && !keeps {
         pass.full.insert(epoch.index.queue.common(shape).fit, limit);

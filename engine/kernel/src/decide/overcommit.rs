@@ -8,6 +8,7 @@ use solyx_schemas::ids::*;
 use solyx_schemas::units::TimeUs;
 
 use super::stops::stop_run;
+use super::upkeep::owe_recovery;
 use super::{Epoch, moving};
 use crate::index::{QuotaKey, quota_keys};
 use crate::place::{quota_most, quota_subject};
@@ -73,7 +74,7 @@ pub fn shrunk(epoch: &mut Epoch<'_>, id: &NodeId) {
     let (hit, others): (Vec<RunId>, Vec<RunId>) = order.into_iter().partition(|run| parts[run].0);
     for run in hit.into_iter().chain(others) {
         let (hit, uses) = parts[&run];
-        if (hit || uses.helps(&excess)) && stop_run(epoch, &run, StopCause::CapacityLost, None) {
+        if (hit || uses.helps(&excess)) && stop_for_loss(epoch, &run, StopCause::CapacityLost) {
             excess = excess.less(uses);
             leaving.push(run);
         }
@@ -177,7 +178,7 @@ fn relieve(epoch: &mut Epoch<'_>, site: &SiteId, overload: &Overload) {
         if staying_uw <= limit_uw {
             break;
         }
-        if !stop_run(epoch, &run, StopCause::PowerLimit, None) {
+        if !stop_for_loss(epoch, &run, StopCause::PowerLimit) {
             continue;
         }
         for key in &on_it[&run] {
@@ -189,6 +190,19 @@ fn relieve(epoch: &mut Epoch<'_>, site: &SiteId, overload: &Overload) {
         ordered.push(run);
     }
     list(epoch, [overload.limit(site)], &ordered);
+}
+
+/// Stops a run whose place the fleet has lost: its job is owed recovery.
+fn stop_for_loss(epoch: &mut Epoch<'_>, id: &RunId, cause: StopCause) -> bool {
+    let Some(job) = epoch.state.runs.get(id).map(|run| run.job.clone()) else { return false };
+    let stopped = stop_run(epoch, id, cause, None);
+    if stopped
+        && let Some(spec) = epoch.state.spec(&job)
+        && let Some(row) = epoch.state.jobs.edit(&job)
+    {
+        owe_recovery(row, &spec, epoch.now);
+    }
+    stopped
 }
 
 fn list(epoch: &mut Epoch<'_>, limits: impl IntoIterator<Item = Limit>, runs: &[RunId]) {

@@ -30,6 +30,7 @@ use super::stops::stop_run;
 use super::{Epoch, consolidate, elastic, moving};
 use crate::apply::{expected_work_done, held_gpu_milli_s};
 use crate::order_rule::{OrderRule, gang_milli, level, outstanding, surcharged, surcharged_use};
+use crate::place::Promises;
 use crate::queue::{Fit, Place, Told, Turn, set_of};
 use crate::rows::{Claim, Run, limit_of};
 use crate::set_aside::is_reclaimable;
@@ -141,7 +142,7 @@ pub fn tick(epoch: &mut Epoch<'_>) {
         return;
     }
     // What is promised to who starves is no room for those who only come before others.
-    let promise = starving(epoch).and_then(|job| earliest_start(epoch, &job));
+    let promise = starving(epoch).and_then(|job| earliest_start(epoch, &job, &Promises::default()));
     let kept = promise.map(|promise| (promise.nodes.into_iter().collect::<Vec<NodeId>>(), promise.job));
     if let Some((nodes, job)) = &kept {
         epoch.index.keep_nodes(nodes, job);
@@ -155,7 +156,7 @@ pub fn tick(epoch: &mut Epoch<'_>) {
 /// Whoever is first in line and has waited for longer than anybody should for room is promised its start, under rules that promise none
 /// otherwise: without that, a stream of small jobs behind it would keep a gang from room for ever.
 fn starving(epoch: &mut Epoch<'_>) -> Option<JobId> {
-    let promised = epoch.state.meta().promised.as_ref();
+    let promised = epoch.state.meta().promised.first();
     if let Some(job) = promised.filter(|job| epoch.index.queue.line_of(job).is_some()) {
         return Some(job.clone()).filter(|job| !epoch.state.claims.contains(job));
     }
@@ -164,7 +165,7 @@ fn starving(epoch: &mut Epoch<'_>) -> Option<JobId> {
     let first = heads.min_by(|a, b| (-a.class_value, a.turn, &a.job).cmp(&(-b.class_value, b.turn, &b.job)))?;
     let since = epoch.state.jobs.get(&first.job)?.waiting_since_us;
     let starves = (since.after(STARVED) <= epoch.now).then_some(first.job)?;
-    epoch.state.meta_mut().promised = Some(starves.clone());
+    epoch.state.meta_mut().promised = vec![starves.clone()];
     epoch.index.changed = true;
     Some(starves)
 }

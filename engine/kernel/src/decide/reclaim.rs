@@ -16,6 +16,7 @@ use super::preempt::{Victim, is_room, lent, loss_of};
 use super::room::plan;
 use super::start::{Outcome, try_start};
 use super::stops::stop_run;
+use crate::place::Promises;
 use crate::rows::{Claim, Run, limit_of};
 use crate::set_aside::{Place, is_reclaimable};
 
@@ -76,7 +77,7 @@ pub fn serve(epoch: &mut Epoch<'_>, pass: &mut Pass) {
         if pass.passes_over(epoch, &tenant, shape) {
             continue;
         }
-        match try_start(epoch, &job, None) {
+        match try_start(epoch, &job, &mut Promises::default()) {
             Outcome::Left => pass.left(epoch, &tenant, shape, &job),
             Outcome::Waits { limit, .. } if is_room(limit.kind) => {
                 let victims = victims.get_or_insert_with(|| lent(epoch));

@@ -13,7 +13,7 @@ use super::Epoch;
 use super::preempt::{Victim, is_room};
 use super::room::{Plan, plan};
 use super::start::{amount, order_instances, order_of, place, run_of};
-use crate::place::{Candidate, Promise, places};
+use crate::place::{Candidate, Promises, places};
 use crate::queue::SetKey;
 use crate::rows::{Phase, Run, limit_of};
 
@@ -32,12 +32,12 @@ pub(super) fn unstarted<'e>(epoch: &'e Epoch<'_>, key: &SetKey) -> impl Iterator
 pub(super) fn start_all(
     epoch: &mut Epoch<'_>,
     members: &[JobId],
-    mut promise: Option<&mut Promise>,
+    promises: &mut Promises,
 ) -> Result<(), (Limit, bool)> {
     let mut tried = Tried::default();
     let mut missing = None;
     for id in members {
-        match tried.find(epoch, id, promise.as_deref(), true) {
+        match tried.find(epoch, id, promises, true) {
             Ok(best) => tried.hold(epoch, id, best),
             Err((why, wants_room)) => {
                 missing = Some((id, why, wants_room));
@@ -54,10 +54,8 @@ pub(super) fn start_all(
     if tried.orders.is_empty() {
         for (id, best) in &tried.found {
             let Some(spec) = epoch.state.spec(id) else { continue };
-            place(epoch, id, &spec, best, None, promise.is_some());
-            if let Some(promise) = promise.as_deref_mut() {
-                promise.note(&best.nodes, epoch.now.after(best.duration));
-            }
+            place(epoch, id, &spec, best, None, !promises.is_empty());
+            promises.note(&best.nodes, epoch.now.after(best.duration));
         }
     } else {
         let lacking = tried.found.iter().filter(|(_, best)| best.new_instances > 0);
@@ -80,7 +78,7 @@ pub(super) fn room_for_all(
     let mut tried = Tried::default();
     let mut plans: Vec<(JobId, Plan)> = Vec::new();
     for id in members {
-        let found = match tried.find(epoch, id, None, false) {
+        let found = match tried.find(epoch, id, &Promises::default(), false) {
             Ok(best) => {
                 let nodes: BTreeSet<NodeId> = best.nodes.iter().map(|replica| replica.node.clone()).collect();
                 tried.hold(epoch, id, best);
@@ -125,8 +123,9 @@ pub(super) fn suffices(epoch: &mut Epoch<'_>, plans: &[(JobId, Plan)], victims: 
         epoch.index.keep_nodes(&plan.nodes, id);
     }
     let mut tried = Tried::default();
-    let all =
-        plans.iter().all(|(id, _)| tried.find(epoch, id, None, false).map(|best| tried.hold(epoch, id, best)).is_ok());
+    let all = plans.iter().all(|(id, _)| {
+        tried.find(epoch, id, &Promises::default(), false).map(|best| tried.hold(epoch, id, best)).is_ok()
+    });
     tried.give_back(epoch);
     for (id, plan) in plans {
         epoch.index.keep_no_more(&plan.nodes, id);
@@ -153,7 +152,7 @@ impl Tried {
         &self,
         epoch: &mut Epoch<'_>,
         id: &JobId,
-        promise: Option<&Promise>,
+        promises: &Promises,
         may_order: bool,
     ) -> Result<Candidate, (LimitKind, bool)> {
         if epoch.index.queue.line_of(id).is_none() {
@@ -161,7 +160,7 @@ impl Tried {
             let parked = epoch.index.queue.parked(id).map(|limit| limit.kind);
             return Err((if orders { LimitKind::LeasePending } else { parked.unwrap_or(LimitKind::JobSet) }, false));
         }
-        let places = places(epoch.state, epoch.index, id, promise);
+        let places = places(epoch.state, epoch.index, id, promises);
         let is_there = |candidate: &&Candidate| candidate.new_instances == 0;
         let there = places.candidates.iter().find(is_there);
         let best = there.or_else(|| places.candidates.first().filter(|_| may_order));

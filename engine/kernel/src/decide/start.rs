@@ -13,7 +13,7 @@ use crate::apart::shares;
 use crate::budget::lease_of;
 use crate::index::Timer;
 use crate::order_rule::said_gpu_milli_s;
-use crate::place::{Candidate, Places, Promise, ask_at, duration_of, most_replicas, places_of, scaled};
+use crate::place::{Candidate, Places, Promises, ask_at, duration_of, most_replicas, places_of, scaled};
 use crate::queue::set_of;
 use crate::rows::*;
 use crate::set_aside::in_force;
@@ -34,7 +34,7 @@ pub enum Outcome {
 }
 
 /// Tries to start a job now.
-pub fn try_start(epoch: &mut Epoch<'_>, id: &JobId, promise: Option<&mut Promise>) -> Outcome {
+pub fn try_start(epoch: &mut Epoch<'_>, id: &JobId, promises: &mut Promises) -> Outcome {
     let Some(spec) = epoch.state.spec(id) else {
         return Outcome::Waits { limit: limit(LimitKind::Gpus), binds_all: true, wants_room: false };
     };
@@ -50,13 +50,13 @@ pub fn try_start(epoch: &mut Epoch<'_>, id: &JobId, promise: Option<&mut Promise
         if set.iter().filter(is_late).count() > 0 {
             return Outcome::Left;
         }
-        return match start_all(epoch, &set, promise) {
+        return match start_all(epoch, &set, promises) {
             Ok(()) => Outcome::Left,
             Err((limit, wants_room)) => Outcome::Waits { limit, binds_all: false, wants_room },
         };
     }
     let found = match epoch.state.jobs.get(id) {
-        Some(job) => places_of(epoch.state, epoch.index, id, (job, &spec), promise.as_deref()),
+        Some(job) => places_of(epoch.state, epoch.index, id, (job, &spec), promises),
         None => Places::default(),
     };
     let Some(best) = found.candidates.first() else {
@@ -78,10 +78,8 @@ pub fn try_start(epoch: &mut Epoch<'_>, id: &JobId, promise: Option<&mut Promise
     if best.new_instances > 0 {
         order_instances(epoch, id, &spec, best);
     } else {
-        place(epoch, id, &spec, best, runner_up, promise.is_some());
-        if let Some(promise) = promise {
-            promise.note(&best.nodes, epoch.now.after(best.duration));
-        }
+        place(epoch, id, &spec, best, runner_up, !promises.is_empty());
+        promises.note(&best.nodes, epoch.now.after(best.duration));
     }
     Outcome::Left
 }
@@ -275,6 +273,7 @@ pub(super) fn place(
         job.told = None;
         if let Some(past) = &mut job.past {
             past.order = None;
+            past.recover_by_us = None;
         }
     }
     epoch.index.queue.take_out(id);

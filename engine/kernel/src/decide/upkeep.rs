@@ -194,6 +194,12 @@ pub fn failures(epoch: &mut Epoch<'_>) {
     }
 }
 
+/// Notes by when a job that the fleet has lost is owed to run again, if it names a recovery time.
+pub(super) fn owe_recovery(job: &mut Job, spec: &Spec, now: TimeUs) {
+    let Some(within) = spec.recovery.as_ref().and_then(|recovery| recovery.rto_us) else { return };
+    job.past_mut().recover_by_us.get_or_insert(now.after(within));
+}
+
 fn answer(epoch: &mut Epoch<'_>, failure: Failure) {
     let Some(spec) = epoch.state.spec(&failure.job) else { return };
     let place = FailureCategory::ALL.iter().position(|c| *c == failure.category).unwrap_or(0);
@@ -239,6 +245,9 @@ fn answer(epoch: &mut Epoch<'_>, failure: Failure) {
     }
     if out_of_memory {
         past.memory_mib = memory_max.or(past.memory_mib);
+    }
+    if !own_fault {
+        owe_recovery(job, &spec, now);
     }
     let not_before = job.not_before_us;
     if wait > 0 {

@@ -12,7 +12,7 @@ use solyx_schemas::units::Count;
 
 use super::layout::{Domain, Layout};
 use super::{
-    Candidate, Promise, Spread, added_power, ask_of, candidate, class_rank, domain_of, duration_of, limit_of,
+    Candidate, Promises, Spread, added_power, ask_of, candidate, class_rank, domain_of, duration_of, limit_of,
     most_replicas, price,
 };
 use crate::cost::total;
@@ -24,7 +24,7 @@ use crate::state::State;
 
 /// The places in owned and reserved pools that a run's job could have now with the replicas that the run has, best first. Who
 /// asks has taken the run out of what counts against its tenant, and left it the room that it holds.
-pub fn elsewhere(state: &State, index: &mut Index, run: &Run, promise: Option<&Promise>) -> Vec<Candidate> {
+pub fn elsewhere(state: &State, index: &mut Index, run: &Run, promises: &Promises) -> Vec<Candidate> {
     let id = &run.job;
     let Some((job, mut spec)) = state.jobs.get(id).zip(state.spec(id)) else { return Vec::new() };
     let replicas = Count(run.nodes.len() as i64);
@@ -32,7 +32,7 @@ pub fn elsewhere(state: &State, index: &mut Index, run: &Run, promise: Option<&P
     let ask = ask_of(state, &spec, job, index);
     let pools = state.pools.iter().filter_map(|(_, pool)| pool.declared.as_ref()).filter(|pool| is_standing(pool));
     let answers =
-        pools.filter_map(|pool| candidate(state, index, id, job, &spec, least, &ask, pool, promise, None).ok());
+        pools.filter_map(|pool| candidate(state, index, id, job, &spec, least, &ask, pool, promises, None).ok());
     let mut found: Vec<Candidate> = answers.collect();
     // By then the run has had its time to stop.
     let grace = state.policy().grace();
@@ -79,7 +79,7 @@ pub fn place_at(
         return Err(limit_of(LimitKind::Gpus, id.as_str(), least, replicas, "replicas"));
     }
     let ask = ask_of(state, &spec, job, index);
-    candidate(state, index, id, job, &spec, least, &ask, declared, None, Some(nodes))
+    candidate(state, index, id, job, &spec, least, &ask, declared, &Promises::default(), Some(nodes))
 }
 
 /// These nodes and GPUs, if they are free and the gang may lie there.

@@ -10,7 +10,7 @@ use solyx_schemas::field::ARRAY_LEN_MAX;
 use solyx_schemas::ids::{JobId, PoolId};
 use solyx_schemas::units::Count;
 
-use super::{Candidate, Layout, Promise, accepted, ask_of, candidate, duration_of};
+use super::{Candidate, Layout, Promises, accepted, ask_of, candidate, duration_of};
 use crate::index::Index;
 use crate::rows::{Spec, limit};
 use crate::state::State;
@@ -44,7 +44,7 @@ pub fn place_of(
     pool: &PoolId,
     replicas: i64,
 ) -> Result<Candidate, Limit> {
-    place_beside(state, index, id, pool, replicas, None)
+    place_beside(state, index, id, pool, replicas, &Promises::default())
 }
 
 /// The same beside what another has been promised.
@@ -54,7 +54,7 @@ fn place_beside(
     id: &JobId,
     pool: &PoolId,
     replicas: i64,
-    promise: Option<&Promise>,
+    promises: &Promises,
 ) -> Result<Candidate, Limit> {
     let unknown = || limit(LimitKind::Undeclared);
     let (job, mut spec) = state.jobs.get(id).zip(state.spec(id)).ok_or_else(unknown)?;
@@ -64,7 +64,7 @@ fn place_beside(
     }
     let least = std::mem::replace(&mut spec.gang.replicas_min, Count(replicas)).0;
     let ask = ask_of(state, &spec, job, index);
-    candidate(state, index, id, job, &spec, least, &ask, declared, promise, None)
+    candidate(state, index, id, job, &spec, least, &ask, declared, promises, None)
 }
 
 /// The place in an owned or reserved pool with the fewest replicas that keep the job's deadline there, where its least number
@@ -74,7 +74,7 @@ pub fn in_time(
     index: &mut Index,
     id: &JobId,
     pool: &PoolDeclared,
-    promise: Option<&Promise>,
+    promises: &Promises,
 ) -> Option<Candidate> {
     let (job, spec) = state.jobs.get(id).zip(state.spec(id))?;
     let (least, most) = (spec.gang.replicas_min.0, most_replicas(&spec));
@@ -89,7 +89,7 @@ pub fn in_time(
     }
     let step = step(&spec);
     let whole = (low + step - 1) / step * step;
-    (whole <= most).then(|| place_beside(state, index, id, &pool.pool, whole, promise).ok()).flatten()
+    (whole <= most).then(|| place_beside(state, index, id, &pool.pool, whole, promises).ok()).flatten()
 }
 
 #[cfg(test)]

@@ -9,10 +9,11 @@ mod leased;
 mod lending;
 mod limits;
 mod nodes;
+mod promise;
 mod set_aside;
 mod spread;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use solyx_schemas::events::capacity::{CapacityClass, PoolDeclared};
 use solyx_schemas::events::common::NodeGpus;
@@ -35,10 +36,11 @@ use self::limits::{failover_limit, spread_limit};
 pub use self::limits::{on_order, quota_limit, quota_most, quota_subject};
 pub(crate) use self::nodes::replica_w;
 use self::nodes::{added_power, plan_nodes};
+pub use self::promise::{Promise, Promises};
 use self::set_aside::{Offer, set_aside_offer};
 pub(crate) use self::spread::Spread;
 use crate::cost::{Question, Unpriced, terms, total, weights};
-use crate::index::{Index, QuotaKey, quota_keys};
+use crate::index::{Index, quota_keys};
 use crate::mig::{self, Instances};
 use crate::packing::{Ask, Kind, Kinds};
 use crate::rows::*;
@@ -108,58 +110,6 @@ fn class_rank(class: CapacityClass) -> i64 {
         CapacityClass::Owned => 0,
         CapacityClass::Reserved => 1,
         _ => 2,
-    }
-}
-
-/// What a gang that waits has been promised: these nodes from this instant on.
-#[derive(Clone, Debug)]
-pub struct Promise {
-    /// The job.
-    pub job: JobId,
-    /// When it starts at the latest, as far as lengths are known.
-    pub start: TimeUs,
-    /// The nodes it starts on.
-    pub nodes: BTreeSet<NodeId>,
-    /// Their site.
-    pub site: SiteId,
-    /// By how much the committed power of nodes will have changed by then, the gang's own among it, W.
-    pub power_w: BTreeMap<NodeId, i64>,
-    /// Power of the GPUs that nothing will use any more by then, which `power_w` has taken off, W by node and GPU.
-    pub idle_w: BTreeMap<NodeId, BTreeMap<i64, i64>>,
-    /// The same of the quotas that it counts against, thousandths of GPUs.
-    pub quota: BTreeMap<QuotaKey, i64>,
-}
-
-impl Promise {
-    /// The limit by which something that lasts beyond the promised start is kept off.
-    pub fn limit(&self) -> Limit {
-        Limit { subject: Some(RefId::from(self.job.as_str())), ..limit(LimitKind::Backfill) }
-    }
-
-    /// Takes note of a gang that was just placed: where it lasts beyond the start, its GPUs will not be idle by then.
-    pub fn note(&mut self, nodes: &[NodeGpus], end: TimeUs) {
-        if end <= self.start {
-            return;
-        }
-        for NodeGpus { node, gpus, .. } in nodes {
-            let Some(idle) = self.idle_w.get_mut(node) else { continue };
-            let no_longer: i64 = gpus.iter().filter_map(|gpu| idle.remove(gpu)).sum();
-            *self.power_w.entry(node.clone()).or_default() += no_longer;
-        }
-    }
-
-    /// Whether nothing will use a GPU by then that something uses now.
-    pub(crate) fn leaves_idle(&self, node: &NodeId, gpu: i64) -> bool {
-        self.idle_w.get(node).is_some_and(|idle| idle.contains_key(&gpu))
-    }
-
-    /// Whether so much more would break a quota within which the gang has to be by then.
-    pub(crate) fn breaks_quota(&self, state: &State, index: &Index, keys: &[QuotaKey], gpu_milli: i64) -> bool {
-        self.quota.iter().filter(|(key, _)| gpu_milli > 0 && keys.contains(key)).any(|(key, change)| {
-            let Some(most) = state.quotas.get(key).and_then(quota_most) else { return false };
-            let used = index.quota_use.get(key).copied().unwrap_or(0) + on_order(state, key, &self.job);
-            used + change + gpu_milli > most
-        })
     }
 }
 
@@ -280,9 +230,9 @@ pub fn duration_of(state: &State, spec: &Spec, job: &Job, speed: i64) -> (Durati
 }
 
 /// All places of a waiting job now, best first.
-pub fn places(state: &State, index: &mut Index, id: &JobId, promise: Option<&Promise>) -> Places {
+pub fn places(state: &State, index: &mut Index, id: &JobId, promises: &Promises) -> Places {
     match (state.jobs.get(id), state.spec(id)) {
-        (Some(job), Some(spec)) => places_of(state, index, id, (job, &spec), promise),
+        (Some(job), Some(spec)) => places_of(state, index, id, (job, &spec), promises),
         _ => Places::default(),
     }
 }
@@ -293,7 +243,7 @@ pub fn places_of(
     index: &mut Index,
     id: &JobId,
     (job, spec): (&Job, &Spec),
-    promise: Option<&Promise>,
+    promises: &Promises,
 ) -> Places {
     let mut found = Places::default();
     let ask = ask_of(state, spec, job, index);
@@ -304,11 +254,11 @@ pub fn places_of(
         found.refusals.push((PoolId::default(), Limit { subject, ..limit(LimitKind::Undeclared) }));
     }
     for pool in pools {
-        match candidate(state, index, id, job, spec, spec.gang.replicas_min.0, &ask, pool, promise, None) {
+        match candidate(state, index, id, job, spec, spec.gang.replicas_min.0, &ask, pool, promises, None) {
             Ok(candidate) => found.candidates.push(candidate),
             Err(limit) => {
                 let larger =
-                    if limit.kind == LimitKind::Deadline { in_time(state, index, id, pool, promise) } else { None };
+                    if limit.kind == LimitKind::Deadline { in_time(state, index, id, pool, promises) } else { None };
                 match larger {
                     Some(candidate) => found.candidates.push(candidate),
                     None => found.refusals.push((pool.pool.clone(), limit)),
@@ -341,7 +291,7 @@ fn candidate(
     least: i64,
     ask: &Ask,
     pool: &PoolDeclared,
-    promise: Option<&Promise>,
+    promises: &Promises,
     at: Option<&[NodeGpus]>,
 ) -> Result<Candidate, Limit> {
     if let Some(limit) = fixed_limits(state, spec, pool) {
@@ -378,16 +328,16 @@ fn candidate(
     }
     let now = state.now();
     let (duration, known) = duration_of(state, spec, job, speed);
-    let lasting = promise.filter(|promise| promise.job != *id && promise.start < now.after(duration));
-    if !draws
-        && let Some(promise) = lasting
-        && promise.breaks_quota(state, index, &quota_keys(state, &spec.tenant, spec.project.as_ref(), model), gpu_milli)
-    {
-        return Err(promise.limit());
+    let before = promises.before(id, now.after(duration));
+    if !draws && !before.is_empty() {
+        let keys = quota_keys(state, &spec.tenant, spec.project.as_ref(), model);
+        if let Some(promise) = before.iter().find(|promise| promise.breaks_quota(state, index, &keys, gpu_milli)) {
+            return Err(promise.limit());
+        }
     }
     let planned = match at {
         Some(nodes) => still_there(state, index, (job, spec, ask), pool, nodes).map(|nodes| (nodes, None)),
-        None => plan_nodes(state, index, id, job, spec, ask, pool, now.after(duration), promise),
+        None => plan_nodes(state, index, id, job, spec, ask, pool, &before),
     };
     let ((nodes, mig), new_instances, start) = match planned {
         Ok(gang) => (gang, 0, now),

@@ -32,8 +32,7 @@ pub fn plan_nodes(
     spec: &Spec,
     ask: &Ask,
     pool: &PoolDeclared,
-    end: TimeUs,
-    promise: Option<&Promise>,
+    before: &[&Promise],
 ) -> Result<Planned, Limit> {
     let name = pool.pool.as_str();
     let replicas = spec.gang.replicas_min.0;
@@ -59,17 +58,16 @@ pub fn plan_nodes(
         });
     }
     let rule = Rule::named(state.policy().packing_rule()).unwrap_or(Rule::Solyx);
-    let kept_free = promise.filter(|promise| promise.job != *id && promise.start < end);
     let Index { inventory, power, uses, claimed, earmarked, failure_domains, pool_nodes, .. } = index;
     let names = &index.names;
     let site_power = power.get(&pool.site);
     let now = state.now();
-    let acceptable = |handle: NodeHandle, with_promise: bool, margin: Margin| {
+    let acceptable = |handle: NodeHandle, before: &[&Promise], margin: Margin| {
         let Some(node) = names.get(&handle) else { return false };
         let Some(row) = state.nodes.get(node) else { return false };
         let attested = !spec.attestation_required || row.attested_until_us.is_some_and(|until| until > now);
         let mine = row.lease.as_ref().is_none_or(|lease| lease.earmarked.as_ref().is_none_or(|own| own == id));
-        let promised = with_promise && kept_free.is_some_and(|promise| promise.nodes.contains(node));
+        let promised = before.iter().any(|promise| promise.nodes.contains(node));
         let powered = || {
             let in_use = || uses.get(node).is_some_and(|used| !used.gpu_milli.is_empty());
             match margin {
@@ -109,23 +107,23 @@ pub fn plan_nodes(
             break;
         }
         for layout in layouts.into_iter().take(tries) {
-            let all = |handle: NodeHandle| acceptable(handle, true, margin);
+            let all = |handle: NodeHandle| acceptable(handle, before, margin);
             let Some(gang) = seeker.choose(inventory, layout, &all) else {
                 continue;
             };
             let nodes = name_gang(names, ask, &gang);
             match site_power.and_then(|power| power.overload_with(&added_power(state, uses, &nodes))) {
                 Some(overload) => refused = Some(overload.limit(&pool.site)),
-                None if takes_promised_power(state, uses, site_power, pool, kept_free, &nodes) => {
-                    refused = kept_free.map(Promise::limit);
-                }
-                None => return Ok((nodes, instances_of(state, spec, pool, &gang))),
+                None => match takes_promised_power(state, uses, site_power, pool, before, &nodes) {
+                    Some(promise) => refused = Some(promise.limit()),
+                    None => return Ok((nodes, instances_of(state, spec, pool, &gang))),
+                },
             }
         }
     }
     if let Some(limit) = refused {
         // Where it may lie anywhere it may lie where others feed it.
-        let accepts = |handle: NodeHandle| acceptable(handle, true, Margin::Any);
+        let accepts = |handle: NodeHandle| acceptable(handle, before, Margin::Any);
         let gang = site_power
             .filter(|_| layout.without_preference().is_free())
             .and_then(|power| within_power(&seeker, inventory, power, &accepts));
@@ -133,7 +131,7 @@ pub fn plan_nodes(
         let nodes = name_gang(names, ask, &gang);
         let overloads =
             site_power.is_some_and(|power| power.overload_with(&added_power(state, uses, &nodes)).is_some());
-        return match overloads || takes_promised_power(state, uses, site_power, pool, kept_free, &nodes) {
+        return match overloads || takes_promised_power(state, uses, site_power, pool, before, &nodes).is_some() {
             true => Err(limit),
             false => Ok((nodes, instances_of(state, spec, pool, &gang))),
         };
@@ -143,10 +141,15 @@ pub fn plan_nodes(
     let mut fits = |ask: &Ask, layout: Layout, accepts: &dyn Fn(NodeHandle) -> bool| {
         Seeker { ask, ..seeker }.choose(inventory, layout, accepts).is_some()
     };
-    if kept_free.is_some() && fits(ask, layout, &|handle| acceptable(handle, false, Margin::Least)) {
-        return Err(kept_free.map_or_else(|| limit(LimitKind::Backfill), Promise::limit));
+    if !before.is_empty() && fits(ask, layout, &|handle| acceptable(handle, &[], Margin::Least)) {
+        // The one that alone is in the way, if it is one.
+        let alone = before.iter().position(|promise| {
+            let others: Vec<&Promise> = before.iter().copied().filter(|other| other.job != promise.job).collect();
+            fits(ask, layout, &|handle| acceptable(handle, &others, Margin::Least))
+        });
+        return Err(before[alone.unwrap_or(0)].limit());
     }
-    if fits(ask, layout, &|handle| acceptable(handle, false, Margin::Any)) {
+    if fits(ask, layout, &|handle| acceptable(handle, &[], Margin::Any)) {
         let mut nodes = pool_nodes.get(&pool.pool).into_iter().flatten();
         let overload = site_power.and_then(|power| {
             nodes.find_map(|node| power.overload_with(&BTreeMap::from([(node.clone(), replica_w(state, ask, node))])))
@@ -275,22 +278,23 @@ enum Margin {
     Whole,
 }
 
-/// Whether a gang that lasts beyond a promised start would take power that the promise needs: with the GPUs that nothing
-/// uses now, and with those that nothing else would use by then.
-fn takes_promised_power(
+/// The promise whose power a gang would take that lasts beyond its start: with the GPUs that nothing uses now, and with those
+/// that nothing else would use by then.
+fn takes_promised_power<'p>(
     state: &State,
     uses: &BTreeMap<NodeId, NodeUse>,
     power: Option<&SitePower>,
     pool: &PoolDeclared,
-    promise: Option<&Promise>,
+    before: &[&'p Promise],
     nodes: &[NodeGpus],
-) -> bool {
-    let (Some(power), Some(promise)) = (power, promise.filter(|promise| promise.site == pool.site)) else {
-        return false;
-    };
+) -> Option<&'p Promise> {
+    let power = power?;
     let in_use = |node: &NodeId, gpu: i64| uses.get(node).is_some_and(|used| used.gpu_milli.contains_key(&gpu));
-    let wakes = |node: &NodeId, gpu: i64| !in_use(node, gpu) || promise.leaves_idle(node, gpu);
-    power.overload_later(&promise.power_w, &power_where(state, nodes, wakes)).is_some()
+    let there = before.iter().copied().filter(|promise| promise.site == pool.site);
+    there.into_iter().find(|promise| {
+        let wakes = |node: &NodeId, gpu: i64| !in_use(node, gpu) || promise.leaves_idle(node, gpu);
+        power.overload_later(&promise.power_w, &power_where(state, nodes, wakes)).is_some()
+    })
 }
 
 /// The most that a replica draws on a node, W: as many of its GPUs as it takes, at the largest power that any of them reports.

@@ -5,6 +5,7 @@ use std::ops::Bound;
 
 use solyx_schemas::events::decisions::LimitKind;
 use solyx_schemas::ids::JobId;
+use solyx_schemas::units::TimeUs;
 
 use super::{Shape, Turn};
 use crate::rows::Arrival;
@@ -108,5 +109,5 @@ impl Lines {
 /// Before everybody of a shape.
 fn start_of(shape: Shape) -> Place {
     let arrival = Arrival { epoch: i64::MIN, ..Arrival::default() };
-    (shape, Turn { rank: i64::MIN, arrival }, JobId::default())
+    (shape, Turn { recover_by: TimeUs(i64::MIN), rank: i64::MIN, arrival }, JobId::default())
 }

@@ -23,6 +23,8 @@ pub struct Past {
     pub cancel: Option<String>,
     /// Memory per replica after a retry for lack of it.
     pub memory_mib: Option<MemoryMib>,
+    /// By when it is owed to run again after a loss: its recovery time objective, from the first loss since it ran.
+    pub recover_by_us: Option<TimeUs>,
 }
 
 /// That of a job to which nothing has happened.
@@ -34,6 +36,7 @@ static NOTHING: Past = Past {
     order: None,
     cancel: None,
     memory_mib: None,
+    recover_by_us: None,
 };
 
 impl Job {

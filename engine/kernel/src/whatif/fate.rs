@@ -8,7 +8,7 @@ use solyx_schemas::ids::{JobId, PoolId};
 
 use super::{Fate, Hit};
 use crate::index::Index;
-use crate::place::{accepted, ask_at, duration_of, places, price};
+use crate::place::{Promises, accepted, ask_at, duration_of, places, price};
 use crate::rows::limit_of;
 use crate::state::State;
 
@@ -104,7 +104,7 @@ fn unsaid(state: &State, index: &mut Index, id: &JobId) -> Fate {
         return Fate::Ends { detail: "it was told to stop for good before".to_owned() };
     }
     let parked = index.queue.parked_now(state, id);
-    let limit = parked.unwrap_or_else(|| places(state, index, id, None).binding());
+    let limit = parked.unwrap_or_else(|| places(state, index, id, &Promises::default()).binding());
     Fate::Waits { limit, earliest: None }
 }
 

@@ -15,7 +15,7 @@ use crate::decide::{decide, earliest_start, share_of};
 use crate::index::Index;
 use crate::judge::judge;
 use crate::order_rule::OrderRule;
-use crate::place::places;
+use crate::place::{Promises, places};
 use crate::queue::{Place, Told};
 use crate::rows::Phase;
 use crate::state::State;
@@ -63,6 +63,8 @@ pub struct PlaceInLine {
     pub ahead_of_tenant: usize,
     /// The name of the order rule.
     pub rule: Name,
+    /// By when it is owed to run again after a loss: who is goes before all others of its class.
+    pub recover_by: Option<TimeUs>,
     /// By how much its place lies behind the time of its request, µs; where the rule has surcharges.
     pub surcharge_us: Option<i64>,
     /// What the tenant is promised and what it has of it, thousandths of GPUs; where the rule promises shares.
@@ -157,6 +159,7 @@ impl Rehearsal {
             ahead,
             ahead_of_tenant,
             rule: Name::from(rule.name()),
+            recover_by: Some(turn.recover_by).filter(|by| by.0 < i64::MAX),
             surcharge_us: (rule == OrderRule::ShareSurcharge).then(|| turn.rank.saturating_sub(requested.0)),
             share,
         })
@@ -196,7 +199,7 @@ fn settled(state: &State, id: &JobId) -> Option<Forecast> {
 
 /// What each pool says of a job before anybody starts in the next epoch.
 fn pools(state: &State, index: &mut Index, id: &JobId) -> Vec<PoolAnswer> {
-    let found = places(state, index, id, None);
+    let found = places(state, index, id, &Promises::default());
     let taken = found.candidates.into_iter().map(|c| PoolAnswer { pool: c.pool.pool, place: Ok((c.start, c.terms)) });
     let refused = found.refusals.into_iter().map(|(pool, limit)| PoolAnswer { pool, place: Err(limit) });
     taken.chain(refused).collect()

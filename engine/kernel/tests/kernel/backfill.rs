@@ -21,7 +21,7 @@ const MINUTE_US: i64 = 60 * SECOND_US;
 const JOBS: i64 = 60;
 
 /// Two owned pools of four nodes each, one feed per site; in some worlds power and quotas are short.
-fn world(luck: &mut Luck, moving: bool) -> World {
+fn world(luck: &mut Luck, moving: bool, reservations: i64) -> World {
     let mut world = World::empty();
     world.quiet = true;
     let mut events = base_events();
@@ -31,6 +31,7 @@ fn world(luck: &mut Luck, moving: bool) -> World {
     let policy = SchedulingPolicySet {
         run_lease_us: Some(DurationUs(1_000 * HOUR_US)),
         consolidation_budget_us: moving.then_some(DurationUs(20 * HOUR_US)),
+        backfill_reservations: Some(Count(reservations)),
         ..ordered_by(rule)
     };
     events.push(policy.into());
@@ -90,13 +91,13 @@ fn request(luck: &mut Luck, i: i64) -> JobRequested {
 
 /// How many promises were made, all of them kept.
 fn promises_kept(seed: u64) -> usize {
-    promises_kept_and_moves(seed, false).0
+    promises_kept_and_moves(seed, false, 1).0
 }
 
-/// The same, and how many runs were moved, where they may be.
-fn promises_kept_and_moves(seed: u64, moving: bool) -> (usize, usize) {
+/// The same where so many are promised at a time, and how many runs were moved, where they may be.
+fn promises_kept_and_moves(seed: u64, moving: bool, reservations: i64) -> (usize, usize) {
     let mut luck = Luck(seed);
-    let mut world = world(&mut luck, moving);
+    let mut world = world(&mut luck, moving, reservations);
     let (mut said, mut moves): (Vec<Event>, usize) = (Vec::new(), 0);
     let mut promised: BTreeMap<JobId, i64> = BTreeMap::new();
     let mut running: BTreeSet<(i64, JobId, RunId)> = BTreeSet::new();
@@ -138,7 +139,9 @@ fn promises_kept_and_moves(seed: u64, moving: bool) -> (usize, usize) {
                     said.push(world.stopped(told.job.as_str(), StopReason::Migrated));
                 }
                 Event::JobHeld(held) => {
-                    if let Some(start) = held.earliest_start_us {
+                    // Later ones move with those before them.
+                    let is_first = world.kernel.state().meta().promised.first() == Some(&held.job);
+                    if let Some(start) = held.earliest_start_us.filter(|_| is_first) {
                         promised.entry(held.job.clone()).or_insert(start.0);
                     }
                 }
@@ -164,13 +167,18 @@ proptest! {
 
     #[test]
     fn a_promised_start_is_never_delayed_by_runs_that_are_moved(seed: u64) {
-        promises_kept_and_moves(seed, true);
+        promises_kept_and_moves(seed, true, 1);
+    }
+
+    #[test]
+    fn of_several_promised_starts_the_first_is_never_delayed(seed: u64, reservations in 2..6i64, moving: bool) {
+        promises_kept_and_moves(seed, moving, reservations);
     }
 }
 
 #[test]
 fn runs_are_moved_in_those_worlds() {
-    let moves: usize = (0..60).map(|seed| promises_kept_and_moves(seed, true).1).sum();
+    let moves: usize = (0..60).map(|seed| promises_kept_and_moves(seed, true, 1).1).sum();
     assert!(moves > 10, "only {moves} moves in sixty worlds say little");
 }
 
@@ -299,6 +307,56 @@ fn stopped_beside_a_promise(first_on: i64, more: Vec<Event>, tenants: &[&str]) -
         _ => None,
     };
     outputs.iter().filter_map(stopped).collect()
+}
+
+/// Four nodes, one of them free; runs on the others for two, four and six hours; three gangs promised their starts if policy lets so
+/// many be.
+fn several_gangs(reservations: i64) -> (World, Vec<Event>) {
+    let mut world = World::with_nodes(4);
+    let policy = SchedulingPolicySet {
+        run_lease_us: Some(DurationUs(1_000 * HOUR_US)),
+        backfill_reservations: Some(Count(reservations)),
+        ..ordered_by("fifo")
+    };
+    world.step(vec![policy.into()]);
+    for hours in [2, 4, 6] {
+        world.step(vec![job(&format!("runs-{hours}"), "blue", 1, 8, hours).into()]);
+    }
+    let gangs = ["first", "second", "third"].map(|name| job(name, "red", 2, 8, 3).into());
+    let outputs = world.step(gangs.into());
+    (world, outputs)
+}
+
+#[test]
+fn as_many_gangs_are_promised_their_starts_as_policy_says() {
+    let starts = |reservations| {
+        let (_, outputs) = several_gangs(reservations);
+        ["first", "second", "third"].map(|name| {
+            let earliest = held(&outputs, name).and_then(|held| held.earliest_start_us);
+            earliest.map(|at| (at.0 - START) / HOUR_US)
+        })
+    };
+    // The first has the free node and that of two hours; the second those of four and, at six, either; the third follows.
+    assert_eq!(starts(1), [Some(2), None, None]);
+    assert_eq!(starts(2), [Some(2), Some(5), None]);
+    assert_eq!(starts(3), [Some(2), Some(5), Some(6)]);
+}
+
+#[test]
+fn whoever_would_delay_a_later_promise_waits_for_it() {
+    // Until the fourth hour one node is nobody's but the second gang's by then.
+    let (mut world, _) = several_gangs(3);
+    world.now += 2 * HOUR_US;
+    let ends = world.finish("runs-2");
+    let outputs = world.step(vec![ends]);
+    assert!(placed(&outputs, "first").is_some());
+    world.now += 2 * HOUR_US;
+    let ends = world.finish("runs-4");
+    world.step(vec![ends]);
+    let outputs = world.step(vec![job("long", "blue", 1, 8, 9).into()]);
+    let limit = &held(&outputs, "long").unwrap().limit;
+    assert_eq!((limit.kind, limit.subject.as_ref().map(|of| of.as_str())), (LimitKind::Backfill, Some("second")));
+    assert!(placed(&world.step(vec![job("short", "blue", 1, 8, 1).into()]), "short").is_some());
 }
 
 fn quota_of_red(guaranteed_milli: i64, borrowing_limit_milli: Option<i64>) -> Event {

@@ -235,3 +235,68 @@ fn a_job_avoids_the_node_that_failed_it_for_as_long_as_the_failure_counts() {
     assert!(placed(&world.advance(5 * HOUR_US), "a").is_none(), "the only node failed it");
     assert!(placed(&world.advance(HOUR_US), "a").is_some(), "failures of more than six hours ago no longer count");
 }
+
+/// A job of a whole node that is to run again within so many hours of a loss, if any are named.
+fn recovered_within(name: &str, tenant: &str, rto_h: Option<i64>) -> Event {
+    let recovery =
+        rto_h.map(|hours| RecoveryClass { rto_us: Some(DurationUs(hours * HOUR_US)), ..RecoveryClass::default() });
+    JobRequested { recovery, ..job(name, tenant, 1, 8, 9) }.into()
+}
+
+fn state_of(node: &str, state: NodeState) -> Event {
+    NodeStateChanged { node: NodeId::from(node), state, ..NodeStateChanged::default() }.into()
+}
+
+#[test]
+fn of_the_jobs_of_one_loss_those_go_first_that_are_owed_to_run_again_soonest() {
+    for rule in ["classic", "fifo", "sjf", "las", "srpt", "share-surcharge"] {
+        let mut world = fleet(3, ordered_by(rule));
+        let [patient, slow, urgent] = [("patient", "red", None), ("slow", "red", Some(4)), ("urgent", "blue", Some(1))]
+            .map(|(name, tenant, rto_h)| recovered_within(name, tenant, rto_h));
+        world.step(vec![patient, slow, urgent]);
+        let nodes = ["patient", "slow", "urgent"].map(|job| world.running[&JobId::from(job)].nodes[0].node.to_string());
+        world.step(vec![recovered_within("new", "blue", Some(1))]);
+        world.now += HOUR_US;
+        world.step(nodes.iter().map(|node| state_of(node, NodeState::Fenced)).collect());
+        let urgent = world.kernel.state().jobs.get(&JobId::from("urgent")).unwrap().past().recover_by_us;
+        assert_eq!(urgent, Some(TimeUs(world.now + HOUR_US)), "{rule}");
+        // Each avoids the node that it was lost with.
+        for (node, first) in [(&nodes[0], "urgent"), (&nodes[2], "slow")] {
+            let outputs = world.step(vec![state_of(node, NodeState::Ready)]);
+            assert!(placed(&outputs, first).is_some(), "{rule}: {outputs:?}");
+            let row = world.kernel.state().jobs.get(&JobId::from(first)).unwrap();
+            assert_eq!(row.past().recover_by_us, None, "what runs is owed nothing");
+        }
+    }
+}
+
+#[test]
+fn what_a_job_does_itself_buys_it_no_place() {
+    let mut world = plain(1);
+    let retries = RetryLimit { category: FailureCategory::UserCode, retries_max: Count(3) };
+    let recovery = Some(RecoveryClass { rto_us: Some(DurationUs(HOUR_US)), ..RecoveryClass::default() });
+    let careless = JobRequested { recovery, retry_limits: vec![retries], ..job("careless", "red", 1, 8, 9) };
+    world.step(vec![careless.into()]);
+    world.step(vec![failed(&world, "careless", FailureCategory::UserCode)]);
+    assert_eq!(world.kernel.state().jobs.get(&JobId::from("careless")).unwrap().past().recover_by_us, None);
+}
+
+#[test]
+fn whoever_a_lost_feed_has_stopped_is_owed_recovery() {
+    let limit = |limit_w| PowerLimitSet {
+        limit: RefId::from("feed"),
+        site: SiteId::from("pod"),
+        limit_w: PowerW(limit_w),
+        ..PowerLimitSet::default()
+    };
+    let mut world = plain(2);
+    world.step(vec![recovered_within("first", "red", None)]);
+    world.step(vec![recovered_within("owed", "red", Some(2)), recovered_within("behind", "red", None)]);
+    // Two nodes draw 1,000 W idle, and each GPU in use 700 W more.
+    let outputs = world.step(vec![limit(2_000).into()]);
+    assert_eq!(stopped_for(&outputs, "owed"), Some(StopCause::PowerLimit));
+    let stopped = ["first", "owed"].map(|job| world.stopped(job, StopReason::Preempted));
+    world.step(stopped.into());
+    let outputs = world.step(vec![limit(2_000 + 8 * 700).into()]);
+    assert!(placed(&outputs, "owed").is_some(), "{outputs:?}");
+}

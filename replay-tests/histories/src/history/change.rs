@@ -151,6 +151,7 @@ impl Executor {
                 preemptions_max: luck.chance(50).then(|| Count(luck.below(6))),
                 consolidation_budget_us: luck.chance(60).then(|| DurationUs(luck.below(20) * HOUR_US)),
                 backfill_depth: Some(Count(luck.below(20))),
+                backfill_reservations: luck.chance(50).then(|| Count(1 + luck.below(4))),
                 lease_idle_us: Some(DurationUs(luck.below(HOUR_US))),
                 lemon_failures_max: Some(Count(luck.below(4))),
                 lemon_window_us: Some(DurationUs(HOUR_US)),

@@ -30,7 +30,7 @@ pub(super) fn to_whoever_waits(epoch: &mut Epoch<'_>, waiting: &mut Waiting, id:
         return;
     }
     let shares = epoch.state.policy().promises_shares().then(|| Shares::of(epoch));
-    let promised = epoch.state.meta().promised.clone();
+    let promised = epoch.state.meta().promised.first().cloned();
     let owed = |head: &Head| shares.as_ref().is_some_and(|shares| shares.holds(&head.tenant, head.gpu_milli));
     let comes_first = |head: &&Head| {
         let beyond = |shares: &Shares| head.tenant == run.tenant || shares.borrows(&run.tenant, 0);

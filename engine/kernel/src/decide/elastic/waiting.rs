@@ -61,7 +61,7 @@ impl Waiting {
             queue.classes().flat_map(|class| queue.tenants(class).map(move |(tenant, lines)| (class, tenant, lines)));
         for (class_value, tenant, lines) in lines {
             for ((turn, job, shape), told) in lines.firsts() {
-                let promised = epoch.state.meta().promised.as_ref() == Some(job);
+                let promised = epoch.state.meta().promised.contains(job);
                 if *told == Some(LimitKind::Quota) {
                     short_of_quota.extend(epoch.state.lineage(tenant).cloned());
                 }
