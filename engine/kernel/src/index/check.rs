@@ -100,6 +100,8 @@ impl Index {
         };
         check("worth of nodes", &worth(self), &worth(&anew));
         check("queue", &self.queue.standings(), &anew.queue.standings());
+        check("guarantees", &self.queue.guarantees, &anew.queue.guarantees);
+        check("groups of lines", &self.queue.groups(), &anew.queue.groups());
         found
     }
 }
