@@ -118,7 +118,7 @@ fn next_behind(lines: &Lines, (turn, job, shape): &Head) -> Option<Head> {
 pub(super) enum Order {
     /// Under dominant-resource fairness: by tenant.
     Fair(Tree),
-    /// By turn, those before whose promised share still holds them.
+    /// By turn, those before whom a promise of their tenants still holds wherever they are placed.
     Turns(Turns),
 }
 
@@ -147,9 +147,11 @@ impl Order {
                 tree.refresh(epoch, tenant, heads.firsts(tenant).map(|(_, (turn, ..))| *turn).min());
             }
             Self::Turns(turns) => {
-                turns.refresh(heads, tenant, |group| {
-                    shares.is_some_and(|shares| !shares.holds(tenant, group.gpu_milli))
-                });
+                let is_beyond = |group: Group, shares: &Shares| {
+                    let accepted = epoch.index.queue.accepted(group.models);
+                    !shares.held(tenant, group.gpu_milli, accepted).everywhere
+                };
+                turns.refresh(heads, tenant, |group| shares.is_some_and(|shares| is_beyond(group, shares)));
             }
         }
     }
