@@ -88,26 +88,22 @@ fn room_owed(
         found = find(epoch, scene, head, None, &in_the_way).filter(|plans| {
             let victims = plans.iter().flat_map(|(_, plan)| &plan.victims).map(|victim| &scene.victims[*victim]);
             let moved: Vec<&Victim> = victims.filter(|victim| !owed(victim, 0)).collect();
-            have_somewhere_to_go(epoch, &scene.shares, held, &moved)
+            have_somewhere_to_go(epoch, &scene.shares, head, held, &moved)
         });
     }
     found
 }
 
-/// What is moved has to have somewhere to go: in what is free and borrowed, and what lies within a guarantee of its model in what
-/// is free of that, and in what others have of it beyond theirs.
-fn have_somewhere_to_go(epoch: &Epoch<'_>, shares: &Shares, held: &Held, moved: &[&Victim]) -> bool {
+/// What is moved has to have somewhere to go: in what is free and borrowed. What lies within a guarantee of its model stays on that:
+/// the job may take no more of it than what is free and what others have beyond their guarantees.
+fn have_somewhere_to_go(epoch: &Epoch<'_>, shares: &Shares, head: &Head, held: &Held, moved: &[&Victim]) -> bool {
     let milli: i64 = moved.iter().map(|victim| victim.gpu_milli).sum();
     if held.by_share() && milli > free_milli(epoch) + shares.borrowed() {
         return false;
     }
-    let within: Vec<&&Victim> =
-        moved.iter().filter(|victim| shares.covers(victim.tenant(), &victim.model, 0)).collect();
-    let models: BTreeSet<&GpuModelId> = within.iter().map(|victim| &victim.model).collect();
-    models.into_iter().all(|model| {
-        let milli: i64 = within.iter().filter(|victim| victim.model == *model).map(|victim| victim.gpu_milli).sum();
-        milli <= free_of(epoch, model) + shares.unguaranteed(model)
-    })
+    let within = moved.iter().filter(|victim| shares.covers(victim.tenant(), &victim.model, 0));
+    let models: BTreeSet<&GpuModelId> = within.map(|victim| &victim.model).collect();
+    models.into_iter().all(|model| head.gpu_milli() <= free_of(epoch, model) + shares.unguaranteed(model))
 }
 
 fn free_of(epoch: &Epoch<'_>, model: &GpuModelId) -> i64 {
