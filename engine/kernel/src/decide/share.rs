@@ -1,4 +1,5 @@
-//! The promised share of a tenant: the part of the fleet that it gets back within minutes whoever has borrowed it.
+//! What tenants are promised: a share of all GPUs, and what a quota guarantees of single models. They get it back within minutes
+//! whoever has borrowed it. The formulas are in SCHEDULING.md, under queues.
 
 use std::collections::BTreeMap;
 
