@@ -282,6 +282,7 @@ fn next_on_h100(guarantees: Vec<QuotaSet>) -> String {
         world.step(vec![ask(name, tenant, 8, models).into()]);
     }
     world.step(guarantees.into_iter().map(Event::from).collect());
+    assert_eq!(world.kernel.index_differences(), Vec::<String>::new());
     world.now += SECOND_US;
     let end = world.finish("h-0");
     let outputs = world.step(vec![end]);
