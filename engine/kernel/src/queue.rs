@@ -2,6 +2,7 @@
 //!
 //! Jobs of one tenant that ask for the same are kept together, so that one that does not fit answers for all of them.
 
+mod groups;
 mod lines;
 mod shapes;
 
@@ -14,6 +15,7 @@ use solyx_schemas::events::policy::ScopeState;
 use solyx_schemas::ids::{GpuModelId, JobId, RefId, TenantId};
 use solyx_schemas::units::TimeUs;
 
+pub use self::groups::{Group, Guarantees};
 pub use self::lines::{Head, Lines, Place, Told};
 use self::shapes::Shapes;
 pub use self::shapes::{Fit, Models, Shape};
@@ -30,6 +32,8 @@ use crate::state::State;
 pub struct Common {
     /// What capacity has to hold.
     pub fit: Fit,
+    /// Models that are accepted.
+    pub models: Models,
     /// Thousandths of GPUs that one asks for at least.
     pub gpu_milli: i64,
     /// What a node has to have free for one replica; none where more decides than what is free: a deadline, a contract, what a
@@ -49,8 +53,6 @@ pub struct Least {
     pub cpu_milli: u32,
     /// Memory.
     pub memory_mib: u32,
-    /// Models that are accepted.
-    pub models: Models,
 }
 
 /// A job's turn among those of its tenant and class: who is owed recovery after a loss, the most urgent first, before all others.
@@ -92,6 +94,8 @@ pub struct Queue {
     /// By falling class value, then tenant.
     lines: BTreeMap<std::cmp::Reverse<i64>, BTreeMap<TenantId, Lines>>,
     shapes: Shapes,
+    /// What tenants are guaranteed of single models.
+    pub guarantees: Guarantees,
     /// Class values and tenants of whom somebody has stood in line. Which number they have decides nothing.
     desks: Vec<(i64, TenantId)>,
     desk_numbers: BTreeMap<(i64, TenantId), Desk>,
@@ -182,7 +186,7 @@ impl Queue {
 
     /// Everybody who waits, with the sets that jobs say they are of.
     pub fn of(state: &State, sets: Vec<(JobId, SetKey)>) -> Self {
-        let mut queue = Self::default();
+        let mut queue = Self { guarantees: Guarantees::of(state), ..Self::default() };
         // Nobody stands in line yet, so that this only counts.
         for (id, key) in sets {
             queue.join_set(state, &id, key);
@@ -222,8 +226,8 @@ impl Queue {
         let recover_by = past.recover_by_us.unwrap_or(TimeUs(i64::MAX));
         let turn = Turn { recover_by, rank: rank(state, job, spec), arrival: job.arrival };
         let line = self.lines.entry(std::cmp::Reverse(class_value)).or_default();
-        let size = self.shapes.common(shape).gpu_milli;
-        line.entry(spec.tenant.clone()).or_default().insert(size, (shape, turn, id.clone()), job.told);
+        let group = self.guarantees.group(&spec.tenant, &self.shapes, shape);
+        line.entry(spec.tenant.clone()).or_default().insert(group, (shape, turn, id.clone()), job.told);
         let next = self.desks.len() as Desk;
         let desk = *self.desk_numbers.entry((class_value, spec.tenant.clone())).or_insert(next);
         if desk == next {
@@ -288,7 +292,8 @@ impl Queue {
         let (class_value, tenant) = &self.desks[*desk as usize];
         let lines = self.lines.get_mut(&std::cmp::Reverse(*class_value)).and_then(|tenants| tenants.get_mut(tenant));
         if let Some(lines) = lines {
-            lines.tell(self.shapes.common(*shape).gpu_milli, (*shape, *turn, id.clone()), kind);
+            let group = self.guarantees.group(tenant, &self.shapes, *shape);
+            lines.tell(group, (*shape, *turn, id.clone()), kind);
         }
     }
 
@@ -308,12 +313,12 @@ impl Queue {
         }
         let Some(Standing::Ready { desk, shape, turn }) = self.standing.remove(id) else { return };
         let (class_value, tenant) = &self.desks[desk as usize];
-        let size = self.shapes.common(shape).gpu_milli;
+        let group = self.guarantees.group(tenant, &self.shapes, shape);
         self.shapes.leave(shape);
         let key = std::cmp::Reverse(*class_value);
         let Some(tenants) = self.lines.get_mut(&key) else { return };
         if let Some(lines) = tenants.get_mut(tenant) {
-            lines.remove(size, (shape, turn, id.clone()));
+            lines.remove(group, (shape, turn, id.clone()));
             if lines.is_empty() {
                 tenants.remove(tenant);
             }
@@ -425,9 +430,8 @@ impl Queue {
                 gpu_milli_each: u16::try_from(gang.gpu_milli_each.0).unwrap_or(u16::MAX),
                 cpu_milli: u32::try_from(gang.cpu_milli.0).unwrap_or(u32::MAX),
                 memory_mib: u32::try_from(memory_mib).unwrap_or(u32::MAX),
-                models: shapes.models_of(accepted.collect()),
             });
-            Common { fit, gpu_milli, least }
+            Common { fit, models: shapes.models_of(accepted.collect()), gpu_milli, least }
         })
     }
 }

@@ -113,6 +113,7 @@ pub fn quota_set(state: &mut State, index: &mut Index, e: &QuotaSet) -> Folded {
     index.suspect_quotas.insert(key.clone());
     state.quotas.insert(key.clone(), e.clone());
     index.note_lender(state, &key);
+    index.queue.note_quota(e);
     index.redeclared = true;
     Ok(())
 }

@@ -95,7 +95,7 @@ fn gangs(epoch: &Epoch<'_>) -> Vec<Head> {
     });
     let mut gangs: Vec<Head> = firsts.filter(|head| head.set.is_empty() && is_gang(head)).collect();
     let shares = epoch.state.policy().promises_shares().then(|| Shares::of(epoch));
-    let beyond = |head: &Head| shares.as_ref().is_some_and(|shares| !shares.holds(head.tenant(), head.gpu_milli()));
+    let beyond = |head: &Head| shares.as_ref().is_some_and(|shares| !head.held(epoch, shares).everywhere);
     gangs.sort_by_cached_key(|head| (-head.class_value, beyond(head), head.turn, head.job.clone()));
     gangs
 }

@@ -12,7 +12,7 @@ use super::Epoch;
 use super::fair::Tree;
 use super::share::Shares;
 use crate::order_rule::OrderRule;
-use crate::queue::{Head, Lines, Queue, Shape, Told, Turn};
+use crate::queue::{Group, Head, Lines, Queue, Shape, Told, Turn};
 
 /// What is to be done about the job that is next in a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,13 +25,13 @@ pub(super) enum Verdict {
     Passed,
 }
 
-/// First jobs by tenant and the thousandths of GPUs that they ask for.
+/// First jobs by tenant and what its promised share looks at.
 pub(super) struct Heads {
     class: i64,
-    tenants: BTreeMap<TenantId, BTreeMap<i64, Cursor>>,
+    tenants: BTreeMap<TenantId, BTreeMap<Group, Cursor>>,
 }
 
-/// How far a pass has got among the lines of a tenant and size.
+/// How far a pass has got among the lines of a tenant and group.
 #[derive(Default)]
 struct Cursor {
     /// The first jobs up to here are done with.
@@ -57,10 +57,10 @@ impl Heads {
         self.tenants.keys()
     }
 
-    /// The first of each size of a tenant.
-    pub fn firsts(&self, tenant: &TenantId) -> impl Iterator<Item = (i64, &Head)> {
-        let sizes = self.tenants.get(tenant).into_iter().flatten();
-        sizes.filter_map(|(size, cursor)| Some((*size, cursor.next.as_ref()?)))
+    /// The first of each group of a tenant.
+    pub fn firsts(&self, tenant: &TenantId) -> impl Iterator<Item = (Group, &Head)> {
+        let groups = self.tenants.get(tenant).into_iter().flatten();
+        groups.filter_map(|(group, cursor)| Some((*group, cursor.next.as_ref()?)))
     }
 
     /// Goes on to those of a tenant who may be tried. Whoever was tried since is gone or tried, by now.
@@ -70,17 +70,17 @@ impl Heads {
             return;
         };
         let verdict = |head: &Head, told: Told| verdict(tenant, head, told);
-        let sizes = self.tenants.entry(tenant.clone()).or_default();
-        lines.sizes().for_each(|size| _ = sizes.entry(size).or_default());
-        sizes.iter_mut().for_each(|(size, cursor)| cursor.settle(lines, *size, &verdict));
+        let groups = self.tenants.entry(tenant.clone()).or_default();
+        lines.groups().for_each(|group| _ = groups.entry(group).or_default());
+        groups.iter_mut().for_each(|(group, cursor)| cursor.settle(lines, *group, &verdict));
     }
 }
 
 impl Cursor {
-    fn settle(&mut self, lines: &Lines, size: i64, verdict: &dyn Fn(&Head, Told) -> Verdict) {
+    fn settle(&mut self, lines: &Lines, group: Group, verdict: &dyn Fn(&Head, Told) -> Verdict) {
         let mut first = None;
         let after = self.after.clone();
-        for (head, told) in lines.firsts_behind(size, after.as_ref()) {
+        for (head, told) in lines.firsts_behind(group, after.as_ref()) {
             match verdict(head, *told) {
                 Verdict::Open => {
                     first = Some(head.clone());
@@ -119,14 +119,15 @@ fn next_behind(lines: &Lines, (turn, job, shape): &Head) -> Option<Head> {
 pub(super) enum Order {
     /// Under dominant-resource fairness: by tenant.
     Fair(Tree),
-    /// By turn, those before whose promised share still holds them, and before all who are owed recovery.
+    /// By turn, those before whom a promise of their tenants still holds wherever they are placed, and before all who are owed
+    /// recovery.
     Turns(Turns),
 }
 
-/// By when somebody is owed to run again, and whether that is beyond its tenant's promised share.
+/// By when somebody is owed to run again, and whether that is beyond what its tenant is promised.
 type Rank = (TimeUs, bool);
 
-/// Firsts of each tenant and size: rank, turn, job.
+/// Firsts of each tenant and group: rank, turn, job.
 #[derive(Default)]
 pub(super) struct Turns {
     order: BTreeSet<(Rank, Turn, JobId, TenantId, Shape)>,
@@ -151,7 +152,11 @@ impl Order {
                 tree.refresh(epoch, tenant, heads.firsts(tenant).map(|(_, (turn, ..))| *turn).min());
             }
             Self::Turns(turns) => {
-                turns.refresh(heads, tenant, |size| shares.is_some_and(|shares| !shares.holds(tenant, size)));
+                let is_beyond = |group: Group, shares: &Shares| {
+                    let accepted = epoch.index.queue.accepted(group.models);
+                    !shares.held(tenant, group.gpu_milli, accepted).everywhere
+                };
+                turns.refresh(heads, tenant, |group| shares.is_some_and(|shares| is_beyond(group, shares)));
             }
         }
     }
@@ -170,12 +175,13 @@ impl Order {
 }
 
 impl Turns {
-    fn refresh(&mut self, heads: &Heads, tenant: &TenantId, beyond: impl Fn(i64) -> bool) {
+    fn refresh(&mut self, heads: &Heads, tenant: &TenantId, beyond: impl Fn(Group) -> bool) {
         for (rank, turn, job, shape) in self.of.remove(tenant).into_iter().flatten() {
             self.order.remove(&(rank, turn, job, tenant.clone(), shape));
         }
-        let ranked =
-            |(size, (turn, job, shape)): (i64, &Head)| ((turn.recover_by, beyond(size)), *turn, job.clone(), *shape);
+        let ranked = |(group, (turn, job, shape)): (Group, &Head)| {
+            ((turn.recover_by, beyond(group)), *turn, job.clone(), *shape)
+        };
         let firsts: Vec<_> = heads.firsts(tenant).map(ranked).collect();
         for (rank, turn, job, shape) in &firsts {
             self.order.insert((*rank, *turn, job.clone(), tenant.clone(), *shape));

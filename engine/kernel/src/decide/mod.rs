@@ -15,7 +15,7 @@
 //! 7. who is kept out hears why (`upkeep`), idle instances are given back (`instances`), contracts are settled (`reclaim`).
 //!
 //! Who: `order`, `heads`, `fair`, `share`, `sets`, `standstill`. Where and when: `start`, `promise`, `laid`, `deferral`. Making room:
-//! `preempt`, `by_class`, `room`, `consolidate`, `stops`.
+//! `preempt`, `by_class`, `by_share`, `room`, `consolidate`, `stops`.
 
 use std::collections::BTreeSet;
 
@@ -33,6 +33,7 @@ use crate::state::State;
 
 mod admission;
 pub(crate) mod by_class;
+mod by_share;
 mod consolidate;
 mod deferral;
 mod divide;

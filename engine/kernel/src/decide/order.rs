@@ -266,7 +266,8 @@ impl Pass {
             let least = epoch.index.queue.common(shape).gpu_milli;
             // What draws on something set aside was paid for and takes nothing of a share.
             let taken = |run: &Run| if run.draws.is_some() { 0 } else { run.gpu_milli.0 };
-            shares.take(tenant, epoch.state.runs.get(run).map_or(least, taken));
+            let run = epoch.state.runs.get(run);
+            shares.take(tenant, run.map(|run| &run.model), run.map_or(least, taken));
         }
     }
 

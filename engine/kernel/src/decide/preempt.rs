@@ -5,44 +5,35 @@
 //!
 //! And, under order rules that promise no starts:
 //!
-//! 3. For the promised shares: a job that its tenant's share holds takes back what others have borrowed, at first only from runs that
-//!    have just written a checkpoint, and when it has waited for long from any; then it may also have others moved that stand in the way
-//!    of a gang.
+//! 3. For the promised shares (`by_share.rs`).
 //! 4. By the order of the line: a job may take the place of runs that come after it, if the work that is lost is less than half of what
 //!    its own GPUs would have done while it waited. Where no shares are promised, who is first in line and starves is promised a start,
 //!    and its nodes are nobody else's.
 //!
 //! Victims are whole gangs, those with the least lost work first.
 
-use std::collections::BTreeSet;
-
 use solyx_schemas::events::decisions::{LimitKind, StopCause};
-use solyx_schemas::ids::{JobId, NodeId, RunId, TenantId};
-use solyx_schemas::units::{DurationUs, HOUR_US, SECOND_US};
+use solyx_schemas::ids::{GpuModelId, JobId, NodeId, RunId, TenantId};
+use solyx_schemas::units::{DurationUs, HOUR_US};
 
 use super::by_class::{any_preempts, for_classes};
+use super::by_share::for_shares;
 use super::promise::earliest_start;
 use super::room::{Plan, plan};
 use super::sets::{room_for_all, suffices, unstarted};
-use super::share::Shares;
+use super::share::{Held, Shares, model_at};
 use super::start::together;
 use super::stops::stop_run;
 use super::{Epoch, consolidate, elastic, moving};
 use crate::apply::{expected_work_done, held_gpu_milli_s};
 use crate::order_rule::{OrderRule, gang_milli, level, outstanding, surcharged, surcharged_use};
 use crate::place::Promises;
-use crate::queue::{Fit, Place, Told, Turn, set_of};
+use crate::queue::{Fit, Models, Place, Told, Turn, set_of};
 use crate::rows::{Claim, Run, limit_of};
 use crate::set_aside::is_reclaimable;
 
-/// After a checkpoint a run counts as cheap to stop for so long.
-const CHEAP: DurationUs = DurationUs(300 * SECOND_US);
-/// A job that its tenant's share holds waits no longer than this for cheap runs.
-const URGENT: DurationUs = DurationUs(600 * SECOND_US);
 /// Whoever has waited so long for room, first in line, is promised a start where neither starts nor shares are.
 const STARVED: DurationUs = DurationUs(48 * HOUR_US);
-/// A gang of this size takes whole nodes and does not wait for cheap runs, thousandths of a GPU.
-const LARGE_MILLI: i64 = 8_000;
 /// Jobs that one tick makes room for by the order of the line.
 const STARTS_MAX: usize = 40;
 /// Jobs of one line that are looked at for one that has waited long enough.
@@ -60,6 +51,8 @@ pub(super) struct Head {
     /// What it asks for, or all of its set together.
     gpu_milli: i64,
     pub fit: Fit,
+    /// The models that it accepts, or all of its set; none where those differ.
+    models: Option<Models>,
     /// The jobs that it starts together with, itself among them; empty where it starts by itself.
     pub set: Vec<JobId>,
 }
@@ -68,10 +61,11 @@ pub(super) struct Head {
 pub(super) struct Victim {
     pub run: RunId,
     tenant: TenantId,
+    pub model: GpuModelId,
     pub gpu_milli: i64,
     /// Work that would be lost, thousandths of a GPU × s.
     pub loss: i64,
-    since_checkpoint: DurationUs,
+    pub since_checkpoint: DurationUs,
     pub class_value: i64,
     level: usize,
     rank: i64,
@@ -89,6 +83,11 @@ impl Head {
     /// Thousandths of GPUs that it, or its set, asks for at least.
     pub fn gpu_milli(&self) -> i64 {
         self.gpu_milli
+    }
+
+    /// The promises of its tenant that hold it.
+    pub fn held(&self, epoch: &Epoch<'_>, shares: &Shares) -> Held {
+        shares.held(&self.tenant, self.gpu_milli, epoch.index.queue.accepted(self.models))
     }
 
     /// The jobs that start if it does.
@@ -109,8 +108,8 @@ pub(super) struct Scene {
     rule: OrderRule,
     /// Whether promised shares are given back.
     has_shares: bool,
-    shares: Shares,
-    victims: Vec<Victim>,
+    pub shares: Shares,
+    pub victims: Vec<Victim>,
 }
 
 /// Makes room if it is time to.
@@ -203,6 +202,7 @@ fn victims(epoch: &Epoch<'_>, rule: OrderRule) -> Vec<Victim> {
         Some(Victim {
             run: id.clone(),
             tenant: run.tenant.clone(),
+            model: run.model.clone(),
             gpu_milli: run.gpu_milli.0,
             loss: loss_of(run, since_checkpoint),
             since_checkpoint,
@@ -225,6 +225,7 @@ pub(super) fn lent(epoch: &Epoch<'_>) -> Vec<Victim> {
         Victim {
             run: id.clone(),
             tenant: run.tenant.clone(),
+            model: run.model.clone(),
             gpu_milli: run.gpu_milli.0,
             loss: loss_of(run, since_checkpoint),
             since_checkpoint,
@@ -273,22 +274,22 @@ pub(super) fn waiting<'e>(
             if epoch.state.claims.contains(job) || epoch.index.queue.drawers.contains(job) {
                 return None;
             }
-            let (gpu_milli, set) = match *told {
+            let (gpu_milli, models, set) = match *told {
                 Some(LimitKind::JobSet) => led_by(epoch, job)?,
-                told => told.is_some_and(is_room).then(|| (common.gpu_milli, Vec::new()))?,
+                told => told.is_some_and(is_room).then(|| (common.gpu_milli, Some(common.models), Vec::new()))?,
             };
             // A set takes room from nobody from whom one of it could not.
             let values = set.iter().filter_map(|member| epoch.index.queue.turn_of(member)).map(|(value, _)| value);
             let class_value = values.min().unwrap_or(class_value);
             let (tenant, job) = (tenant.clone(), job.clone());
-            Some(Head { class_value, tenant, turn: *turn, job, gpu_milli, fit: common.fit, set })
+            Some(Head { class_value, tenant, turn: *turn, job, gpu_milli, fit: common.fit, models, set })
         };
         line.take(LOOK_MAX).filter_map(waits_for_room).collect()
     })
 }
 
-/// The members of a set in line, and what they ask for together, for the first of them.
-fn led_by(epoch: &Epoch<'_>, job: &JobId) -> Option<(i64, Vec<JobId>)> {
+/// The members of a set in line, what they ask for together, and the models that all of them accept, for the first of them.
+fn led_by(epoch: &Epoch<'_>, job: &JobId) -> Option<(i64, Option<Models>, Vec<JobId>)> {
     let spec = epoch.state.spec(job)?;
     // It is asked of every member, and answered by the first.
     if unstarted(epoch, &set_of(&spec)?).next() != Some(job) {
@@ -302,7 +303,11 @@ fn led_by(epoch: &Epoch<'_>, job: &JobId) -> Option<(i64, Vec<JobId>)> {
     }
     let specs = members.iter().filter_map(|member| epoch.state.spec(member));
     let gpu_milli = specs.map(|spec| gang_milli(epoch.state, &spec)).sum();
-    Some((gpu_milli, members))
+    let queue = &epoch.index.queue;
+    let mut models =
+        members.iter().filter_map(|member| queue.line_of(member)).map(|(_, shape)| queue.common(shape).models);
+    let first = models.next().filter(|first| models.all(|other| other == *first));
+    Some((gpu_milli, first, members))
 }
 
 /// Whether a limit is one that stopping runs lifts.
@@ -311,65 +316,7 @@ pub(super) fn is_room(kind: LimitKind) -> bool {
     matches!(kind, Gpus | Cpu | Memory | Scratch | FabricDomain | Spread | Draining | Depth)
 }
 
-/// Jobs that their tenants' promised shares hold as things are. Those ahead of them may take it from them; until then they
-/// are owed it like those.
-fn entitled(epoch: &Epoch<'_>, shares: &Shares) -> Vec<Head> {
-    waiting(epoch, &is_room).flatten().filter(|head| shares.holds(&head.tenant, head.gpu_milli)).collect()
-}
-
-/// Takes back what others have borrowed.
-fn for_shares(epoch: &mut Epoch<'_>, scene: &mut Scene) {
-    let held = entitled(epoch, &scene.shares);
-    let kept: BTreeSet<&JobId> = held.iter().map(|head| &head.job).collect();
-    let before: Vec<JobId> = epoch.state.entitled.iter().map(|(job, _)| job.clone()).collect();
-    for job in before.iter().filter(|job| !kept.contains(job)) {
-        epoch.state.entitled.remove(job);
-    }
-    for head in &held {
-        if !epoch.state.entitled.contains(&head.job) {
-            epoch.state.entitled.insert(head.job.clone(), epoch.now);
-        }
-    }
-    let since = |epoch: &Epoch<'_>, job: &JobId| epoch.state.entitled.get(job).copied().unwrap_or(epoch.now);
-    let mut held: Vec<_> = held.into_iter().map(|head| (since(epoch, &head.job), head.turn, head)).collect();
-    held.sort_by(|a, b| (-a.2.class_value, a.0, a.1, &a.2.job).cmp(&(-b.2.class_value, b.0, b.1, &b.2.job)));
-    let mut failed: Vec<Fit> = Vec::new();
-    for (since, _, head) in held {
-        // What the share holds changes as others of the tenant are given room.
-        if failed.contains(&head.fit) || !scene.shares.holds(&head.tenant, head.gpu_milli) {
-            continue;
-        }
-        let waited = epoch.now.since(since);
-        let urgent = waited >= URGENT;
-        let borrowed = |victim: &Victim, given_milli: i64| {
-            victim.tenant != head.tenant && scene.shares.borrows(&victim.tenant, given_milli)
-        };
-        let cheap = |victim: &Victim, given: i64| borrowed(victim, given) && victim.since_checkpoint <= CHEAP;
-        let in_the_way =
-            |victim: &Victim, given: i64| borrowed(victim, given) || victim.gpu_milli < head.gpu_milli.min(LARGE_MILLI);
-        let mut found = find(epoch, scene, &head, None, &cheap);
-        if found.is_none() && (urgent || head.gpu_milli >= LARGE_MILLI) {
-            found = find(epoch, scene, &head, None, &borrowed);
-        }
-        if found.is_none() && urgent {
-            // What is moved has to have somewhere to go.
-            let spare = free_milli(epoch) + scene.shares.borrowed();
-            found = find(epoch, scene, &head, None, &in_the_way).filter(|plans| {
-                let victims = plans.iter().flat_map(|(_, plan)| &plan.victims).map(|victim| &scene.victims[*victim]);
-                let moved = victims.filter(|victim| !borrowed(victim, 0)).map(|victim| victim.gpu_milli);
-                moved.sum::<i64>() <= spare
-            });
-        }
-        match found {
-            Some(plans) => make_room(epoch, scene, &head, plans, false),
-            // Of a set it is not the shape of one that finds none.
-            None if head.set.is_empty() => failed.push(head.fit),
-            None => {}
-        }
-    }
-}
-
-fn free_milli(epoch: &Epoch<'_>) -> i64 {
+pub(super) fn free_milli(epoch: &Epoch<'_>) -> i64 {
     let used: i64 = epoch.index.tenants.values().map(|used| used.gpu_milli).sum();
     (epoch.index.total.gpu_milli - used).max(0)
 }
@@ -379,7 +326,7 @@ fn by_order(epoch: &mut Epoch<'_>, scene: &mut Scene) {
     let can_pay = |heads: Vec<Head>| heads.into_iter().find(|head| budget(epoch, head) >= LEAST_LOSS);
     let mut heads: Vec<Head> = waiting(epoch, &is_room).filter_map(can_pay).collect();
     heads.sort_by_key(|head| {
-        let beyond = scene.has_shares && !scene.shares.holds(&head.tenant, head.gpu_milli);
+        let beyond = scene.has_shares && !head.held(epoch, &scene.shares).everywhere;
         (-head.class_value, beyond, head.turn, head.job.clone())
     });
     for head in heads.into_iter().take(STARTS_MAX) {
@@ -387,8 +334,8 @@ fn by_order(epoch: &mut Epoch<'_>, scene: &mut Scene) {
         let comes_before = |victim: &Victim, given_milli: i64| {
             let behind =
                 victim.rank > head.turn.rank && (scene.rule != OrderRule::ShareSurcharge || victim.level > own_level);
-            let whose =
-                !scene.has_shares || victim.tenant == head.tenant || scene.shares.borrows(&victim.tenant, given_milli);
+            let borrows = || scene.shares.borrows(&victim.tenant, &victim.model, given_milli);
+            let whose = !scene.has_shares || victim.tenant == head.tenant || borrows();
             victim.class_value == head.class_value && victim.by_order && behind && whose
         };
         if let Some(plans) = find(epoch, scene, &head, Some(budget(epoch, &head)), &comes_before) {
@@ -455,9 +402,10 @@ pub(super) fn make_room(
     by_order: bool,
 ) {
     for (job, plan) in plans {
+        let gpu_milli = epoch.state.spec(&job).map_or(0, |spec| gang_milli(epoch.state, &spec));
+        scene.shares.take(&head.tenant, model_at(epoch, &plan.nodes).as_ref(), gpu_milli);
         make_room_for(epoch, scene, &job, plan, by_order);
     }
-    scene.shares.take(&head.tenant, head.gpu_milli);
 }
 
 fn make_room_for(epoch: &mut Epoch<'_>, scene: &mut Scene, id: &JobId, plan: Plan, by_order: bool) {
@@ -470,7 +418,7 @@ fn make_room_for(epoch: &mut Epoch<'_>, scene: &mut Scene, id: &JobId, plan: Pla
         };
         let Some(kept_milli) = kept_milli else { continue };
         victim.stopped = true;
-        scene.shares.take(&victim.tenant, kept_milli - victim.gpu_milli);
+        scene.shares.take(&victim.tenant, Some(&victim.model), kept_milli - victim.gpu_milli);
         let job = epoch.state.runs.get(&victim.run).map(|run| run.job.clone());
         if let Some(job) = job.and_then(|job| epoch.state.jobs.edit(&job)) {
             job.preemptions = job.preemptions.saturating_add(1);

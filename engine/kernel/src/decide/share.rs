@@ -1,28 +1,92 @@
-//! The promised share of a tenant: the part of the fleet that it gets back within minutes whoever has borrowed it.
+//! What tenants are promised: a share of all GPUs, and what a quota guarantees of single models. They get it back within minutes
+//! whoever has borrowed it. The formulas are in SCHEDULING.md, under queues.
 
 use std::collections::BTreeMap;
 
-use solyx_schemas::ids::{JobId, TenantId};
+use solyx_schemas::ids::{GpuModelId, JobId, NodeId, TenantId};
 
 use super::Epoch;
+use crate::rows::Claim;
 
 /// Thousandths of a GPU that even the smallest share is.
 const LEAST_MILLI: i64 = 1_000;
 
-/// Promised shares and what is taken of them, as far as this pass has got.
+/// Promised shares and what is taken of them, as far as this pass has got: of all GPUs, and of each model of which anybody is
+/// guaranteed some.
+///
+/// A tenant's share of all GPUs holds a job if taken + asked ≤ promised. The guarantee of a model that the job accepts holds it
+/// if what the tenant has on that model + asked ≤ guaranteed; then only on that model.
 pub struct Shares {
+    all: Book,
+    models: BTreeMap<GpuModelId, Book>,
+}
+
+/// What tenants are promised and have, thousandths of a GPU.
+struct Book {
     promised: BTreeMap<TenantId, i64>,
     taken: BTreeMap<TenantId, i64>,
+}
+
+/// The promises that hold a job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    by_share: bool,
+    /// Models that it accepts and of which its tenant's guarantee holds it.
+    on: Vec<GpuModelId>,
+    /// It is held whichever of the models it is given that it accepts.
+    pub everywhere: bool,
+}
+
+impl Held {
+    /// Whether any promise does.
+    pub fn anywhere(&self) -> bool {
+        self.by_share || !self.on.is_empty()
+    }
+
+    /// Whether one does on a model.
+    pub fn on(&self, model: &GpuModelId) -> bool {
+        self.by_share || self.on.contains(model)
+    }
+
+    /// Whether the share of all GPUs does.
+    pub fn by_share(&self) -> bool {
+        self.by_share
+    }
+}
+
+impl Book {
+    fn taken(&self, tenant: &TenantId) -> i64 {
+        self.taken.get(tenant).copied().unwrap_or(0)
+    }
+
+    fn take(&mut self, tenant: &TenantId, gpu_milli: i64) {
+        *self.taken.entry(tenant.clone()).or_default() += gpu_milli;
+    }
+
+    /// Whether a promise, if the tenant has one here, holds so much more.
+    fn holds(&self, tenant: &TenantId, gpu_milli: i64) -> bool {
+        self.promised.get(tenant).is_some_and(|promised| self.taken(tenant) + gpu_milli <= *promised)
+    }
+
+    /// Whether it still holds all that the tenant has once so much is given back, and something is promised at all.
+    fn covers(&self, tenant: &TenantId, given_back_milli: i64) -> bool {
+        self.promised.get(tenant).is_some_and(|promised| self.taken(tenant) - given_back_milli <= *promised)
+    }
+
+    /// What a tenant has within its promise.
+    fn within(&self, tenant: &TenantId) -> i64 {
+        self.promised.get(tenant).map_or(0, |promised| self.taken(tenant).clamp(0, *promised))
+    }
 }
 
 impl Shares {
     /// The shares as they are. What is told to stop is no longer taken, what room is made for is.
     pub fn of(epoch: &Epoch<'_>) -> Self {
-        let mut taken: BTreeMap<TenantId, i64> =
-            epoch.index.tenants.iter().map(|(tenant, used)| (tenant.clone(), used.gpu_milli)).collect();
+        let taken = epoch.index.tenants.iter().map(|(tenant, used)| (tenant.clone(), used.gpu_milli)).collect();
+        let mut shares = Self { all: Book { promised: promised(epoch), taken }, models: guaranteed(epoch) };
         // What was paid for counts against no share.
         for (tenant, drawn) in &epoch.index.drawn {
-            *taken.entry(tenant.clone()).or_default() -= drawn;
+            shares.all.take(tenant, -drawn);
         }
         for (job, claim) in epoch.state.claims.iter() {
             // Who is moved has as much as before.
@@ -34,44 +98,109 @@ impl Shares {
                 if run.draws.is_some() || moved(&run.job) {
                     continue;
                 }
-                *taken.entry(run.tenant.clone()).or_default() -= run.gpu_milli.0;
+                shares.take(&run.tenant, Some(&run.model), -run.gpu_milli.0);
             }
             if let Some(spec) = epoch.state.spec(job).filter(|_| !epoch.index.queue.drawers.contains(job)) {
-                *taken.entry(spec.tenant).or_default() += claim.gpu_milli;
+                let model = if shares.models.is_empty() { None } else { model_of(epoch, job, claim) };
+                shares.take(&spec.tenant, model.as_ref(), claim.gpu_milli);
             }
         }
-        Self { promised: promised(epoch), taken }
+        shares
     }
 
     /// What a tenant has or will have, thousandths of a GPU.
     pub fn taken(&self, tenant: &TenantId) -> i64 {
-        self.taken.get(tenant).copied().unwrap_or(0)
-    }
-
-    /// Whether a tenant's promised share holds so much more.
-    pub fn holds(&self, tenant: &TenantId, gpu_milli: i64) -> bool {
-        self.taken(tenant) + gpu_milli <= self.promised(tenant)
-    }
-
-    /// Whether a tenant has more than its promised share, also once it has given so much back.
-    pub fn borrows(&self, tenant: &TenantId, given_back_milli: i64) -> bool {
-        self.taken(tenant) - given_back_milli > self.promised(tenant)
-    }
-
-    /// What all tenants have beyond their shares, thousandths of a GPU.
-    pub fn borrowed(&self) -> i64 {
-        self.taken.iter().map(|(tenant, taken)| (taken - self.promised(tenant)).max(0)).sum()
-    }
-
-    /// A tenant takes so much more, or gives it back when that is negative.
-    pub fn take(&mut self, tenant: &TenantId, gpu_milli: i64) {
-        *self.taken.entry(tenant.clone()).or_default() += gpu_milli;
+        self.all.taken(tenant)
     }
 
     /// What a tenant is promised, thousandths of a GPU.
     pub fn promised(&self, tenant: &TenantId) -> i64 {
-        self.promised.get(tenant).copied().unwrap_or(LEAST_MILLI)
+        self.all.promised.get(tenant).copied().unwrap_or(LEAST_MILLI)
     }
+
+    /// What holds a job that asks for so much more and accepts these models, or any where none are named.
+    pub fn held(&self, tenant: &TenantId, gpu_milli: i64, accepted: &[GpuModelId]) -> Held {
+        let by_share = self.taken(tenant) + gpu_milli <= self.promised(tenant);
+        if self.models.is_empty() || accepted.is_empty() {
+            return Held { by_share, on: Vec::new(), everywhere: by_share };
+        }
+        let holds = |model: &&GpuModelId| self.models.get(*model).is_some_and(|book| book.holds(tenant, gpu_milli));
+        let on: Vec<GpuModelId> = accepted.iter().filter(holds).cloned().collect();
+        let everywhere = by_share || on.len() == accepted.len();
+        Held { by_share, on, everywhere }
+    }
+
+    /// Whether what a tenant has on a model is borrowed, also once it has given so much back: it has more than its share, and not
+    /// within its guarantee of that model.
+    pub fn borrows(&self, tenant: &TenantId, model: &GpuModelId, given_back_milli: i64) -> bool {
+        self.taken(tenant) - given_back_milli > self.promised(tenant) && !self.covers(tenant, model, given_back_milli)
+    }
+
+    /// Whether what a tenant has on a model lies within its guarantee of that, once it has given so much back.
+    pub fn covers(&self, tenant: &TenantId, model: &GpuModelId, given_back_milli: i64) -> bool {
+        self.models.get(model).is_some_and(|book| book.covers(tenant, given_back_milli))
+    }
+
+    /// Whether what a tenant has on a model is owed to a job of another that is so held. To a share it is what is borrowed; to a
+    /// guarantee of the model all that does not lie within one: of a model its guarantees go before shares of all GPUs.
+    pub fn owes(&self, held: &Held, tenant: &TenantId, model: &GpuModelId, given_back_milli: i64) -> bool {
+        held.by_share && self.borrows(tenant, model, given_back_milli)
+            || held.on.contains(model) && !self.covers(tenant, model, given_back_milli)
+    }
+
+    /// What all tenants have beyond their shares and guarantees, thousandths of a GPU.
+    pub fn borrowed(&self) -> i64 {
+        let beyond = |(tenant, taken): (&TenantId, &i64)| {
+            let guaranteed: i64 = self.models.values().map(|book| book.within(tenant)).sum();
+            (taken - self.promised(tenant).max(guaranteed)).max(0)
+        };
+        self.all.taken.iter().map(beyond).sum()
+    }
+
+    /// What all tenants have of a model beyond their guarantees of it, thousandths of a GPU.
+    pub fn unguaranteed(&self, model: &GpuModelId) -> i64 {
+        let book = self.models.get(model);
+        book.map_or(0, |book| book.taken.iter().map(|(tenant, taken)| (taken - book.within(tenant)).max(0)).sum())
+    }
+
+    /// A tenant takes so much more, of a model where it is known, or gives it back when that is negative.
+    pub fn take(&mut self, tenant: &TenantId, model: Option<&GpuModelId>, gpu_milli: i64) {
+        self.all.take(tenant, gpu_milli);
+        if let Some(book) = model.and_then(|model| self.models.get_mut(model)) {
+            book.take(tenant, gpu_milli);
+        }
+    }
+}
+
+/// The model that nodes on which room is made are of.
+pub fn model_at(epoch: &Epoch<'_>, nodes: &[NodeId]) -> Option<GpuModelId> {
+    nodes.iter().find_map(|node| {
+        let report = epoch.state.nodes.get(node)?.report.as_ref()?;
+        Some(epoch.state.pools.get(&report.pool)?.declared.as_ref()?.gpu_model.clone())
+    })
+}
+
+/// The model that a job will have by its claim: where none of its nodes is left, that of its run.
+fn model_of(epoch: &Epoch<'_>, job: &JobId, claim: &Claim) -> Option<GpuModelId> {
+    let of_run = || {
+        let run = epoch.state.jobs.get(job)?.run.as_ref()?;
+        Some(epoch.state.runs.get(run)?.model.clone())
+    };
+    model_at(epoch, &claim.nodes).or_else(of_run)
+}
+
+/// What tenants are guaranteed of single models by quotas of their own, and what they use of those.
+fn guaranteed(epoch: &Epoch<'_>) -> BTreeMap<GpuModelId, Book> {
+    let mut models: BTreeMap<GpuModelId, Book> = BTreeMap::new();
+    for (tenant, model) in epoch.index.queue.guarantees.iter() {
+        let Some(quota) = epoch.state.quotas.get(&(tenant.clone(), None, Some(model.clone()))) else { continue };
+        let book = models.entry(model.clone()).or_insert_with(|| {
+            let taken = epoch.index.on_models.get(model).cloned().unwrap_or_default();
+            Book { promised: BTreeMap::new(), taken }
+        });
+        book.promised.insert(tenant.clone(), quota.guaranteed_milli.0);
+    }
+    models
 }
 
 /// Promised shares by tenant: its guaranteed quota, or its part by weight of what is promised of the fleet. Below a tenant, its

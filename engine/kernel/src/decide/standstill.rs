@@ -44,8 +44,9 @@ impl Standstill {
         if !matches!(told, Some(LimitKind::Gpus | LimitKind::Cpu | LimitKind::Memory)) {
             return false;
         }
-        let Some(least) = epoch.index.queue.common(shape).least else { return false };
-        let Some((models, most)) = self.of.get(&least.models) else { return false };
+        let common = epoch.index.queue.common(shape);
+        let Some(least) = common.least else { return false };
+        let Some((models, most)) = self.of.get(&common.models) else { return false };
         let most = most.get_or_init(|| Most::of(epoch, models));
         !most.is_for_sale && most.lacks(&least) == told
     }

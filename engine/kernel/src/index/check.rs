@@ -50,6 +50,14 @@ impl Index {
         };
         check("tenants", &amounts(&self.tenants), &amounts(&anew.tenants));
         check("families", &amounts(&self.families), &amounts(&anew.families));
+        let on_models = |index: &Self| {
+            let all =
+                index.on_models.iter().flat_map(|(model, of)| of.iter().map(move |(of, milli)| (model, of, *milli)));
+            all.filter(|(.., milli)| *milli != 0)
+                .map(|(model, of, milli)| (model.clone(), of.clone(), milli))
+                .collect::<Vec<_>>()
+        };
+        check("use of models", &on_models(self), &on_models(&anew));
         let quotas = |index: &Self| {
             index
                 .quota_use
@@ -100,6 +108,8 @@ impl Index {
         };
         check("worth of nodes", &worth(self), &worth(&anew));
         check("queue", &self.queue.standings(), &anew.queue.standings());
+        check("guarantees", &self.queue.guarantees, &anew.queue.guarantees);
+        check("groups of lines", &self.queue.groups(), &anew.queue.groups());
         found
     }
 }

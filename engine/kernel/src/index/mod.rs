@@ -135,6 +135,8 @@ pub struct Index {
     capacity: BTreeMap<NodeId, Amounts>,
     /// In use by tenant.
     pub tenants: BTreeMap<TenantId, Amounts>,
+    /// GPUs in use of each model by tenant, without what draws on contracts.
+    pub on_models: BTreeMap<GpuModelId, BTreeMap<TenantId, i64>>,
     /// GPUs in use by tenant, project and model, with and without project and model.
     pub quota_use: BTreeMap<QuotaKey, i64>,
     /// Quotas of tenants that lend less than all of them.
@@ -216,6 +218,7 @@ impl Default for Index {
             total: Amounts::default(),
             capacity: BTreeMap::new(),
             tenants: BTreeMap::new(),
+            on_models: BTreeMap::new(),
             quota_use: BTreeMap::new(),
             lenders: BTreeSet::new(),
             families: BTreeMap::new(),

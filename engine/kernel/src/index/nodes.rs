@@ -139,6 +139,8 @@ impl Index {
             for key in quota_keys(state, &run.tenant, run.project.as_ref(), &run.model) {
                 *self.quota_use.entry(key).or_default() += sign * run.gpu_milli.0;
             }
+            let on_model = self.on_models.entry(run.model.clone()).or_default();
+            *on_model.entry(run.tenant.clone()).or_default() += sign * run.gpu_milli.0;
         } else {
             // It was paid for, and counts against no share and no quota.
             *self.drawn.entry(run.tenant.clone()).or_default() += sign * run.gpu_milli.0;

@@ -7,7 +7,7 @@ use solyx_schemas::events::decisions::LimitKind;
 use solyx_schemas::ids::JobId;
 use solyx_schemas::units::TimeUs;
 
-use super::{Shape, Turn};
+use super::{Group, Shape, Turn};
 use crate::rows::Arrival;
 
 /// A place in line: what is asked for, whose turn it is, who it is.
@@ -24,15 +24,15 @@ pub type Told = Option<LimitKind>;
 #[derive(Clone, Default)]
 pub struct Lines {
     places: BTreeMap<Place, Told>,
-    /// The first of every line, by the thousandths of GPUs that it asks for.
-    firsts: BTreeMap<i64, BTreeMap<Head, Told>>,
+    /// The first of every line, by what a promised share looks at.
+    firsts: BTreeMap<Group, BTreeMap<Head, Told>>,
 }
 
 impl Lines {
-    pub(super) fn insert(&mut self, size: i64, (shape, turn, id): Place, told: Told) {
+    pub(super) fn insert(&mut self, group: Group, (shape, turn, id): Place, told: Told) {
         let first = self.line(shape).next().map(|((_, turn, id), _)| (*turn, id.clone()));
         if first.as_ref().is_none_or(|(first, of)| (turn, &id) < (*first, of)) {
-            let firsts = self.firsts.entry(size).or_default();
+            let firsts = self.firsts.entry(group).or_default();
             if let Some((turn, id)) = first {
                 firsts.remove(&(turn, id, shape));
             }
@@ -41,26 +41,33 @@ impl Lines {
         self.places.insert((shape, turn, id), told);
     }
 
-    pub(super) fn remove(&mut self, size: i64, place: Place) {
+    pub(super) fn remove(&mut self, group: Group, place: Place) {
         self.places.remove(&place);
         let (shape, turn, id) = place;
         let next = self.line(shape).next().map(|((_, turn, id), told)| ((*turn, id.clone(), shape), *told));
-        let Some(firsts) = self.firsts.get_mut(&size) else { return };
+        let Some(firsts) = self.firsts.get_mut(&group) else { return };
         if firsts.remove(&(turn, id, shape)).is_none() {
             return;
         }
         firsts.extend(next);
         if firsts.is_empty() {
-            self.firsts.remove(&size);
+            self.firsts.remove(&group);
         }
     }
 
-    pub(super) fn tell(&mut self, size: i64, place: Place, kind: LimitKind) {
+    pub(super) fn tell(&mut self, group: Group, place: Place, kind: LimitKind) {
         let Some(told) = self.places.get_mut(&place) else { return };
         *told = Some(kind);
         let (shape, turn, id) = place;
-        if let Some(told) = self.firsts.get_mut(&size).and_then(|firsts| firsts.get_mut(&(turn, id, shape))) {
+        if let Some(told) = self.firsts.get_mut(&group).and_then(|firsts| firsts.get_mut(&(turn, id, shape))) {
             *told = Some(kind);
+        }
+    }
+
+    /// Has every line be of the group that it is of now.
+    pub(super) fn regroup(&mut self, group: impl Fn(Shape) -> Group) {
+        for (head, told) in std::mem::take(&mut self.firsts).into_values().flatten() {
+            self.firsts.entry(group(head.2)).or_default().insert(head, told);
         }
     }
 
@@ -74,15 +81,15 @@ impl Lines {
         self.places.iter()
     }
 
-    /// Thousandths of GPUs that somebody asks for.
-    pub fn sizes(&self) -> impl Iterator<Item = i64> {
+    /// Groups that somebody is of.
+    pub fn groups(&self) -> impl Iterator<Item = Group> {
         self.firsts.keys().copied()
     }
 
-    /// The first of every line of a size in the order of turns, behind one of them.
-    pub fn firsts_behind(&self, size: i64, after: Option<&Head>) -> impl Iterator<Item = (&Head, &Told)> {
+    /// The first of every line of a group in the order of turns, behind one of them.
+    pub fn firsts_behind(&self, group: Group, after: Option<&Head>) -> impl Iterator<Item = (&Head, &Told)> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        self.firsts.get(&size).into_iter().flat_map(move |firsts| firsts.range::<Head, _>((from, Bound::Unbounded)))
+        self.firsts.get(&group).into_iter().flat_map(move |firsts| firsts.range::<Head, _>((from, Bound::Unbounded)))
     }
 
     /// The first of every line.

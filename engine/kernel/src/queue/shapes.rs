@@ -32,6 +32,8 @@ pub(super) struct Shapes {
     fits: Vec<u32>,
     free_fits: Vec<Fit>,
     models: BTreeMap<Arc<[GpuModelId]>, Models>,
+    /// Models by their number.
+    accepted: Vec<Arc<[GpuModelId]>>,
     free_models: Vec<Models>,
     unused: usize,
 }
@@ -83,12 +85,26 @@ impl Shapes {
 
     /// The number of the models that a job accepts; empty, any.
     pub fn models_of(&mut self, models: Arc<[GpuModelId]>) -> Models {
-        let next = self.free_models.last().copied().unwrap_or(self.models.len() as Models);
-        let number = *self.models.entry(models).or_insert(next);
-        if self.free_models.last() == Some(&number) {
-            self.free_models.pop();
+        if let Some(number) = self.models.get(&models) {
+            return *number;
         }
+        let number = match self.free_models.pop() {
+            Some(number) => {
+                self.accepted[number as usize] = models.clone();
+                number
+            }
+            None => {
+                self.accepted.push(models.clone());
+                self.accepted.len() as Models - 1
+            }
+        };
+        self.models.insert(models, number);
         number
+    }
+
+    /// The models of a number.
+    pub fn accepted(&self, models: Models) -> &[GpuModelId] {
+        &self.accepted[models as usize]
     }
 
     /// Models that jobs accept, with their number.
@@ -113,12 +129,12 @@ impl Shapes {
         if self.unused <= UNUSED_MAX.max(self.numbers.len() / 2) {
             return;
         }
-        let Self { numbers, slots, free, fits, free_fits, models, free_models, unused } = self;
+        let Self { numbers, slots, free, fits, free_fits, models, accepted: _, free_models, unused } = self;
         let mut accepted = BTreeSet::new();
         numbers.retain(|_, shape| {
             let slot = slots[*shape as usize];
             if slot.jobs > 0 {
-                accepted.extend(slot.common.least.map(|least| least.models));
+                accepted.insert(slot.common.models);
                 return true;
             }
             free.push(*shape);
@@ -164,7 +180,7 @@ mod tests {
                 if comes || jobs.is_empty() {
                     let key = [&fit.to_be_bytes()[..], &[own]].concat();
                     let gpu_milli = i64::from(fit);
-                    jobs.push((fit, own, shapes.enter(&key, 2, |_, fit| Common { fit, gpu_milli, least: None })));
+                    jobs.push((fit, own, shapes.enter(&key, 2, |_, fit| Common { fit, models: 0, gpu_milli, least: None })));
                 } else {
                     let (_, _, shape) = jobs.swap_remove(usize::from(fit) % jobs.len());
                     shapes.leave(shape);

@@ -7,6 +7,7 @@ mod elastic;
 mod laws;
 mod leasing;
 mod mig;
+mod model_guarantees;
 mod moving;
 mod packing_laws;
 mod packing_plan;

@@ -31,9 +31,16 @@ pub(super) fn to_whoever_waits(epoch: &mut Epoch<'_>, waiting: &mut Waiting, id:
     }
     let shares = epoch.state.policy().promises_shares().then(|| Shares::of(epoch));
     let promised = epoch.state.meta().promised.first().cloned();
-    let owed = |head: &Head| shares.as_ref().is_some_and(|shares| shares.holds(&head.tenant, head.gpu_milli));
+    let held = |head: &Head, shares: &Shares| {
+        shares.held(&head.tenant, head.gpu_milli, epoch.index.queue.accepted(Some(head.models)))
+    };
+    let owed = |head: &Head| shares.as_ref().is_some_and(|shares| held(head, shares).on(&run.model));
     let comes_first = |head: &&Head| {
-        let beyond = |shares: &Shares| head.tenant == run.tenant || shares.borrows(&run.tenant, 0);
+        let beyond = |shares: &Shares| {
+            head.tenant == run.tenant
+                || shares.borrows(&run.tenant, &run.model, 0)
+                || shares.owes(&held(head, shares), &run.tenant, &run.model, 0)
+        };
         head.class_value >= class_value
             && promised.as_ref().is_none_or(|promised| *promised == head.job)
             && shares.as_ref().is_none_or(beyond)

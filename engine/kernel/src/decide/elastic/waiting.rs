@@ -7,7 +7,7 @@ use solyx_schemas::ids::{JobId, PoolId, TenantId};
 
 use crate::decide::Epoch;
 use crate::place::fixed_limits;
-use crate::queue::{Fit, Turn};
+use crate::queue::{Fit, Models, Turn};
 use crate::rows::{Run, Spec};
 
 /// The first job of a line that waits for room.
@@ -18,6 +18,7 @@ pub(super) struct Head {
     pub turn: Turn,
     pub job: JobId,
     pub gpu_milli: i64,
+    pub models: Models,
 }
 
 /// Who waits for room.
@@ -70,8 +71,9 @@ impl Waiting {
                 }
                 let common = queue.common(*shape);
                 asked.entry(common.fit).or_insert_with(|| job.clone());
-                let (tenant, turn, job, gpu_milli) = (tenant.clone(), *turn, job.clone(), common.gpu_milli);
-                heads.push(Head { class_value, tenant, turn, job, gpu_milli });
+                let (tenant, turn, job) = (tenant.clone(), *turn, job.clone());
+                let (gpu_milli, models) = (common.gpu_milli, common.models);
+                heads.push(Head { class_value, tenant, turn, job, gpu_milli, models });
             }
         }
         let asked = asked.values().filter_map(|job| epoch.state.spec(job)).collect();
