@@ -7,6 +7,7 @@
 static EARLIER: &[(&str, &str)] = &[
     ("solyx.plans.PlanPublished", include_str!("../released/0.1.0/PlanPublished.avsc")),
     ("solyx.policy.TenantDeclared", include_str!("../released/0.1.0/TenantDeclared.avsc")),
+    ("solyx.policy.SchedulingPolicySet", include_str!("../released/0.1.0/SchedulingPolicySet.avsc")),
     ("solyx.jobs.JobRequested", include_str!("../released/0.1.0/JobRequested.avsc")),
 ];
 
