@@ -107,7 +107,6 @@ fn a_rule_that_changed_without_a_feature_is_named_by_its_first_decision() {
         "packing rule" SchedulingPolicySet(e) e.packing_rule = if e.packing_rule.as_str() == "fgd" { "best-fit".into() } else { "fgd".into() };
         "promised part" SchedulingPolicySet(e) e.promised_milli = Some(Milli(500));
         "backfill depth" SchedulingPolicySet(e) e.backfill_depth = Some(Count(0));
-        "reservations" SchedulingPolicySet(e) e.backfill_reservations = Some(Count(8));
         "grace" SchedulingPolicySet(e) e.preemption_grace_us = Some(DurationUs(1));
         "retries" SchedulingPolicySet(e) e.retries_max = Some(Count(0));
         "retry backoff" SchedulingPolicySet(e) e.retry_backoff_us = Some(DurationUs(7_200_000_000));
