@@ -280,6 +280,11 @@ impl Queue {
         self.ready(id).map(|((class_value, _), _, turn)| (*class_value, turn))
     }
 
+    /// Whether a job that stands in line is owed to run again by some instant.
+    pub fn is_owed(&self, id: &JobId) -> bool {
+        self.ready(id).is_some_and(|(.., turn)| turn.recover_by < TimeUs(i64::MAX))
+    }
+
     /// The line of a job, with it, if it stands in one of this class.
     pub fn in_line(&self, id: &JobId, class: i64) -> Option<(TenantId, Shape, JobId)> {
         let ((class_value, tenant), shape, _) = self.ready(id)?;

@@ -61,7 +61,8 @@ pub fn job_request_amended(state: &mut State, index: &mut Index, e: &JobRequestA
             e.job
         )));
     }
-    let Some(mut amended) = state.spec(&e.job) else { return living(state, &e.job).map(|_| ()) };
+    let Some(before) = state.spec(&e.job) else { return living(state, &e.job).map(|_| ()) };
+    let mut amended = before.clone();
     amended.class = e.class.clone().unwrap_or(amended.class);
     amended.deadline_us = e.deadline_us.or(amended.deadline_us);
     amended.budget = e.budget.clone().or(amended.budget);
@@ -80,6 +81,11 @@ pub fn job_request_amended(state: &mut State, index: &mut Index, e: &JobRequestA
             "its price: found {asked} micros, expected at most {left}, which budget {budget} has left"
         ))
     })?;
+    // What was lost is owed, not more than that.
+    let asks_more = amended.class != before.class || amended.gang.replicas_min > before.gang.replicas_min;
+    if asks_more && let Some(past) = state.jobs.edit(&e.job).and_then(|job| job.past.as_mut()) {
+        past.recover_by_us = None;
+    }
     state.specs.insert(e.job.clone(), Packed::of(&amended));
     index.queue.place(state, &e.job);
     index.changed = true;

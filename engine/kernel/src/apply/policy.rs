@@ -39,7 +39,12 @@ pub fn scheduling_policy_set(state: &mut State, index: &mut Index, e: &Schedulin
             e.packing_rule
         )));
     }
+    let promised_starts = state.policy().order_rule().promises_starts();
     state.policies.insert(e.scope.clone(), e.clone());
+    // Starts are promised to others, and for another reason.
+    if state.policy().order_rule().promises_starts() != promised_starts && !state.meta().promised.is_empty() {
+        state.meta_mut().promised = Vec::new();
+    }
     index.set_kinds(state);
     index.rebuild_set_aside_if_on(state);
     // How long an instance may stand idle is a constant of policy.

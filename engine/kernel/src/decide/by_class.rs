@@ -2,9 +2,9 @@
 //!
 //! At each tick, before anything else that makes room. Victims are whole gangs that may be preempted, those with the least lost
 //! work first; a class is never stopped for an equal or a lower one, so that no chain of such stops comes back to where it
-//! began. Where somebody of the same class or a higher one was promised a start, room is made beside what that needs.
+//! began. Where somebody of the same class or a higher one was promised a start before it was, room is made beside what that needs.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use solyx_schemas::events::decisions::LimitKind;
 use solyx_schemas::ids::{JobId, NodeId, PoolId};
@@ -12,6 +12,7 @@ use solyx_schemas::ids::{JobId, NodeId, PoolId};
 use super::Epoch;
 use super::preempt::{Head, Scene, Victim, find, is_room, make_room, waiting};
 use super::promise::promised_starts;
+use super::share::Given;
 use crate::index::{QuotaKey, quota_keys};
 use crate::place::Promise;
 use crate::queue::Fit;
@@ -38,49 +39,83 @@ pub(super) fn for_classes(epoch: &mut Epoch<'_>, scene: &mut Scene) {
     if heads.is_empty() {
         return;
     }
-    let promised = promised(epoch);
+    let promised = PromisedStarts::of(epoch);
     let mut kept: BTreeMap<JobId, Vec<NodeId>> = BTreeMap::new();
-    let mut failed: BTreeSet<Fit> = BTreeSet::new();
+    // What found no room, and how many promises it had to heed.
+    let mut failed: BTreeMap<Fit, usize> = BTreeMap::new();
     for head in heads {
-        if failed.contains(&head.fit) {
+        let before: Vec<&Promised> = promised.before(head.class_value, head.jobs()).collect();
+        if failed.get(&head.fit).is_some_and(|heeded| before.len() >= *heeded)
+            || before.iter().any(|promised| promised.needs_quota_of(epoch, &head))
+        {
             continue;
         }
-        // Beside what others of their class or a higher one were promised. Those that come first in this order need not heed it.
-        let before = || promised.iter().filter(|promised| promised.goes_before(head.class_value, head.jobs()));
-        if before().any(|promised| promised.needs_quota_of(epoch, &head)) {
-            continue;
-        }
-        for promised in before() {
-            let job = &promised.promise.job;
-            if !kept.contains_key(job) {
-                let nodes = promised.nodes(epoch);
-                epoch.index.keep_nodes(&nodes, job);
-                kept.insert(job.clone(), nodes);
-            }
-        }
-        let lower = |victim: &Victim, _: i64| victim.class_value < head.class_value;
+        keep_for(epoch, &mut kept, &before);
+        let lower = |victim: &Victim, _: Given| victim.class_value < head.class_value;
         match find(epoch, scene, &head, None, &lower) {
             Some(plans) => make_room(epoch, scene, &head, plans, false),
             None => {
-                failed.extend(Some(head.fit).filter(|_| head.set.is_empty()));
+                failed.extend(Some((head.fit, before.len())).filter(|_| head.set.is_empty()));
             }
         }
     }
-    kept.iter().for_each(|(job, nodes)| epoch.index.keep_no_more(nodes, job));
+    keep_for(epoch, &mut kept, &[]);
 }
 
-/// Somebody who was promised a start, and the value of its class.
+/// Keeps the nodes of these promises, and of no others.
+fn keep_for(epoch: &mut Epoch<'_>, kept: &mut BTreeMap<JobId, Vec<NodeId>>, before: &[&Promised]) {
+    kept.retain(|job, nodes| {
+        let stays = before.iter().any(|promised| promised.promise.job == *job);
+        if !stays {
+            epoch.index.keep_no_more(nodes, job);
+        }
+        stays
+    });
+    for promised in before {
+        let job = &promised.promise.job;
+        if !kept.contains_key(job) {
+            let nodes = promised.nodes(epoch);
+            epoch.index.keep_nodes(&nodes, job);
+            kept.insert(job.clone(), nodes);
+        }
+    }
+}
+
+/// Starts that were promised, in the order in which they were: none under rules that promise none.
+pub(super) struct PromisedStarts(Vec<Promised>);
+
+/// Somebody who was promised a start.
 pub(super) struct Promised {
     pub promise: Promise,
     class_value: i64,
+    /// Room is made for it: what it needs is its own already.
+    has_claim: bool,
+}
+
+impl PromisedStarts {
+    /// As things are.
+    pub fn of(epoch: &mut Epoch<'_>) -> Self {
+        if !epoch.state.policy().order_rule().promises_starts() {
+            return Self(Vec::new());
+        }
+        let promises = promised_starts(epoch);
+        let of = |promise: &Promise| {
+            let (class_value, _) = epoch.index.queue.turn_of(&promise.job)?;
+            let has_claim = epoch.state.claims.contains(&promise.job);
+            Some(Promised { promise: promise.clone(), class_value, has_claim })
+        };
+        Self(promises.iter().filter_map(of).collect())
+    }
+
+    /// Those beside which room is made for jobs of such a class: of that class or a higher one, and made before any of theirs.
+    pub fn before<'p>(&'p self, class_value: i64, jobs: &[JobId]) -> impl Iterator<Item = &'p Promised> + use<'p> {
+        let own = self.0.iter().position(|promised| jobs.contains(&promised.promise.job));
+        let before = self.0.iter().take(own.unwrap_or(self.0.len()));
+        before.filter(move |promised| promised.class_value >= class_value && !promised.has_claim)
+    }
 }
 
 impl Promised {
-    /// Whether it does so for jobs of such a class that room is made for: it is none of them, and of their class or a higher one.
-    pub fn goes_before(&self, class_value: i64, jobs: &[JobId]) -> bool {
-        self.class_value >= class_value && !jobs.contains(&self.promise.job)
-    }
-
     /// Whether it will need what a job would take of their quotas.
     fn needs_quota_of(&self, epoch: &Epoch<'_>, head: &Head) -> bool {
         head.jobs().iter().filter_map(|job| epoch.state.spec(job)).any(|spec| {
@@ -108,18 +143,4 @@ impl Promised {
         let pools = epoch.index.pool_nodes.iter().filter(|(pool, _)| is_there(pool));
         pools.flat_map(|(_, nodes)| nodes).cloned().collect()
     }
-}
-
-/// Those who were promised starts under a rule that promises any, and for whom no room is made.
-pub(super) fn promised(epoch: &mut Epoch<'_>) -> Vec<Promised> {
-    if !epoch.state.policy().order_rule().promises_starts() {
-        return Vec::new();
-    }
-    let promises = promised_starts(epoch);
-    let of = |promise: &Promise| {
-        let (class_value, _) = epoch.index.queue.turn_of(&promise.job)?;
-        let waits = !epoch.state.claims.contains(&promise.job);
-        waits.then(|| Promised { promise: promise.clone(), class_value })
-    };
-    promises.iter().filter_map(of).collect()
 }

@@ -12,7 +12,7 @@ use solyx_schemas::units::{DurationUs, SECOND_US};
 use super::Epoch;
 use super::preempt::{Head, Scene, Victim, find, free_milli, is_room, make_room, waiting};
 use super::room::Plan;
-use super::share::{Held, Shares};
+use super::share::{Given, Held, Shares};
 use crate::queue::Fit;
 
 /// After a checkpoint a run counts as cheap to stop for so long.
@@ -74,12 +74,12 @@ fn room_owed(
     held: &Held,
     urgent: bool,
 ) -> Option<Vec<(JobId, Plan)>> {
-    let owed = |victim: &Victim, given_milli: i64| {
-        victim.tenant() != head.tenant() && scene.shares.owes(held, victim.tenant(), &victim.model, given_milli)
+    let owed = |victim: &Victim, given: Given| {
+        victim.tenant() != head.tenant() && scene.shares.owes(held, victim.tenant(), &victim.model, given)
     };
-    let cheap = |victim: &Victim, given: i64| owed(victim, given) && victim.since_checkpoint <= CHEAP;
+    let cheap = |victim: &Victim, given: Given| owed(victim, given) && victim.since_checkpoint <= CHEAP;
     let is_small = |victim: &Victim| victim.gpu_milli < head.gpu_milli().min(LARGE_MILLI) && held.on(&victim.model);
-    let in_the_way = |victim: &Victim, given: i64| owed(victim, given) || is_small(victim);
+    let in_the_way = |victim: &Victim, given: Given| owed(victim, given) || is_small(victim);
     let mut found = find(epoch, scene, head, None, &cheap);
     if found.is_none() && (urgent || head.gpu_milli() >= LARGE_MILLI) {
         found = find(epoch, scene, head, None, &owed);
@@ -87,7 +87,7 @@ fn room_owed(
     if found.is_none() && urgent {
         found = find(epoch, scene, head, None, &in_the_way).filter(|plans| {
             let victims = plans.iter().flat_map(|(_, plan)| &plan.victims).map(|victim| &scene.victims[*victim]);
-            let moved: Vec<&Victim> = victims.filter(|victim| !owed(victim, 0)).collect();
+            let moved: Vec<&Victim> = victims.filter(|victim| !owed(victim, Given::default())).collect();
             have_somewhere_to_go(epoch, &scene.shares, head, held, &moved)
         });
     }
@@ -101,7 +101,7 @@ fn have_somewhere_to_go(epoch: &Epoch<'_>, shares: &Shares, head: &Head, held: &
     if held.by_share() && milli > free_milli(epoch) + shares.borrowed() {
         return false;
     }
-    let within = moved.iter().filter(|victim| shares.covers(victim.tenant(), &victim.model, 0));
+    let within = moved.iter().filter(|victim| shares.covers(victim.tenant(), &victim.model, Given::default()));
     let models: BTreeSet<&GpuModelId> = within.map(|victim| &victim.model).collect();
     models.into_iter().all(|model| head.gpu_milli() <= free_of(epoch, model) + shares.unguaranteed(model))
 }

@@ -24,7 +24,7 @@ use super::moving::{berth_of, move_run};
 use super::preempt::{Head, Victim, is_room, movable, waiting};
 use super::promise::{earliest_start, promised_starts};
 use super::room::{Plan, plan, standing_pools};
-use super::share::Shares;
+use super::share::{Given, Shares};
 use crate::place::{Promises, costs_no_more, elsewhere, place_of};
 use crate::queue::Fit;
 use crate::rows::{Berth, Claim, Run, Tokens, limit_of};
@@ -52,6 +52,8 @@ pub(super) fn tick(epoch: &mut Epoch<'_>) {
     let mut failed: Vec<Fit> = Vec::new();
     let mut victims: Option<Vec<Victim>> = None;
     let mut looked_for = 0;
+    // As they are until something is moved.
+    let mut promises: Option<Promises> = None;
     for head in gangs(epoch) {
         let pools = fragmented(epoch, &head);
         if pools.is_empty() || failed.contains(&head.fit) {
@@ -62,8 +64,11 @@ pub(super) fn tick(epoch: &mut Epoch<'_>) {
         }
         looked_for += 1;
         let victims = victims.get_or_insert_with(|| movable(epoch));
-        match for_gang(epoch, &head, &pools, victims, left_us) {
-            Some(lost_us) => left_us -= lost_us,
+        match for_gang(epoch, &head, &pools, victims, left_us, &mut promises) {
+            Some(lost_us) => {
+                left_us -= lost_us;
+                promises = None;
+            }
             None => failed.push(head.fit),
         }
         if left_us <= 0 {
@@ -119,6 +124,7 @@ fn for_gang(
     pools: &BTreeSet<PoolId>,
     victims: &mut [Victim],
     left_us: i64,
+    promises: &mut Option<Promises>,
 ) -> Option<i64> {
     let mut stays: BTreeSet<usize> = BTreeSet::new();
     for (number, victim) in victims.iter().enumerate() {
@@ -129,7 +135,7 @@ fn for_gang(
     }
     let mut worth = None;
     for _ in 0..TRIES {
-        let may = |victim: &Victim, _: i64| {
+        let may = |victim: &Victim, _: Given| {
             let number = victims.binary_search_by(|other| other.run.cmp(&victim.run));
             number.is_ok_and(|number| !stays.contains(&number))
         };
@@ -139,7 +145,9 @@ fn for_gang(
         if lost_us > left_us || saved <= i128::from(lost_us) * 1_000 {
             return None;
         }
-        match find_room(epoch, head, &plan, victims) {
+        let mut others = promises.get_or_insert_with(|| several_promised(epoch)).clone();
+        others.forget(&head.job);
+        match find_room(epoch, head, &plan, victims, others) {
             Ok(moves) => {
                 carry_out(epoch, head, moves, victims, (left_us, lost_us));
                 return Some(lost_us);
@@ -189,8 +197,14 @@ fn known_start(epoch: &mut Epoch<'_>, id: &JobId) -> Option<TimeUs> {
 }
 
 /// Room for every run that is to be moved, with the gang in its place; otherwise the run that has none, or none if it is the
-/// gang itself. Nothing of what is tried stays.
-fn find_room(epoch: &mut Epoch<'_>, head: &Head, plan: &Plan, victims: &[Victim]) -> Result<Moves, Option<usize>> {
+/// gang itself. Nothing of what is tried stays. What others were promised is not delayed.
+fn find_room(
+    epoch: &mut Epoch<'_>,
+    head: &Head,
+    plan: &Plan,
+    victims: &[Victim],
+    mut others: Promises,
+) -> Result<Moves, Option<usize>> {
     let first = plan.nodes.first().and_then(|node| epoch.state.nodes.get(node)?.report.as_ref());
     let Some(pool) = first.map(|report| report.pool.clone()) else { return Err(None) };
     let rows: Vec<(usize, Run)> = plan
@@ -198,7 +212,6 @@ fn find_room(epoch: &mut Epoch<'_>, head: &Head, plan: &Plan, victims: &[Victim]
         .iter()
         .filter_map(|number| Some((*number, epoch.state.runs.get(&victims[*number].run)?.clone())))
         .collect();
-    let others = others_promised(epoch, head);
     epoch.index.keep_nodes(&plan.nodes, &head.job);
     let mut found: Vec<(usize, Berth)> = Vec::new();
     let mut stuck = None;
@@ -217,6 +230,7 @@ fn find_room(epoch: &mut Epoch<'_>, head: &Head, plan: &Plan, victims: &[Victim]
             stuck = Some(*number);
             break;
         };
+        others.note(&place.nodes, epoch.now.after(place.duration));
         let berth = berth_of(run, &place);
         epoch.index.hold_berth(epoch.state, &run.job, &berth, 1);
         found.push((*number, berth));
@@ -246,14 +260,12 @@ fn find_room(epoch: &mut Epoch<'_>, head: &Head, plan: &Plan, victims: &[Victim]
     }
 }
 
-/// Starts promised to others than a gang: nothing is moved to where it would delay them.
-fn others_promised(epoch: &mut Epoch<'_>, head: &Head) -> Promises {
-    if epoch.state.meta().promised.len() < 2 {
-        return Promises::default();
+/// Promised starts, if there are several: where there is one, it is that of the gang for which runs are moved.
+fn several_promised(epoch: &mut Epoch<'_>) -> Promises {
+    match epoch.state.meta().promised.len() {
+        0 | 1 => Promises::default(),
+        _ => promised_starts(epoch),
     }
-    let mut promises = promised_starts(epoch);
-    promises.forget(&head.job);
-    promises
 }
 
 /// Tells the runs to move, and keeps the gang's nodes for it.

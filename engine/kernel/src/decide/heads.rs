@@ -119,13 +119,13 @@ fn next_behind(lines: &Lines, (turn, job, shape): &Head) -> Option<Head> {
 pub(super) enum Order {
     /// Under dominant-resource fairness: by tenant.
     Fair(Tree),
-    /// By turn, those before whom a promise of their tenants still holds wherever they are placed, and before all who are owed
-    /// recovery.
+    /// By turn, those before whom a promise of their tenants still holds wherever they are placed, and of either those who are
+    /// owed recovery.
     Turns(Turns),
 }
 
-/// By when somebody is owed to run again, and whether that is beyond what its tenant is promised.
-type Rank = (TimeUs, bool);
+/// Whether somebody is beyond what its tenant is promised, and by when it is owed to run again.
+type Rank = (bool, TimeUs);
 
 /// Firsts of each tenant and group: rank, turn, job.
 #[derive(Default)]
@@ -180,7 +180,7 @@ impl Turns {
             self.order.remove(&(rank, turn, job, tenant.clone(), shape));
         }
         let ranked = |(group, (turn, job, shape)): (Group, &Head)| {
-            ((turn.recover_by, beyond(group)), *turn, job.clone(), *shape)
+            ((beyond(group), turn.recover_by), *turn, job.clone(), *shape)
         };
         let firsts: Vec<_> = heads.firsts(tenant).map(ranked).collect();
         for (rank, turn, job, shape) in &firsts {

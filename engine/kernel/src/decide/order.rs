@@ -9,14 +9,14 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use solyx_schemas::events::decisions::{Limit, LimitKind};
 use solyx_schemas::ids::{JobId, NodeId, TenantId};
 
-use super::by_class::promised;
+use super::by_class::{Promised, PromisedStarts};
 use super::heads::{Heads, Order, Verdict};
 use super::share::Shares;
 use super::standstill::Standstill;
 use super::start::{Outcome, together, try_start};
 use super::{Epoch, elastic, moving, promise, reclaim};
 use crate::order_rule::gang_milli;
-use crate::place::{Promise, Promises, quota_limit};
+use crate::place::{Promises, quota_limit};
 use crate::queue::{Fit, Head, Shape, Told};
 use crate::rows::{Phase, Run, limit};
 
@@ -51,11 +51,12 @@ pub(super) struct Pass {
 pub fn pass(epoch: &mut Epoch<'_>) {
     let rule = epoch.state.policy().order_rule();
     let mut pass = Pass::default();
+    reclaim::count_asked(epoch);
+    claims(epoch, &mut pass);
+    // Who had a claim has been counted by that; now it counts by its run.
     if epoch.state.policy().promises_shares() {
         pass.shares = Some(Shares::of(epoch));
     }
-    reclaim::count_asked(epoch);
-    claims(epoch, &mut pass);
     reclaim::count_asked(epoch);
     reclaim::serve(epoch, &mut pass);
     if !rule.promises_starts() {
@@ -70,18 +71,23 @@ pub fn pass(epoch: &mut Epoch<'_>) {
     let promised = epoch.state.meta().promised.clone();
     // Where neither starts nor shares are promised, a start is to who starves, until it starts.
     let guards = !rule.promises_starts() && pass.shares.is_none();
-    if guards {
-        let starving = promised.first().filter(|job| epoch.index.queue.line_of(job).is_some());
-        let promise = starving.and_then(|job| promise::earliest_start(epoch, job, &pass.promises));
-        promise.into_iter().for_each(|promise| pass.promises.make(promise));
-    }
+    let mut starving = promised.first().filter(|job| guards && epoch.index.queue.line_of(job).is_some()).cloned();
     'classes: for class in classes {
-        // Who have promises keep them while shares turn: they go first in their class.
+        // Who have promises keep them while shares turn: they go first in their class, but for those who are owed recovery.
         let mut first =
             promised.iter().filter_map(|job| epoch.index.queue.in_line(job, class)).collect::<VecDeque<_>>();
         let mut heads = Heads::of(&epoch.index.queue, class, &pass.verdict(epoch));
         let mut order = Order::of(epoch, rule, &heads, pass.shares.as_ref());
-        while let Some((tenant, shape, job)) = first.pop_front().or_else(|| order.next(&heads)) {
+        loop {
+            let next = order.next(&heads);
+            let is_asked = !first.is_empty() || starving.is_some();
+            let is_owed = is_asked && next.as_ref().is_some_and(|(.., job)| epoch.index.queue.is_owed(job));
+            let next = if is_owed { next } else { first.pop_front().or(next) };
+            let Some((tenant, shape, job)) = next else { break };
+            if !is_owed && let Some(starving) = starving.take() {
+                let promise = promise::earliest_start(epoch, &starving, &pass.promises);
+                promise.into_iter().for_each(|promise| pass.promises.make(promise));
+            }
             // Much may have changed since it was found to be next.
             let next = epoch
                 .index
@@ -185,6 +191,8 @@ fn claims(epoch: &mut Epoch<'_>, pass: &mut Pass) {
     // Who is moved goes on first: it uses what it has used all along. What a job gives back is taken before it goes on with the
     // rest.
     jobs.sort_by_key(|job| (!moving::is_moved(epoch, job), elastic::is_resized(epoch, job)));
+    // As they are until somebody starts or gives up its claim.
+    let mut promised: Option<PromisedStarts> = None;
     for job in jobs {
         let Some((tenant, shape)) = epoch.index.queue.line_of(&job) else {
             let stopping = epoch.state.jobs.get(&job).is_some_and(|job| job.phase == Phase::Stopping);
@@ -212,11 +220,18 @@ fn claims(epoch: &mut Epoch<'_>, pass: &mut Pass) {
         // Of a set some may have their room before others.
         let set = set_lines(epoch, &job);
         let all = if set.is_empty() { vec![(tenant, shape, job.clone())] } else { set };
-        match start_beside(epoch, &job, &all) {
-            Outcome::Left => all.iter().for_each(|(tenant, shape, job)| pass.left(epoch, tenant, *shape, job)),
+        let starts = promised.get_or_insert_with(|| PromisedStarts::of(epoch));
+        match start_beside(epoch, &job, &all, starts) {
+            Outcome::Left => {
+                promised = None;
+                all.iter().for_each(|(tenant, shape, job)| pass.left(epoch, tenant, *shape, job));
+            }
             Outcome::Waits { limit, .. } => {
                 let claims = all.iter().filter_map(|(.., job)| epoch.state.claims.get(job));
                 let is_over = !claims.flat_map(|claim| &claim.victims).any(|run| epoch.state.runs.contains(run));
+                if is_over {
+                    promised = None;
+                }
                 for (.., job) in all {
                     epoch.tell(&job, &limit, None);
                     if is_over {
@@ -229,20 +244,24 @@ fn claims(epoch: &mut Epoch<'_>, pass: &mut Pass) {
     }
 }
 
-/// Starts a job for which room was made, beside what somebody was promised if that is possible.
-fn start_beside(epoch: &mut Epoch<'_>, job: &JobId, all: &[(TenantId, Shape, JobId)]) -> Outcome {
+/// Starts a job for which room was made, beside what others were promised before it if that is possible.
+fn start_beside(
+    epoch: &mut Epoch<'_>,
+    job: &JobId,
+    all: &[(TenantId, Shape, JobId)],
+    promised: &PromisedStarts,
+) -> Outcome {
     let jobs: Vec<JobId> = all.iter().map(|(.., job)| job.clone()).collect();
     let value = jobs.iter().filter_map(|job| epoch.index.queue.turn_of(job)).map(|(value, _)| value).min();
-    let mut others = promised(epoch);
-    others.retain(|promised| value.is_some_and(|value| promised.goes_before(value, &jobs)));
+    let others: Vec<&Promised> = value.into_iter().flat_map(|value| promised.before(value, &jobs)).collect();
     if !others.is_empty() {
         let claims = jobs.iter().filter_map(|job| epoch.state.claims.get(job));
         let own: BTreeSet<NodeId> = claims.flat_map(|claim| &claim.nodes).cloned().collect();
-        let beside = |promise: &Promise| {
+        let beside = |Promised { promise, .. }: &Promised| {
             let nodes = promise.nodes.iter().filter(|node| !own.contains(*node));
             (nodes.cloned().collect::<Vec<NodeId>>(), promise.job.clone())
         };
-        let kept: Vec<_> = others.iter().map(|promised| beside(&promised.promise)).collect();
+        let kept: Vec<_> = others.into_iter().map(beside).collect();
         kept.iter().for_each(|(nodes, job)| epoch.index.keep_nodes(nodes, job));
         let outcome = try_start(epoch, job, &mut Promises::default());
         kept.iter().for_each(|(nodes, job)| epoch.index.keep_no_more(nodes, job));

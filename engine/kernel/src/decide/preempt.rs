@@ -19,9 +19,9 @@ use solyx_schemas::units::{DurationUs, HOUR_US};
 use super::by_class::{any_preempts, for_classes};
 use super::by_share::for_shares;
 use super::promise::earliest_start;
-use super::room::{Plan, plan};
+use super::room::{MayStop, Plan, plan};
 use super::sets::{room_for_all, suffices, unstarted};
-use super::share::{Held, Shares, model_at};
+use super::share::{Given, Held, Shares, model_at};
 use super::start::together;
 use super::stops::stop_run;
 use super::{Epoch, consolidate, elastic, moving};
@@ -331,10 +331,10 @@ fn by_order(epoch: &mut Epoch<'_>, scene: &mut Scene) {
     });
     for head in heads.into_iter().take(STARTS_MAX) {
         let Some(own_level) = level_of(epoch, &head.job) else { continue };
-        let comes_before = |victim: &Victim, given_milli: i64| {
+        let comes_before = |victim: &Victim, given: Given| {
             let behind =
                 victim.rank > head.turn.rank && (scene.rule != OrderRule::ShareSurcharge || victim.level > own_level);
-            let borrows = || scene.shares.borrows(&victim.tenant, &victim.model, given_milli);
+            let borrows = || scene.shares.borrows(&victim.tenant, &victim.model, given);
             let whose = !scene.has_shares || victim.tenant == head.tenant || borrows();
             victim.class_value == head.class_value && victim.by_order && behind && whose
         };
@@ -362,16 +362,17 @@ pub(super) fn find(
     scene: &Scene,
     head: &Head,
     budget: Option<i64>,
-    may: &dyn Fn(&Victim, i64) -> bool,
+    may: &MayStop<'_>,
 ) -> Option<Vec<(JobId, Plan)>> {
-    let may = |victim: &Victim, given_milli: i64| {
+    let may = |victim: &Victim, given: Given| {
         !victim.stopped
             && victim.class_value <= head.class_value
             && budget.is_none_or(|budget| victim.loss <= budget)
-            && may(victim, given_milli)
+            && may(victim, given)
     };
     // Most questions end here: what may be stopped is not enough, wherever it is.
-    let mut stoppable = scene.victims.iter().filter(|victim| may(victim, 0)).map(|victim| victim.gpu_milli);
+    let mut stoppable =
+        scene.victims.iter().filter(|victim| may(victim, Given::default())).map(|victim| victim.gpu_milli);
     let first = stoppable.next()?;
     if first + stoppable.sum::<i64>() + free_milli(epoch) < head.gpu_milli {
         return None;

@@ -32,10 +32,13 @@ struct Gang<'a> {
     duration: DurationUs,
 }
 
-/// The promises that are made and still stand, each beside those before it.
+/// The promises that are made to jobs that still wait in line, each beside those before it.
 pub fn promised_starts(epoch: &mut Epoch<'_>) -> Promises {
     let mut promises = Promises::default();
     for job in epoch.state.meta().promised.clone() {
+        if epoch.index.queue.line_of(&job).is_none() {
+            continue;
+        }
         let promise = earliest_start(epoch, &job, &promises);
         promise.into_iter().for_each(|promise| promises.make(promise));
     }

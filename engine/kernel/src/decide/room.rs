@@ -10,6 +10,7 @@ use solyx_schemas::ids::{GpuModelId, JobId, NodeId, RunId, TenantId};
 use super::Epoch;
 use super::laid::lay_out;
 use super::preempt::Victim;
+use super::share::Given;
 use crate::apart::keeps;
 use crate::packing::{Ask, Division, GPU_MILLI, Slices, mig_replicas};
 use crate::place::{Layout, accepted, ask_of, ask_on, domain_of, fixed_limits, lending_limit, quota_limit};
@@ -224,14 +225,11 @@ pub(super) struct Plan {
     pub loss: i64,
 }
 
-/// The plan with the least lost work over all pools and domains. `may` says whether a run can be stopped when its tenant has
-/// given back so many thousandths of GPUs already.
-pub(super) fn plan(
-    epoch: &mut Epoch<'_>,
-    id: &JobId,
-    victims: &[Victim],
-    may: &dyn Fn(&Victim, i64) -> bool,
-) -> Option<Plan> {
+/// Whether a run can be stopped when its tenant has given back so much already.
+pub(super) type MayStop<'a> = dyn Fn(&Victim, Given) -> bool + 'a;
+
+/// The plan with the least lost work over all pools and domains.
+pub(super) fn plan(epoch: &mut Epoch<'_>, id: &JobId, victims: &[Victim], may: &MayStop<'_>) -> Option<Plan> {
     let (job, spec) = (epoch.state.jobs.get(id)?, epoch.state.spec(id)?);
     let any_model = ask_of(epoch.state, &spec, job, epoch.index);
     let replicas = spec.gang.replicas_min.0;
@@ -256,7 +254,7 @@ pub(super) fn plan(
                 domain.rooms.insert(node, room);
             }
         }
-        for (number, victim) in victims.iter().enumerate().filter(|(_, victim)| may(victim, 0)) {
+        for (number, victim) in victims.iter().enumerate().filter(|(_, victim)| may(victim, Given::default())) {
             let Some(run) = epoch.state.runs.get(&victim.run).filter(|run| run.pool == pool.pool) else { continue };
             for domain in domains.values_mut() {
                 domain.offer(number, run);
@@ -285,14 +283,14 @@ type Lay<'a> = dyn Fn(&[(&NodeId, i64)]) -> Option<BTreeMap<NodeId, i64>> + 'a;
 struct Domain<'e> {
     ask: &'e Ask,
     victims: &'e [Victim],
-    may: &'e dyn Fn(&Victim, i64) -> bool,
+    may: &'e MayStop<'e>,
     rooms: BTreeMap<&'e NodeId, Room>,
     runs: BTreeMap<usize, &'e Run>,
     on_node: BTreeMap<&'e NodeId, Vec<usize>>,
 }
 
 impl<'e> Domain<'e> {
-    fn new(ask: &'e Ask, victims: &'e [Victim], may: &'e dyn Fn(&Victim, i64) -> bool) -> Self {
+    fn new(ask: &'e Ask, victims: &'e [Victim], may: &'e MayStop<'e>) -> Self {
         let (rooms, runs, on_node) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         Self { ask, victims, may, rooms, runs, on_node }
     }
@@ -403,7 +401,8 @@ impl<'e> Domain<'e> {
         for number in order {
             let victim = &self.victims[number];
             let given = given.entry(victim.tenant()).or_default();
-            if (self.may)(victim, *given) {
+            // All of a pool is of one model.
+            if (self.may)(victim, Given { milli: *given, of_model_milli: *given }) {
                 *given += victim.gpu_milli;
                 set.push(number);
                 if without(&set) >= goal {

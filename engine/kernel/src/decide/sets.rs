@@ -11,7 +11,8 @@ use solyx_schemas::ids::{JobId, NodeId, RefId, RunId};
 
 use super::Epoch;
 use super::preempt::{Victim, is_room};
-use super::room::{Plan, plan};
+use super::room::{MayStop, Plan, plan};
+use super::share::Given;
 use super::start::{amount, order_instances, order_of, place, run_of};
 use crate::place::{Candidate, Promises, places};
 use crate::queue::SetKey;
@@ -28,7 +29,7 @@ pub(super) fn unstarted<'e>(epoch: &'e Epoch<'_>, key: &SetKey) -> impl Iterator
 }
 
 /// Starts all members, or orders the instances that some of them lack; otherwise says which does not fit, and whether more room
-/// would help it.
+/// would help it, or that which is kept for a promise.
 pub(super) fn start_all(
     epoch: &mut Epoch<'_>,
     members: &[JobId],
@@ -40,7 +41,7 @@ pub(super) fn start_all(
         match tried.find(epoch, id, promises, true) {
             Ok(best) => tried.hold(epoch, id, best),
             Err((why, wants_room)) => {
-                missing = Some((id, why, wants_room));
+                missing = Some((id, why, wants_room || why == LimitKind::Backfill));
                 break;
             }
         }
@@ -68,12 +69,12 @@ pub(super) fn start_all(
 }
 
 /// Room for every member that has no place beside the others, by stopping runs: for each its nodes, and whom it takes them from,
-/// nobody twice. `may` says whether a run can be stopped when its tenant has given back so much already.
+/// nobody twice.
 pub(super) fn room_for_all(
     epoch: &mut Epoch<'_>,
     members: &[JobId],
     victims: &[Victim],
-    may: &dyn Fn(&Victim, i64) -> bool,
+    may: &MayStop<'_>,
 ) -> Option<Vec<(JobId, Plan)>> {
     let mut tried = Tried::default();
     let mut plans: Vec<(JobId, Plan)> = Vec::new();
@@ -87,12 +88,18 @@ pub(super) fn room_for_all(
             Err((why, _)) if !is_room(why) => None,
             Err(_) => {
                 let taken: BTreeSet<usize> = plans.iter().flat_map(|(_, plan)| &plan.victims).copied().collect();
-                let gave = |victim: &Victim| {
+                let gave = |victim: &Victim, on_its_model: bool| {
                     let others = taken.iter().map(|number| &victims[*number]);
-                    others.filter(|other| other.tenant() == victim.tenant()).map(|other| other.gpu_milli).sum::<i64>()
+                    let others = others.filter(|other| other.tenant() == victim.tenant());
+                    let others = others.filter(|other| !on_its_model || other.model == victim.model);
+                    others.map(|other| other.gpu_milli).sum::<i64>()
                 };
                 let is_taken = |victim: &Victim| taken.iter().any(|number| victims[*number].run == victim.run);
-                let may = |victim: &Victim, given: i64| !is_taken(victim) && may(victim, given + gave(victim));
+                let with_others = |victim: &Victim, given: Given| Given {
+                    milli: given.milli + gave(victim, false),
+                    of_model_milli: given.of_model_milli + gave(victim, true),
+                };
+                let may = |victim: &Victim, given| !is_taken(victim) && may(victim, with_others(victim, given));
                 plan(epoch, id, victims, &may)
             }
         };

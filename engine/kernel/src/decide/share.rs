@@ -27,6 +27,15 @@ struct Book {
     taken: BTreeMap<TenantId, i64>,
 }
 
+/// What a tenant has given back already for a job, thousandths of a GPU.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Given {
+    /// In all.
+    pub milli: i64,
+    /// Of the model that is asked about.
+    pub of_model_milli: i64,
+}
+
 /// The promises that hold a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Held {
@@ -132,20 +141,20 @@ impl Shares {
 
     /// Whether what a tenant has on a model is borrowed, also once it has given so much back: it has more than its share, and not
     /// within its guarantee of that model.
-    pub fn borrows(&self, tenant: &TenantId, model: &GpuModelId, given_back_milli: i64) -> bool {
-        self.taken(tenant) - given_back_milli > self.promised(tenant) && !self.covers(tenant, model, given_back_milli)
+    pub fn borrows(&self, tenant: &TenantId, model: &GpuModelId, given: Given) -> bool {
+        self.taken(tenant) - given.milli > self.promised(tenant) && !self.covers(tenant, model, given)
     }
 
     /// Whether what a tenant has on a model lies within its guarantee of that, once it has given so much back.
-    pub fn covers(&self, tenant: &TenantId, model: &GpuModelId, given_back_milli: i64) -> bool {
-        self.models.get(model).is_some_and(|book| book.covers(tenant, given_back_milli))
+    pub fn covers(&self, tenant: &TenantId, model: &GpuModelId, given: Given) -> bool {
+        self.models.get(model).is_some_and(|book| book.covers(tenant, given.of_model_milli))
     }
 
     /// Whether what a tenant has on a model is owed to a job of another that is so held. To a share it is what is borrowed; to a
     /// guarantee of the model all that does not lie within one: of a model its guarantees go before shares of all GPUs.
-    pub fn owes(&self, held: &Held, tenant: &TenantId, model: &GpuModelId, given_back_milli: i64) -> bool {
-        held.by_share && self.borrows(tenant, model, given_back_milli)
-            || held.on.contains(model) && !self.covers(tenant, model, given_back_milli)
+    pub fn owes(&self, held: &Held, tenant: &TenantId, model: &GpuModelId, given: Given) -> bool {
+        held.by_share && self.borrows(tenant, model, given)
+            || held.on.contains(model) && !self.covers(tenant, model, given)
     }
 
     /// What all tenants have beyond their shares and guarantees, thousandths of a GPU.

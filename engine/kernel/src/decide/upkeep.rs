@@ -246,7 +246,9 @@ fn answer(epoch: &mut Epoch<'_>, failure: Failure) {
     if out_of_memory {
         past.memory_mib = memory_max.or(past.memory_mib);
     }
-    if !own_fault {
+    // Who was to leave for somebody else has lost nothing to the fleet.
+    let stays = |stop: &Stop| matches!(stop.cause, StopCause::PowerLimit | StopCause::CapacityLost);
+    if !own_fault && failure.stopped_for.as_ref().is_none_or(stays) {
         owe_recovery(job, &spec, now);
     }
     let not_before = job.not_before_us;

@@ -19,6 +19,9 @@ use crate::power::SitePower;
 use crate::rows::*;
 use crate::state::State;
 
+/// Promises among which the one is looked for that alone is in the way of a gang.
+const NAMED_MAX: usize = 4;
+
 /// Nodes and GPUs of a gang, and its MIG instances on them.
 pub type Planned = (Vec<NodeGpus>, Option<Instances>);
 
@@ -142,8 +145,8 @@ pub fn plan_nodes(
         Seeker { ask, ..seeker }.choose(inventory, layout, accepts).is_some()
     };
     if !before.is_empty() && fits(ask, layout, &|handle| acceptable(handle, &[], Margin::Least)) {
-        // The one that alone is in the way, if it is one.
-        let alone = before.iter().position(|promise| {
+        // The one that alone is in the way, if it is one, as far as that is looked for.
+        let alone = before.iter().take(NAMED_MAX).position(|promise| {
             let others: Vec<&Promise> = before.iter().copied().filter(|other| other.job != promise.job).collect();
             fits(ask, layout, &|handle| acceptable(handle, &others, Margin::Least))
         });

@@ -17,6 +17,8 @@ use solyx_schemas::events::runs::{RunFinished, StopReason};
 use solyx_schemas::ids::*;
 use solyx_schemas::units::*;
 
+use crate::class;
+
 const MINUTE_US: i64 = 60 * SECOND_US;
 const JOBS: i64 = 60;
 
@@ -286,10 +288,6 @@ fn a_promise_is_kept_from_who_needs_more_replicas_for_its_deadline() {
 /// Of three nodes one runs for two hours yet, one has a run of a class that may be stopped, and one is free, unless the first is of
 /// two nodes; a gang of two is promised nodes. Who is stopped for whom once another job has come of a class that preempts.
 fn stopped_beside_a_promise(first_on: i64, more: Vec<Event>, tenants: &[&str]) -> Vec<(String, String)> {
-    let class = |name: &str, value, preempts| {
-        let (class, preemptible) = (ClassId::from(name), true);
-        Event::from(PriorityClassSet { class, value, preempts, preemptible, ..PriorityClassSet::default() })
-    };
     let of = |name: &str, tenant: &str, class: &str, hours| JobRequested {
         class: ClassId::from(class),
         ..job(name, tenant, 1, 8, hours)
@@ -359,6 +357,40 @@ fn whoever_would_delay_a_later_promise_waits_for_it() {
     assert!(placed(&world.step(vec![job("short", "blue", 1, 8, 1).into()]), "short").is_some());
 }
 
+/// Two gangs of a class that preempts are promised their starts on either of two nodes: one run may not be stopped, the other may.
+#[test]
+fn of_two_promised_gangs_room_is_made_for_the_first() {
+    let policy = SchedulingPolicySet {
+        run_lease_us: Some(DurationUs(1_000 * HOUR_US)),
+        backfill_reservations: Some(Count(2)),
+        ..ordered_by("fifo")
+    };
+    let of =
+        |name: &str, class: &str, hours| JobRequested { class: ClassId::from(class), ..job(name, "red", 1, 8, hours) };
+    let mut world = World::with_nodes(2);
+    world.step(vec![policy.into(), class("pushy", 50, true), class("bulk", 10, false)]);
+    let fixed = JobRequested { preemptible: false, ..of("fixed", "bulk", 1) };
+    world.step(vec![fixed.into(), of("bulk", "bulk", 10).into()]);
+    let mut outputs = world.step(vec![of("first", "pushy", 20).into(), of("second", "pushy", 20).into()]);
+    let promised = world.kernel.state().meta().promised.clone();
+    assert_eq!(promised, [JobId::from("first"), JobId::from("second")]);
+    outputs.extend(world.advance(HOUR_US / 2));
+    let stopped = |output: &Event| match output {
+        Event::JobPreempted(e) => Some((e.job.to_string(), e.for_job.as_ref()?.to_string())),
+        _ => None,
+    };
+    let stopped: Vec<_> = outputs.iter().filter_map(stopped).collect();
+    assert_eq!(stopped, [("bulk".to_owned(), "first".to_owned())]);
+}
+
+#[test]
+fn another_order_rule_knows_nothing_of_starts_that_were_promised() {
+    let (mut world, _) = several_gangs(3);
+    assert_eq!(world.kernel.state().meta().promised.len(), 3);
+    world.step(vec![ordered_by("las").into()]);
+    assert_eq!(world.kernel.state().meta().promised, []);
+}
+
 fn quota_of_red(guaranteed_milli: i64, borrowing_limit_milli: Option<i64>) -> Event {
     QuotaSet {
         tenant: TenantId::from("red"),
@@ -393,11 +425,6 @@ fn who_may_not_have_room_beside_a_promise_keeps_it_from_no_other_tenant() {
 
 #[test]
 fn a_promise_is_kept_from_a_lower_class_that_preempts() {
-    let class = |name: &str, value, preempts| {
-        let preemptible = true;
-        let class = ClassId::from(name);
-        Event::from(PriorityClassSet { class, value, preempts, preemptible, ..PriorityClassSet::default() })
-    };
     let mut world = gang_is_promised_a_node(vec![class("pushy", 50, true), class("bulk", 10, false)]);
     let of = |name: &str, class: &str, replicas, hours| JobRequested {
         class: ClassId::from(class),

@@ -11,6 +11,9 @@ use solyx_schemas::events::runs::*;
 use solyx_schemas::ids::*;
 use solyx_schemas::units::*;
 
+use crate::guaranteed_to;
+use crate::share_surcharge::{left_alone_at_first, policy};
+
 const MINUTE_US: i64 = 60 * SECOND_US;
 
 /// Two nodes of eight H100 and two of eight A100; runs are left alone for 15 minutes.
@@ -25,38 +28,18 @@ fn world(quotas: Vec<QuotaSet>) -> World {
         Event::from(node)
     });
     let model = GpuModelDeclared { model: a100, nvlink_domain_size: Count(8), ..GpuModelDeclared::default() };
-    let class = PriorityClassSet {
-        class: ClassId::from("standard"),
-        value: 100,
-        preemptible: true,
-        minimum_run_us: DurationUs(15 * MINUTE_US),
-        ..PriorityClassSet::default()
-    };
     let green = TenantDeclared { tenant: TenantId::from("green"), ..tenant_of_weight_one() };
-    let mut events: Vec<Event> = vec![policy(10).into(), class.into(), green.into(), model.into(), pool.into()];
+    let mut events: Vec<Event> =
+        vec![policy(10).into(), left_alone_at_first(), green.into(), model.into(), pool.into()];
     events.extend(nodes);
     events.extend(quotas.into_iter().map(Event::from));
     world.step(events);
     world
 }
 
-fn policy(preemptions_max: i64) -> SchedulingPolicySet {
-    SchedulingPolicySet {
-        preemptions_max: Some(Count(preemptions_max)),
-        run_lease_us: Some(DurationUs(10_000 * HOUR_US)),
-        ..ordered_by("share-surcharge")
-    }
-}
-
-/// GPUs guaranteed of all models.
-fn share(tenant: &str, gpus: i64) -> QuotaSet {
-    let tenant = TenantId::from(tenant);
-    QuotaSet { tenant, guaranteed_milli: GpuMilli(gpus * 1_000), ..QuotaSet::default() }
-}
-
 /// GPUs guaranteed of one.
 fn of_model(tenant: &str, model: &str, gpus: i64) -> QuotaSet {
-    QuotaSet { gpu_model: Some(GpuModelId::from(model)), ..share(tenant, gpus) }
+    QuotaSet { gpu_model: Some(GpuModelId::from(model)), ..guaranteed_to(tenant, gpus) }
 }
 
 /// A job of so many GPUs that says nothing of its length and accepts these models.
@@ -113,7 +96,7 @@ fn models_of(stopped: &[(String, String)]) -> Vec<&str> {
 
 #[test]
 fn a_model_is_given_back_within_minutes_though_the_share_is_used_up_elsewhere() {
-    let mut world = world(vec![share("red", 16), share("blue", 8), of_model("red", "H100", 8)]);
+    let mut world = world(vec![guaranteed_to("red", 16), guaranteed_to("blue", 8), of_model("red", "H100", 8)]);
     let mut running = on_all_nodes("blue");
     running[2..].iter_mut().for_each(|job| job.tenant = TenantId::from("red"));
     run(&mut world, running);
@@ -133,7 +116,7 @@ fn a_model_is_given_back_within_minutes_though_the_share_is_used_up_elsewhere() 
 
 #[test]
 fn of_a_model_its_guarantees_go_before_shares_of_all_gpus() {
-    let quotas = vec![share("red", 0), share("blue", 32), of_model("red", "H100", 8)];
+    let quotas = vec![guaranteed_to("red", 0), guaranteed_to("blue", 32), of_model("red", "H100", 8)];
     let told = stopped_for(quotas, on_all_nodes("blue"), vec![ask("mine", "red", 8, &["H100"])]);
     assert_eq!(models_of(&told), ["h"], "all of it lies within blue's share");
 }
@@ -141,7 +124,7 @@ fn of_a_model_its_guarantees_go_before_shares_of_all_gpus() {
 #[test]
 fn what_lies_within_a_guarantee_of_its_model_is_not_taken_back() {
     let stopped = |blue: i64, models: &[&str]| {
-        let quotas = vec![share("red", 32), share("blue", 0), of_model("blue", "H100", blue)];
+        let quotas = vec![guaranteed_to("red", 32), guaranteed_to("blue", 0), of_model("blue", "H100", blue)];
         let asked = ["one", "two"].map(|name| ask(name, "red", 8, models)).to_vec();
         stopped_for(quotas, on_all_nodes("blue"), asked)
     };
@@ -154,7 +137,7 @@ fn what_lies_within_a_guarantee_of_its_model_is_not_taken_back() {
 #[test]
 fn by_the_order_of_the_line_it_is_not_taken_either() {
     let stopped = |blue: i64| {
-        let mut world = world(vec![share("red", 0), share("blue", 0), of_model("blue", "H100", blue)]);
+        let mut world = world(vec![guaranteed_to("red", 0), guaranteed_to("blue", 0), of_model("blue", "H100", blue)]);
         run(&mut world, on_all_nodes("blue"));
         world.advance(3 * HOUR_US);
         world.step(vec![ask("young", "red", 8, &["H100"]).into()]);
@@ -168,7 +151,7 @@ fn by_the_order_of_the_line_it_is_not_taken_either() {
 #[test]
 fn a_job_of_another_model_gains_nothing() {
     let stopped = |running: Vec<JobRequested>, models: &[&str]| {
-        let quotas = vec![share("red", 0), share("blue", 0), of_model("red", "H100", 8)];
+        let quotas = vec![guaranteed_to("red", 0), guaranteed_to("blue", 0), of_model("red", "H100", 8)];
         stopped_for(quotas, running, vec![ask("mine", "red", 8, models)])
     };
     let blue = on_all_nodes("blue");
@@ -181,7 +164,8 @@ fn a_job_of_another_model_gains_nothing() {
     let mut fixed = on_all_nodes("blue");
     fixed.iter_mut().take(2).for_each(|job| job.preemptible = false);
     assert_eq!(stopped(fixed.clone(), &["A100", "H100"]), []);
-    let quotas = vec![share("red", 0), share("blue", 0), of_model("red", "H100", 8), of_model("red", "A100", 8)];
+    let quotas =
+        vec![guaranteed_to("red", 0), guaranteed_to("blue", 0), of_model("red", "H100", 8), of_model("red", "A100", 8)];
     let told = stopped_for(quotas.clone(), fixed.clone(), vec![ask("mine", "red", 8, &["A100", "H100"])]);
     assert_eq!(models_of(&told), ["a"], "where both are, on either");
     let asks_none = JobRequested { job: JobId::from("mine"), tenant: TenantId::from("red"), ..cpu_only };
@@ -202,7 +186,7 @@ fn what_is_used_of_a_guarantee_counts_and_what_draws_on_a_contract_does_not() {
         ..LeaseSold::default()
     };
     let stopped = |draws: bool| {
-        let mut world = world(vec![share("red", 0), share("blue", 0), of_model("red", "H100", 8)]);
+        let mut world = world(vec![guaranteed_to("red", 0), guaranteed_to("blue", 0), of_model("red", "H100", 8)]);
         world.step(vec![lease.clone().into()]);
         let mut own = lasting(ask("own", "red", 8, &["H100"]));
         own.sold_lease = draws.then(|| RefId::from("sold"));
@@ -222,7 +206,7 @@ fn a_projects_guarantee_and_that_of_a_tenant_above_promise_nothing() {
         parent: Some(TenantId::from("red")),
         ..tenant_of_weight_one()
     };
-    let mut world = world(vec![share("red", 0), share("blue", 0), share("red/x", 0)]);
+    let mut world = world(vec![guaranteed_to("red", 0), guaranteed_to("blue", 0), guaranteed_to("red/x", 0)]);
     let of_project = QuotaSet { project: Some(ProjectId::from("p")), ..of_model("red", "H100", 8) };
     let mut in_project = ask("in-project", "red", 8, &["H100"]);
     in_project.project = Some(ProjectId::from("p"));
@@ -237,7 +221,7 @@ fn a_projects_guarantee_and_that_of_a_tenant_above_promise_nothing() {
 
 #[test]
 fn a_guarantee_that_comes_while_jobs_wait_counts_at_once_and_withdrawn_no_more() {
-    let mut world = world(vec![share("red", 0), share("blue", 0)]);
+    let mut world = world(vec![guaranteed_to("red", 0), guaranteed_to("blue", 0)]);
     run(&mut world, on_all_nodes("blue"));
     world.step(vec![ask("mine", "red", 8, &["H100"]).into()]);
     assert_eq!(told_to_stop(&world.advance(20 * MINUTE_US)), []);
@@ -258,7 +242,7 @@ fn a_guarantee_that_comes_while_jobs_wait_counts_at_once_and_withdrawn_no_more()
 
 #[test]
 fn what_a_withdrawn_guarantee_kept_is_taken_back() {
-    let mut world = world(vec![share("red", 32), share("blue", 0), of_model("blue", "H100", 16)]);
+    let mut world = world(vec![guaranteed_to("red", 32), guaranteed_to("blue", 0), of_model("blue", "H100", 16)]);
     run(&mut world, on_all_nodes("blue"));
     world.advance(20 * MINUTE_US);
     world.step(vec![ask("mine", "red", 8, &["H100"]).into()]);
@@ -269,7 +253,7 @@ fn what_a_withdrawn_guarantee_kept_is_taken_back() {
 
 /// H100 are all in use; three of red's jobs of one size and one of blue's wait, and one of the H100 nodes becomes free.
 fn next_on_h100(guarantees: Vec<QuotaSet>) -> String {
-    let mut world = world(vec![share("red", 0), share("blue", 0)]);
+    let mut world = world(vec![guaranteed_to("red", 0), guaranteed_to("blue", 0)]);
     run(&mut world, on_all_nodes("blue"));
     let waiting = ["any", "early", "both", "late"].into_iter().zip([
         ("red", &[] as &[&str]),
@@ -304,7 +288,7 @@ fn whom_a_guarantee_holds_whichever_model_it_is_given_goes_first() {
 #[test]
 fn a_set_is_held_on_a_model_that_all_of_it_accept() {
     let stopped = |models: [&[&str]; 2], guaranteed: i64| {
-        let quotas = vec![share("red", 0), share("blue", 0), of_model("red", "H100", guaranteed)];
+        let quotas = vec![guaranteed_to("red", 0), guaranteed_to("blue", 0), of_model("red", "H100", guaranteed)];
         let member = |name: &str, models: &[&str]| JobRequested {
             job_set: Some(JobSet { set: RefId::from("set"), size: Count(2) }),
             ..ask(name, "red", 8, models)
@@ -319,7 +303,7 @@ fn a_set_is_held_on_a_model_that_all_of_it_accept() {
 #[test]
 fn small_jobs_within_their_guarantee_are_moved_out_of_a_gangs_way_only_where_their_model_has_room_for_both() {
     let stopped = |green: i64, guaranteed: i64| {
-        let quotas = vec![share("red", 0), share("blue", 0), share("green", 0)];
+        let quotas = vec![guaranteed_to("red", 0), guaranteed_to("blue", 0), guaranteed_to("green", 0)];
         let models = [("red", 8), ("blue", 4), ("green", guaranteed)].map(|(of, gpus)| of_model(of, "H100", gpus));
         let fixed = lasting(ask("fixed", "green", green, &["H100"]));
         let running = vec![fixed, ask("small", "blue", 4, &["H100"])];
@@ -341,7 +325,7 @@ fn small_jobs_within_their_guarantee_are_moved_out_of_a_gangs_way_only_where_the
 #[test]
 fn an_elastic_job_gives_back_what_a_guarantee_is_owed_at_its_first_checkpoint() {
     let resized = |guarantee: Vec<QuotaSet>| {
-        let quotas = [share("red", 0), share("blue", 32)].into_iter().chain(guarantee);
+        let quotas = [guaranteed_to("red", 0), guaranteed_to("blue", 32)].into_iter().chain(guarantee);
         let mut world = world(quotas.collect());
         // Nobody is preempted.
         world.step(vec![policy(0).into()]);
@@ -363,7 +347,7 @@ fn an_elastic_job_gives_back_what_a_guarantee_is_owed_at_its_first_checkpoint() 
 
 #[test]
 fn a_restored_kernel_decides_alike() {
-    let mut world = world(vec![share("red", 0), share("blue", 8), of_model("red", "H100", 8)]);
+    let mut world = world(vec![guaranteed_to("red", 0), guaranteed_to("blue", 8), of_model("red", "H100", 8)]);
     run(&mut world, on_all_nodes("blue"));
     world.step(vec![
         ask("any", "red", 8, &[]).into(),
@@ -385,7 +369,7 @@ fn a_restored_kernel_decides_alike() {
 #[test]
 fn without_a_guarantee_of_a_model_everything_is_decided_as_before() {
     let decided = |caps: Vec<QuotaSet>| {
-        let mut world = world([share("red", 16), share("blue", 8)].into_iter().chain(caps).collect());
+        let mut world = world([guaranteed_to("red", 16), guaranteed_to("blue", 8)].into_iter().chain(caps).collect());
         run(&mut world, on_all_nodes("blue"));
         let asked = [("one", &["H100"] as &[&str]), ("two", &["A100", "H100"]), ("three", &[])];
         let mut outputs = world.step(asked.map(|(name, models)| ask(name, "red", 8, models).into()).to_vec());

@@ -8,25 +8,31 @@ use solyx_schemas::events::runs::*;
 use solyx_schemas::ids::*;
 use solyx_schemas::units::*;
 
+use crate::guaranteed_to;
+
 const MINUTE_US: i64 = 60 * SECOND_US;
 
 /// Two tenants with a promise of 14 GPUs each on four nodes of eight, and a policy that leaves runs alone for 15 minutes.
 fn world() -> World {
     let mut world = World::with_nodes(4);
-    let class = PriorityClassSet {
-        class: ClassId::from("standard"),
-        value: 100,
-        preempts: false,
-        preemptible: true,
-        minimum_run_us: DurationUs(15 * MINUTE_US),
-        ..PriorityClassSet::default()
-    };
-    world.step(vec![policy(10).into(), class.into()]);
+    world.step(vec![policy(10).into(), left_alone_at_first()]);
     world
 }
 
+/// The class of plain jobs, which are left alone for 15 minutes.
+pub fn left_alone_at_first() -> Event {
+    PriorityClassSet {
+        class: ClassId::from("standard"),
+        value: 100,
+        preemptible: true,
+        minimum_run_us: DurationUs(15 * MINUTE_US),
+        ..PriorityClassSet::default()
+    }
+    .into()
+}
+
 /// The rule, with so many preemptions of one job.
-fn policy(preemptions_max: i64) -> SchedulingPolicySet {
+pub fn policy(preemptions_max: i64) -> SchedulingPolicySet {
     SchedulingPolicySet {
         preemptions_max: Some(Count(preemptions_max)),
         run_lease_us: Some(DurationUs(10_000 * HOUR_US)),
@@ -156,4 +162,22 @@ fn a_job_is_stopped_for_the_order_of_the_line_half_as_often_as_at_all() {
         world.step(said);
     }
     assert_eq!(stops, 2);
+}
+
+#[test]
+fn what_room_was_made_for_counts_once_against_a_share() {
+    let mut world = World::with_nodes(3);
+    world.step(vec![policy(10).into(), guaranteed_to("red", 16).into(), guaranteed_to("blue", 8).into()]);
+    run(&mut world, ["first", "second", "third"].map(|name| ask(name, "blue", 1, 8)).into());
+    let mut outputs = world.step(vec![ask("owed", "red", 1, 8)]);
+    outputs.extend(world.advance(MINUTE_US));
+    let told = told_to_stop(&outputs);
+    let stops = told.first().expect("its share is given back").job.clone();
+    let ends = ["first", "second", "third"].into_iter().find(|name| *name != stops.as_str()).unwrap();
+    let said = [world.stopped(stops.as_str(), StopReason::Preempted), world.finish(ends)];
+    // With what room was made for red has 8 of its 16, and blue all that it is promised.
+    let asked = [ask("borrows", "blue", 1, 8), ask("within", "red", 1, 8)];
+    let outputs = world.step(said.into_iter().chain(asked).collect());
+    assert!(placed(&outputs, "owed").is_some(), "{outputs:?}");
+    assert!(placed(&outputs, "within").is_some(), "{outputs:?}");
 }

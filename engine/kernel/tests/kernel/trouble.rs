@@ -11,6 +11,8 @@ use solyx_schemas::events::runs::{RunFailed, StopReason};
 use solyx_schemas::ids::*;
 use solyx_schemas::units::*;
 
+use crate::{class, guaranteed_to};
+
 /// A fleet of so many nodes on which nobody has to renew leases.
 fn fleet(nodes: usize, policy: SchedulingPolicySet) -> World {
     let mut world = World::with_nodes(nodes);
@@ -299,4 +301,81 @@ fn whoever_a_lost_feed_has_stopped_is_owed_recovery() {
     world.step(stopped.into());
     let outputs = world.step(vec![limit(2_000 + 8 * 700).into()]);
     assert!(placed(&outputs, "owed").is_some(), "{outputs:?}");
+}
+
+fn owed_by(world: &World, job: &str) -> Option<TimeUs> {
+    world.kernel.state().jobs.get(&JobId::from(job)).unwrap().past().recover_by_us
+}
+
+fn node_of(world: &World, job: &str) -> String {
+    world.running[&JobId::from(job)].nodes[0].node.to_string()
+}
+
+#[test]
+fn whoever_is_owed_recovery_goes_before_who_was_promised_a_start() {
+    for rule in ["classic", "fifo", "sjf", "las", "srpt"] {
+        // Under those that promise no starts it is for who starves, where no shares are promised.
+        let no_shares = SchedulingPolicySet { promised_milli: Some(Milli(0)), ..ordered_by(rule) };
+        let mut world = fleet(2, no_shares);
+        world.step(vec![recovered_within("lost", "red", Some(1)), recovered_within("ends", "blue", None)]);
+        let node = node_of(&world, "lost");
+        world.step(vec![job("promised", "blue", 1, 8, 9).into()]);
+        world.advance(49 * HOUR_US);
+        assert_eq!(world.kernel.state().meta().promised, [JobId::from("promised")], "{rule}");
+        world.step(vec![state_of(&node, NodeState::Fenced)]);
+        let ends = world.finish("ends");
+        let outputs = world.step(vec![ends]);
+        assert!(placed(&outputs, "lost").is_some(), "{rule}: {outputs:?}");
+    }
+}
+
+#[test]
+fn a_promised_share_goes_before_who_is_owed_recovery_beyond_its_own() {
+    let quota = |tenant, gpus| QuotaSet { over_quota_weight_milli: Some(Milli(1_000)), ..guaranteed_to(tenant, gpus) };
+    for rule in ["las", "share-surcharge"] {
+        let mut world = fleet(2, SchedulingPolicySet { promised_milli: Some(Milli(900)), ..ordered_by(rule) });
+        world.step(vec![quota("red", 0).into(), quota("blue", 8).into()]);
+        world.step(vec![recovered_within("lost", "red", Some(1)), recovered_within("ends", "red", None)]);
+        let node = node_of(&world, "lost");
+        world.step(vec![state_of(&node, NodeState::Fenced)]);
+        assert!(owed_by(&world, "lost").is_some(), "{rule}");
+        let ends = world.finish("ends");
+        let outputs = world.step(vec![recovered_within("new", "blue", None), ends]);
+        assert!(placed(&outputs, "new").is_some(), "{rule}: {outputs:?}");
+    }
+}
+
+#[test]
+fn whoever_asks_for_more_than_it_lost_is_owed_nothing() {
+    let amended = |change: JobRequestAmended| JobRequestAmended { job: JobId::from("lost"), ..change };
+    let larger = amended(JobRequestAmended {
+        replicas_min: Some(Count(2)),
+        replicas_max: Some(Count(2)),
+        ..JobRequestAmended::default()
+    });
+    let later = amended(JobRequestAmended { deadline_us: Some(TimeUs(i64::MAX / 2)), ..JobRequestAmended::default() });
+    for (change, is_owed) in [(larger, false), (later, true)] {
+        let mut world = plain(1);
+        world.step(vec![recovered_within("lost", "red", Some(1))]);
+        let node = node_of(&world, "lost");
+        world.step(vec![state_of(&node, NodeState::Fenced)]);
+        assert!(owed_by(&world, "lost").is_some());
+        world.step(vec![change.into()]);
+        assert_eq!(owed_by(&world, "lost").is_some(), is_owed);
+    }
+}
+
+#[test]
+fn whoever_was_to_leave_for_another_is_owed_nothing_when_its_node_is_lost() {
+    let mut world = plain(1);
+    world.step(vec![class("pushy", 50, true), class("bulk", 10, false)]);
+    let recovery = Some(RecoveryClass { rto_us: Some(DurationUs(HOUR_US)), ..RecoveryClass::default() });
+    let of = |name: &str, class: &str| JobRequested { class: ClassId::from(class), ..job(name, "red", 1, 8, 9) };
+    world.step(vec![JobRequested { recovery, ..of("lost", "bulk") }.into()]);
+    let node = node_of(&world, "lost");
+    let mut outputs = world.step(vec![of("pushy", "pushy").into()]);
+    outputs.extend(world.advance(60 * SECOND_US));
+    assert_eq!(stopped_for(&outputs, "lost"), Some(StopCause::Priority), "{outputs:?}");
+    world.step(vec![state_of(&node, NodeState::Fenced)]);
+    assert_eq!(owed_by(&world, "lost"), None);
 }

@@ -13,7 +13,7 @@ use solyx_schemas::ids::{NodeId, RunId};
 use super::waiting::{Head, Waiting};
 use super::{largest_between, nodes_of};
 use crate::decide::Epoch;
-use crate::decide::share::Shares;
+use crate::decide::share::{Given, Shares};
 use crate::decide::stops::resize_run;
 use crate::place::{Candidate, place_of};
 use crate::rows::{Claim, Elastic, Run, limit_of};
@@ -38,8 +38,8 @@ pub(super) fn to_whoever_waits(epoch: &mut Epoch<'_>, waiting: &mut Waiting, id:
     let comes_first = |head: &&Head| {
         let beyond = |shares: &Shares| {
             head.tenant == run.tenant
-                || shares.borrows(&run.tenant, &run.model, 0)
-                || shares.owes(&held(head, shares), &run.tenant, &run.model, 0)
+                || shares.borrows(&run.tenant, &run.model, Given::default())
+                || shares.owes(&held(head, shares), &run.tenant, &run.model, Given::default())
         };
         head.class_value >= class_value
             && promised.as_ref().is_none_or(|promised| *promised == head.job)
