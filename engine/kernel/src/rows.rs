@@ -7,14 +7,17 @@ use solyx_schemas::events::common::{NodeGpus, Sum};
 use solyx_schemas::events::decisions::{Limit, LimitKind, StopCause};
 use solyx_schemas::events::jobs::JobRequested;
 use solyx_schemas::events::nodes::{NodeReported, NodeState};
-use solyx_schemas::events::policy::{BudgetKind, BudgetSet};
 use solyx_schemas::ids::*;
 use solyx_schemas::units::*;
 
+pub use self::budget::{Budget, Owner};
+pub use self::kinds::{Frequency, KindKey, Requests};
 pub use self::past::Past;
 use crate::mig::Instances;
 use crate::set_aside::Draw;
 
+mod budget;
+mod kinds;
 mod past;
 
 /// The cell itself.
@@ -379,96 +382,6 @@ pub struct Order {
     pub came: Vec<InstanceId>,
     /// When it was ordered.
     pub ordered_us: TimeUs,
-}
-
-/// Who pays for a run.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Owner {
-    /// The job.
-    pub job: JobId,
-    /// The tenant.
-    pub tenant: TenantId,
-    /// The project.
-    pub project: Option<ProjectId>,
-    /// Priority class.
-    pub class: ClassId,
-    /// GPU model.
-    pub model: GpuModelId,
-    /// The sold lease that pays for it while that is in force.
-    pub lease: Option<RefId>,
-}
-
-impl Owner {
-    /// Whose a run is, and the lease that pays for it.
-    pub fn of(run: &Run, lease: Option<&RefId>) -> Self {
-        Self {
-            job: run.job.clone(),
-            tenant: run.tenant.clone(),
-            project: run.project.clone(),
-            class: run.class.clone(),
-            model: run.model.clone(),
-            lease: lease.cloned(),
-        }
-    }
-}
-
-/// A budget and what became of it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Budget {
-    /// Its declaration.
-    pub set: BudgetSet,
-    /// Held for admitted work.
-    pub held_micros: i128,
-    /// Used in the period, exact: micros × 3.6e12 plus a rest, as numerator over that divisor.
-    pub used: i128,
-    /// Start of the period that `used` is of.
-    pub period_from_us: TimeUs,
-    /// Said to be exhausted in this period.
-    pub exhausted: bool,
-}
-
-impl Budget {
-    /// Used so far, rounded up.
-    pub fn used_micros(&self) -> i64 {
-        let up = self.used.saturating_add(GPU_MILLI_US_PER_GPU_HOUR - 1);
-        i64::try_from(up.div_euclid(GPU_MILLI_US_PER_GPU_HOUR)).unwrap_or(i64::MAX)
-    }
-
-    /// Whether it stops work.
-    pub fn is_hard(&self) -> bool {
-        self.set.kind == BudgetKind::Hard
-    }
-}
-
-/// A kind of job, as far as packing tells kinds apart. Memory has no price: kinds that differ in it only are one.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct KindKey {
-    /// CPU per replica.
-    pub cpu_milli: CpuMilli,
-    /// GPUs per replica.
-    pub gpus: i64,
-    /// Share of each.
-    pub gpu_milli_each: GpuMilli,
-    /// Acceptable models, sorted; none means any.
-    pub models: Vec<GpuModelId>,
-}
-
-/// How often a kind was asked for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Frequency {
-    /// Replicas; every count is halved now and then.
-    pub count: i64,
-    /// The least memory per replica among them.
-    pub memory_mib: MemoryMib,
-}
-
-/// How many jobs were asked for while plans are made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Requests {
-    /// Requests that counted, in all.
-    pub requests: i64,
-    /// Sum of the counts of kinds.
-    pub counted: i64,
 }
 
 /// A limit on energy or carbon data: an interval with its value.

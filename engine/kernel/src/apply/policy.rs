@@ -39,10 +39,11 @@ pub fn scheduling_policy_set(state: &mut State, index: &mut Index, e: &Schedulin
             e.packing_rule
         )));
     }
-    let promised_starts = state.policy().order_rule().promises_starts();
+    let promises = |state: &State| (state.policy().order_rule().promises_starts(), state.policy().promises_shares());
+    let before = promises(state);
     state.policies.insert(e.scope.clone(), e.clone());
     // Starts are promised to others, and for another reason.
-    if state.policy().order_rule().promises_starts() != promised_starts && !state.meta().promised.is_empty() {
+    if promises(state) != before && !state.meta().promised.is_empty() {
         state.meta_mut().promised = Vec::new();
     }
     index.set_kinds(state);

@@ -44,7 +44,7 @@ pub(super) fn for_classes(epoch: &mut Epoch<'_>, scene: &mut Scene) {
     // What found no room, and how many promises it had to heed.
     let mut failed: BTreeMap<Fit, usize> = BTreeMap::new();
     for head in heads {
-        let before: Vec<&Promised> = promised.before(head.class_value, head.jobs()).collect();
+        let before = promised.before(epoch, head.class_value, head.jobs());
         if failed.get(&head.fit).is_some_and(|heeded| before.len() >= *heeded)
             || before.iter().any(|promised| promised.needs_quota_of(epoch, &head))
         {
@@ -88,8 +88,6 @@ pub(super) struct PromisedStarts(Vec<Promised>);
 pub(super) struct Promised {
     pub promise: Promise,
     class_value: i64,
-    /// Room is made for it: what it needs is its own already.
-    has_claim: bool,
 }
 
 impl PromisedStarts {
@@ -101,17 +99,18 @@ impl PromisedStarts {
         let promises = promised_starts(epoch);
         let of = |promise: &Promise| {
             let (class_value, _) = epoch.index.queue.turn_of(&promise.job)?;
-            let has_claim = epoch.state.claims.contains(&promise.job);
-            Some(Promised { promise: promise.clone(), class_value, has_claim })
+            Some(Promised { promise: promise.clone(), class_value })
         };
         Self(promises.iter().filter_map(of).collect())
     }
 
-    /// Those beside which room is made for jobs of such a class: of that class or a higher one, and made before any of theirs.
-    pub fn before<'p>(&'p self, class_value: i64, jobs: &[JobId]) -> impl Iterator<Item = &'p Promised> + use<'p> {
+    /// Those beside which room is made for jobs of such a class: of that class or a higher one, and made before any of theirs. Where
+    /// room is made for who was promised, what it needs is its own already.
+    pub fn before(&self, epoch: &Epoch<'_>, class_value: i64, jobs: &[JobId]) -> Vec<&Promised> {
         let own = self.0.iter().position(|promised| jobs.contains(&promised.promise.job));
         let before = self.0.iter().take(own.unwrap_or(self.0.len()));
-        before.filter(move |promised| promised.class_value >= class_value && !promised.has_claim)
+        let waits = |promised: &&Promised| !epoch.state.claims.contains(&promised.promise.job);
+        before.filter(|promised| promised.class_value >= class_value).filter(waits).collect()
     }
 }
 

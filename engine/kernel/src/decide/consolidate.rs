@@ -1,8 +1,8 @@
 //! Consolidation: where as many GPUs are free as a gang asks for, but not where it could use them, runs are moved off few nodes
 //! so that it fits.
 //!
-//! At each tick, for the first of each line that waits for room, by class and turn; where starts are promised, for the job that has
-//! the promise. Runs that move go on at once elsewhere: in the same pool, or in another that costs no more, with as many replicas
+//! At each tick, for the first of each line that waits for room, by class and turn; where a start is promised, for the job that has
+//! the first promise. Runs that move go on at once elsewhere: in the same pool, or in another that costs no more, with as many replicas
 //! and within all their limits. Nobody waits but for the move itself, so that runs of any class may be moved, if their job and
 //! class let them be stopped.
 //!
@@ -87,8 +87,7 @@ fn tokens(epoch: &Epoch<'_>, budget: DurationUs) -> i64 {
 
 /// Gangs that wait for room and that nothing makes room for yet, in their turn.
 fn gangs(epoch: &Epoch<'_>) -> Vec<Head> {
-    let promises = epoch.state.policy().order_rule().promises_starts();
-    let promised = epoch.state.meta().promised.first().filter(|_| promises);
+    let promised = epoch.state.meta().promised.first();
     let is_gang = |head: &Head| {
         epoch.state.spec(&head.job).is_some_and(|spec| {
             spec.gang.gpus.0 > 1 || spec.gang.exclusive_node || spec.gang.gpus.0 == 1 && spec.gang.replicas_min.0 > 1

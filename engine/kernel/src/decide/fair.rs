@@ -36,8 +36,8 @@ enum Branch {
     Own(TenantId),
 }
 
-/// Whether a branch is beyond its quota, by when somebody in it is owed to run again, then its weighted share.
-type Standing = (bool, TimeUs, i128);
+/// By when somebody in a branch is owed to run again, whether the branch is beyond its quota, then its weighted share.
+type Standing = (TimeUs, bool, i128);
 
 impl Tree {
     /// The tenant that is served least.
@@ -70,7 +70,7 @@ impl Tree {
         }
         let Some(turn) = first else { return };
         let (beyond, share) = standing(epoch, &branch);
-        let standing = (beyond, turn.recover_by, share);
+        let standing = (turn.recover_by, beyond, share);
         below.by_share.insert((standing, turn, branch.clone()));
         below.by_turn.insert((turn, branch.clone()));
         self.standing.insert(branch, (standing, turn));

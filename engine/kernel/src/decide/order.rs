@@ -66,12 +66,11 @@ pub fn pass(epoch: &mut Epoch<'_>) {
     pass.untold = untold.map(|(_, shape)| shape).collect();
     pass.keepers = epoch.index.earmarked.keys().filter_map(|job| epoch.index.queue.line_of(job)).collect();
     let depth_max = epoch.state.policy().backfill_depth();
-    let reservations = epoch.state.policy().backfill_reservations();
     let classes: Vec<i64> = epoch.index.queue.classes().collect();
     let promised = epoch.state.meta().promised.clone();
     // Where neither starts nor shares are promised, a start is to who starves, until it starts.
     let guards = !rule.promises_starts() && pass.shares.is_none();
-    let mut starving = promised.first().filter(|job| guards && epoch.index.queue.line_of(job).is_some()).cloned();
+    let mut guard = promised.first().filter(|_| guards).and_then(|job| Guard::of(epoch, job));
     'classes: for class in classes {
         // Who have promises keep them while shares turn: they go first in their class, but for those who are owed recovery.
         let mut first =
@@ -80,13 +79,12 @@ pub fn pass(epoch: &mut Epoch<'_>) {
         let mut order = Order::of(epoch, rule, &heads, pass.shares.as_ref());
         loop {
             let next = order.next(&heads);
-            let is_asked = !first.is_empty() || starving.is_some();
+            let is_asked = !first.is_empty() || guard.is_some();
             let is_owed = is_asked && next.as_ref().is_some_and(|(.., job)| epoch.index.queue.is_owed(job));
             let next = if is_owed { next } else { first.pop_front().or(next) };
             let Some((tenant, shape, job)) = next else { break };
-            if !is_owed && let Some(starving) = starving.take() {
-                let promise = promise::earliest_start(epoch, &starving, &pass.promises);
-                promise.into_iter().for_each(|promise| pass.promises.make(promise));
+            if let Some(guard) = &mut guard {
+                guard.stand(epoch, &mut pass.promises, is_owed && class >= guard.class_value);
             }
             // Much may have changed since it was found to be next.
             let next = epoch
@@ -117,10 +115,7 @@ pub fn pass(epoch: &mut Epoch<'_>) {
                     // What runs before it on its tenant's quota does not end a promise: it is to end by then.
                     let holds = promised.contains(&job) && limit.kind == LimitKind::Quota;
                     let is_kept_off = limit.kind == LimitKind::Backfill;
-                    if rule.promises_starts()
-                        && (wants_room || holds || is_kept_off)
-                        && pass.promises.len() < reservations
-                    {
+                    if rule.promises_starts() && (wants_room || holds || is_kept_off) && pass.may_promise(epoch, &job) {
                         // Of a set it is the one that lacks room.
                         let lacking = limit.subject.as_ref().filter(|_| limit.kind == LimitKind::JobSet);
                         let lacking = lacking.map_or_else(|| job.clone(), |id| JobId::from(id.as_str()));
@@ -210,6 +205,7 @@ fn claims(epoch: &mut Epoch<'_>, pass: &mut Pass) {
             continue;
         }
         if elastic::go_on(epoch, &job) {
+            promised = None;
             pass.left(epoch, &tenant, shape, &job);
             continue;
         }
@@ -253,7 +249,7 @@ fn start_beside(
 ) -> Outcome {
     let jobs: Vec<JobId> = all.iter().map(|(.., job)| job.clone()).collect();
     let value = jobs.iter().filter_map(|job| epoch.index.queue.turn_of(job)).map(|(value, _)| value).min();
-    let others: Vec<&Promised> = value.into_iter().flat_map(|value| promised.before(value, &jobs)).collect();
+    let others = value.map_or_else(Vec::new, |value| promised.before(epoch, value, &jobs));
     if !others.is_empty() {
         let claims = jobs.iter().filter_map(|job| epoch.state.claims.get(job));
         let own: BTreeSet<NodeId> = claims.flat_map(|claim| &claim.nodes).cloned().collect();
@@ -272,7 +268,42 @@ fn start_beside(
     try_start(epoch, job, &mut Promises::default())
 }
 
+/// Who starves, where neither starts nor shares are promised: nobody delays its start but those of its class or a higher one who are
+/// owed recovery.
+struct Guard {
+    job: JobId,
+    class_value: i64,
+    /// Whether the promise is made as things are, if there is one to make.
+    stands: bool,
+}
+
+impl Guard {
+    fn of(epoch: &Epoch<'_>, job: &JobId) -> Option<Self> {
+        let (class_value, _) = epoch.index.queue.turn_of(job)?;
+        Some(Self { job: job.clone(), class_value, stands: false })
+    }
+
+    /// Makes the promise, or takes it back for somebody who goes before it.
+    fn stand(&mut self, epoch: &mut Epoch<'_>, promises: &mut Promises, yields: bool) {
+        let holds = !yields && epoch.index.queue.line_of(&self.job).is_some();
+        if !holds {
+            promises.forget(&self.job);
+        } else if !self.stands {
+            let promise = promise::earliest_start(epoch, &self.job, promises);
+            promise.into_iter().for_each(|promise| promises.make(promise));
+        }
+        self.stands = holds;
+    }
+}
+
 impl Pass {
+    /// Whether another start may be promised to such a job: those who are owed recovery do not use up what there is for others.
+    fn may_promise(&self, epoch: &Epoch<'_>, job: &JobId) -> bool {
+        let is_owed = |job: &JobId| epoch.index.queue.is_owed(job);
+        let alike = self.promises.iter().filter(|promise| is_owed(&promise.job) == is_owed(job));
+        alike.count() < epoch.state.policy().backfill_reservations()
+    }
+
     /// Takes note of a job that was tried and need not wait for room any more.
     pub(super) fn left(&mut self, epoch: &Epoch<'_>, tenant: &TenantId, shape: Shape, job: &JobId) {
         self.is_past = true;
@@ -342,7 +373,7 @@ fn waits(
     let own = pass.promises.of(job);
     let earliest = own.map(|promise| promise.start);
     // Who stands behind it in its line may be promised a start, too.
-    let leads = own.is_some() && pass.promises.len() < epoch.state.policy().backfill_reservations();
+    let leads = own.is_some() && pass.may_promise(epoch, job);
     epoch.tell(job, &limit, earliest);
     // Behind the promise a shorter job of the same shape may fit where this one would not, and a deadline is one's own.
     // What is set aside may also be taken by a job that ends in time; so many are asked as are for backfill.

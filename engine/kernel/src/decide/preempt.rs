@@ -27,7 +27,7 @@ use super::stops::stop_run;
 use super::{Epoch, consolidate, elastic, moving};
 use crate::apply::{expected_work_done, held_gpu_milli_s};
 use crate::order_rule::{OrderRule, gang_milli, level, outstanding, surcharged, surcharged_use};
-use crate::place::Promises;
+use crate::place::{Promise, Promises};
 use crate::queue::{Fit, Models, Place, Told, Turn, set_of};
 use crate::rows::{Claim, Run, limit_of};
 use crate::set_aside::is_reclaimable;
@@ -141,8 +141,7 @@ pub fn tick(epoch: &mut Epoch<'_>) {
         return;
     }
     // What is promised to who starves is no room for those who only come before others.
-    let promise = starving(epoch).and_then(|job| earliest_start(epoch, &job, &Promises::default()));
-    let kept = promise.map(|promise| (promise.nodes.into_iter().collect::<Vec<NodeId>>(), promise.job));
+    let kept = starving(epoch).map(|promise| (promise.nodes.into_iter().collect::<Vec<NodeId>>(), promise.job));
     if let Some((nodes, job)) = &kept {
         epoch.index.keep_nodes(nodes, job);
     }
@@ -154,19 +153,36 @@ pub fn tick(epoch: &mut Epoch<'_>) {
 
 /// Whoever is first in line and has waited for longer than anybody should for room is promised its start, under rules that promise none
 /// otherwise: without that, a stream of small jobs behind it would keep a gang from room for ever.
-fn starving(epoch: &mut Epoch<'_>) -> Option<JobId> {
-    let promised = epoch.state.meta().promised.first();
+///
+/// Whoever no end of any run lets start, on a fleet that has become too small for it, is passed over.
+fn starving(epoch: &mut Epoch<'_>) -> Option<Promise> {
+    let promised = epoch.state.meta().promised.first().cloned();
     if let Some(job) = promised.filter(|job| epoch.index.queue.line_of(job).is_some()) {
-        return Some(job.clone()).filter(|job| !epoch.state.claims.contains(job));
+        if epoch.state.claims.contains(&job) {
+            return None;
+        }
+        if let Some(promise) = earliest_start(epoch, &job, &Promises::default()) {
+            return Some(promise);
+        }
+        epoch.state.meta_mut().promised = Vec::new();
     }
     let room = |kind: LimitKind| is_room(kind) || kind == LimitKind::Power;
-    let heads = waiting(epoch, &room).flatten().filter(|head| head.set.is_empty());
-    let first = heads.min_by(|a, b| (-a.class_value, a.turn, &a.job).cmp(&(-b.class_value, b.turn, &b.job)))?;
-    let since = epoch.state.jobs.get(&first.job)?.waiting_since_us;
-    let starves = (since.after(STARVED) <= epoch.now).then_some(first.job)?;
-    epoch.state.meta_mut().promised = vec![starves.clone()];
+    let mut heads: Vec<Head> = waiting(epoch, &room).flatten().filter(|head| head.set.is_empty()).collect();
+    let starves = |epoch: &Epoch<'_>, head: &Head| {
+        epoch.state.jobs.get(&head.job).is_some_and(|job| job.waiting_since_us.after(STARVED) <= epoch.now)
+    };
+    if !heads.iter().any(|head| starves(epoch, head)) {
+        return None;
+    }
+    heads.sort_by(|a, b| (-a.class_value, a.turn, &a.job).cmp(&(-b.class_value, b.turn, &b.job)));
+    let mut startable = heads.into_iter().take(LOOK_MAX).filter_map(|head| {
+        let promise = earliest_start(epoch, &head.job, &Promises::default())?;
+        Some((starves(epoch, &head), promise))
+    });
+    let promise = startable.next().and_then(|(starves, promise)| starves.then_some(promise))?;
+    epoch.state.meta_mut().promised = vec![promise.job.clone()];
     epoch.index.changed = true;
-    Some(starves)
+    Some(promise)
 }
 
 /// Everything that may be stopped at all.

@@ -247,8 +247,8 @@ fn answer(epoch: &mut Epoch<'_>, failure: Failure) {
         past.memory_mib = memory_max.or(past.memory_mib);
     }
     // Who was to leave for somebody else has lost nothing to the fleet.
-    let stays = |stop: &Stop| matches!(stop.cause, StopCause::PowerLimit | StopCause::CapacityLost);
-    if !own_fault && failure.stopped_for.as_ref().is_none_or(stays) {
+    let gave_way = |stop: &Stop| matches!(stop.cause, StopCause::Priority | StopCause::Budget);
+    if !own_fault && !failure.stopped_for.as_ref().is_some_and(gave_way) {
         owe_recovery(job, &spec, now);
     }
     let not_before = job.not_before_us;

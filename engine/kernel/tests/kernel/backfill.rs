@@ -383,6 +383,28 @@ fn of_two_promised_gangs_room_is_made_for_the_first() {
     assert_eq!(stopped, [("bulk".to_owned(), "first".to_owned())]);
 }
 
+/// Both nodes are kept for a promised gang that two runs stop for: whoever else waits for room leaves them to it.
+#[test]
+fn room_that_is_made_for_a_promised_gang_stays_its_own() {
+    let policy = SchedulingPolicySet { run_lease_us: Some(DurationUs(1_000 * HOUR_US)), ..ordered_by("fifo") };
+    let of = |name: &str, class: &str, replicas| JobRequested {
+        class: ClassId::from(class),
+        ..job(name, "red", replicas, 8, 10)
+    };
+    let mut world = World::with_nodes(2);
+    world.step(vec![policy.into(), class("pushy", 50, true), class("bulk", 10, false)]);
+    world.step(vec![of("a", "bulk", 1).into(), of("b", "bulk", 1).into()]);
+    world.step(vec![of("gang", "pushy", 2).into(), of("other", "pushy", 1).into()]);
+    world.advance(HOUR_US / 2);
+    assert!(world.kernel.state().claims.contains(&JobId::from("gang")));
+    assert_eq!(world.kernel.index_differences(), Vec::<String>::new());
+    let stopped = world.stopped("a", StopReason::Preempted);
+    let outputs = world.step(vec![stopped, of("small", "bulk", 1).into()]);
+    assert!(placed(&outputs, "small").is_none() && placed(&outputs, "other").is_none(), "{outputs:?}");
+    let stopped = world.stopped("b", StopReason::Preempted);
+    assert!(placed(&world.step(vec![stopped]), "gang").is_some());
+}
+
 #[test]
 fn another_order_rule_knows_nothing_of_starts_that_were_promised() {
     let (mut world, _) = several_gangs(3);

@@ -330,6 +330,35 @@ fn whoever_is_owed_recovery_goes_before_who_was_promised_a_start() {
 }
 
 #[test]
+fn whoever_is_owed_recovery_takes_nobody_s_promise_away() {
+    for rule in ["classic", "fifo", "sjf"] {
+        let mut world = fleet(2, ordered_by(rule));
+        world.step(vec![recovered_within("lost", "red", Some(1)), recovered_within("ends", "blue", None)]);
+        world.step(vec![job("promised", "blue", 2, 8, 9).into()]);
+        let node = node_of(&world, "lost");
+        world.step(vec![state_of(&node, NodeState::Fenced)]);
+        // There is no room for either; who was promised a start comes after who is owed it.
+        world.step(vec![state_of(&node, NodeState::Ready)]);
+        let promised = world.kernel.state().meta().promised.clone();
+        assert_eq!(promised, ["lost", "promised"].map(JobId::from), "{rule}");
+    }
+}
+
+#[test]
+fn where_no_starts_are_promised_who_can_start_nowhere_takes_the_turn_of_nobody_who_starves() {
+    let no_shares = SchedulingPolicySet { promised_milli: Some(Milli(0)), ..ordered_by("las") };
+    let mut world = fleet(2, no_shares);
+    world.step(vec![job("lost", "red", 2, 8, 100).into()]);
+    let node = node_of(&world, "lost");
+    // What is left is too small for it.
+    let gone = state_of(&node, NodeState::Fenced);
+    world.step(vec![gone, job("runs", "blue", 1, 4, 200).into()]);
+    world.step(vec![job("starves", "blue", 1, 8, 9).into()]);
+    world.advance(50 * HOUR_US);
+    assert_eq!(world.kernel.state().meta().promised, [JobId::from("starves")]);
+}
+
+#[test]
 fn a_promised_share_goes_before_who_is_owed_recovery_beyond_its_own() {
     let quota = |tenant, gpus| QuotaSet { over_quota_weight_milli: Some(Milli(1_000)), ..guaranteed_to(tenant, gpus) };
     for rule in ["las", "share-surcharge"] {
