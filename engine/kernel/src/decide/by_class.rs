@@ -44,7 +44,7 @@ pub(super) fn for_classes(epoch: &mut Epoch<'_>, scene: &mut Scene) {
     // What found no room, and how many promises it had to heed.
     let mut failed: BTreeMap<Fit, usize> = BTreeMap::new();
     for head in heads {
-        let before = promised.before(epoch, head.class_value, head.jobs());
+        let before = promised.before(head.class_value, head.jobs());
         if failed.get(&head.fit).is_some_and(|heeded| before.len() >= *heeded)
             || before.iter().any(|promised| promised.needs_quota_of(epoch, &head))
         {
@@ -74,7 +74,11 @@ fn keep_for(epoch: &mut Epoch<'_>, kept: &mut BTreeMap<JobId, Vec<NodeId>>, befo
     for promised in before {
         let job = &promised.promise.job;
         if !kept.contains_key(job) {
-            let nodes = promised.nodes(epoch);
+            // What is its own by a claim stays so.
+            let claim = epoch.state.claims.get(job);
+            let is_claimed = |node: &NodeId| claim.is_some_and(|claim| claim.nodes.contains(node));
+            let mut nodes = promised.nodes(epoch);
+            nodes.retain(|node| !is_claimed(node));
             epoch.index.keep_nodes(&nodes, job);
             kept.insert(job.clone(), nodes);
         }
@@ -104,13 +108,11 @@ impl PromisedStarts {
         Self(promises.iter().filter_map(of).collect())
     }
 
-    /// Those beside which room is made for jobs of such a class: of that class or a higher one, and made before any of theirs. Where
-    /// room is made for who was promised, what it needs is its own already.
-    pub fn before(&self, epoch: &Epoch<'_>, class_value: i64, jobs: &[JobId]) -> Vec<&Promised> {
+    /// Those beside which room is made for jobs of such a class: of that class or a higher one, and made before any of theirs.
+    pub fn before(&self, class_value: i64, jobs: &[JobId]) -> Vec<&Promised> {
         let own = self.0.iter().position(|promised| jobs.contains(&promised.promise.job));
         let before = self.0.iter().take(own.unwrap_or(self.0.len()));
-        let waits = |promised: &&Promised| !epoch.state.claims.contains(&promised.promise.job);
-        before.filter(|promised| promised.class_value >= class_value).filter(waits).collect()
+        before.filter(|promised| promised.class_value >= class_value).collect()
     }
 }
 

@@ -1,8 +1,8 @@
 //! Consolidation: where as many GPUs are free as a gang asks for, but not where it could use them, runs are moved off few nodes
 //! so that it fits.
 //!
-//! At each tick, for the first of each line that waits for room, by class and turn; where a start is promised, for the job that has
-//! the first promise. Runs that move go on at once elsewhere: in the same pool, or in another that costs no more, with as many replicas
+//! At each tick, for the first of each line that waits for room, by class and turn; under rules that promise starts, for the job that
+//! has the first promise. Runs that move go on at once elsewhere: in the same pool, or in another that costs no more, with as many replicas
 //! and within all their limits. Nobody waits but for the move itself, so that runs of any class may be moved, if their job and
 //! class let them be stopped.
 //!
@@ -87,7 +87,8 @@ fn tokens(epoch: &Epoch<'_>, budget: DurationUs) -> i64 {
 
 /// Gangs that wait for room and that nothing makes room for yet, in their turn.
 fn gangs(epoch: &Epoch<'_>) -> Vec<Head> {
-    let promised = epoch.state.meta().promised.first();
+    let promises = epoch.state.policy().order_rule().promises_starts();
+    let promised = epoch.state.meta().promised.first().filter(|_| promises);
     let is_gang = |head: &Head| {
         epoch.state.spec(&head.job).is_some_and(|spec| {
             spec.gang.gpus.0 > 1 || spec.gang.exclusive_node || spec.gang.gpus.0 == 1 && spec.gang.replicas_min.0 > 1
@@ -144,8 +145,14 @@ fn for_gang(
         if lost_us > left_us || saved <= i128::from(lost_us) * 1_000 {
             return None;
         }
-        let mut others = promises.get_or_insert_with(|| several_promised(epoch)).clone();
+        let mut others = match epoch.state.meta().promised.iter().all(|job| *job == head.job) {
+            true => Promises::default(),
+            false => promises.get_or_insert_with(|| promised_starts(epoch)).clone(),
+        };
         others.forget(&head.job);
+        if !epoch.state.policy().order_rule().promises_starts() && others.need_any(&plan.nodes) {
+            return None;
+        }
         match find_room(epoch, head, &plan, victims, others) {
             Ok(moves) => {
                 carry_out(epoch, head, moves, victims, (left_us, lost_us));
@@ -256,14 +263,6 @@ fn find_room(
             Ok(Moves { runs: found, nodes: nodes.into_iter().cloned().collect() })
         }
         (_, stuck) => Err(stuck),
-    }
-}
-
-/// Promised starts, if there are several: where there is one, it is that of the gang for which runs are moved.
-fn several_promised(epoch: &mut Epoch<'_>) -> Promises {
-    match epoch.state.meta().promised.len() {
-        0 | 1 => Promises::default(),
-        _ => promised_starts(epoch),
     }
 }
 

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use solyx_schemas::events::decisions::{Limit, LimitKind};
 use solyx_schemas::ids::{JobId, NodeId, TenantId};
+use solyx_schemas::units::TimeUs;
 
 use super::by_class::{Promised, PromisedStarts};
 use super::heads::{Heads, Order, Verdict};
@@ -71,20 +72,26 @@ pub fn pass(epoch: &mut Epoch<'_>) {
     // Where neither starts nor shares are promised, a start is to who starves, until it starts.
     let guards = !rule.promises_starts() && pass.shares.is_none();
     let mut guard = promised.first().filter(|_| guards).and_then(|job| Guard::of(epoch, job));
-    'classes: for class in classes {
+    let is_deep = |pass: &Pass| rule.promises_starts() && !pass.promises.is_empty() && pass.depth >= depth_max;
+    for class in classes {
         // Who have promises keep them while shares turn: they go first in their class, but for those who are owed recovery.
         let mut first =
             promised.iter().filter_map(|job| epoch.index.queue.in_line(job, class)).collect::<VecDeque<_>>();
+        if is_deep(&pass) && first.is_empty() {
+            continue;
+        }
         let mut heads = Heads::of(&epoch.index.queue, class, &pass.verdict(epoch));
         let mut order = Order::of(epoch, rule, &heads, pass.shares.as_ref());
         loop {
-            let next = order.next(&heads);
+            // However deep the pass has gone, whoever was promised a start is asked.
+            let next = Some(&order).filter(|_| !is_deep(&pass)).and_then(|order| order.next(&heads));
             let is_asked = !first.is_empty() || guard.is_some();
-            let is_owed = is_asked && next.as_ref().is_some_and(|(.., job)| epoch.index.queue.is_owed(job));
-            let next = if is_owed { next } else { first.pop_front().or(next) };
+            let turn = next.as_ref().filter(|_| is_asked).and_then(|(.., job)| epoch.index.queue.turn_of(job));
+            let owed_by = turn.map(|(_, turn)| turn.recover_by).filter(|by| by.0 < i64::MAX);
+            let next = if owed_by.is_some() { next } else { first.pop_front().or(next) };
             let Some((tenant, shape, job)) = next else { break };
             if let Some(guard) = &mut guard {
-                guard.stand(epoch, &mut pass.promises, is_owed && class >= guard.class_value);
+                guard.stand(epoch, &mut pass.promises, class, owed_by);
             }
             // Much may have changed since it was found to be next.
             let next = epoch
@@ -99,9 +106,6 @@ pub fn pass(epoch: &mut Epoch<'_>) {
             }
             if !pass.promises.is_empty() && rule.promises_starts() {
                 pass.depth += 1;
-                if pass.depth > depth_max {
-                    break 'classes;
-                }
             }
             let set = set_lines(epoch, &job);
             match try_start(epoch, &job, &mut pass.promises) {
@@ -249,7 +253,9 @@ fn start_beside(
 ) -> Outcome {
     let jobs: Vec<JobId> = all.iter().map(|(.., job)| job.clone()).collect();
     let value = jobs.iter().filter_map(|job| epoch.index.queue.turn_of(job)).map(|(value, _)| value).min();
-    let others = value.map_or_else(Vec::new, |value| promised.before(epoch, value, &jobs));
+    let mut others = value.map_or_else(Vec::new, |value| promised.before(value, &jobs));
+    // What room is made for is kept by its own claim.
+    others.retain(|other| !epoch.state.claims.contains(&other.promise.job));
     if !others.is_empty() {
         let claims = jobs.iter().filter_map(|job| epoch.state.claims.get(job));
         let own: BTreeSet<NodeId> = claims.flat_map(|claim| &claim.nodes).cloned().collect();
@@ -273,18 +279,22 @@ fn start_beside(
 struct Guard {
     job: JobId,
     class_value: i64,
+    /// By when it is owed to run again itself.
+    recover_by: TimeUs,
     /// Whether the promise is made as things are, if there is one to make.
     stands: bool,
 }
 
 impl Guard {
     fn of(epoch: &Epoch<'_>, job: &JobId) -> Option<Self> {
-        let (class_value, _) = epoch.index.queue.turn_of(job)?;
-        Some(Self { job: job.clone(), class_value, stands: false })
+        let (class_value, turn) = epoch.index.queue.turn_of(job)?;
+        Some(Self { job: job.clone(), class_value, recover_by: turn.recover_by, stands: false })
     }
 
-    /// Makes the promise, or takes it back for somebody who goes before it.
-    fn stand(&mut self, epoch: &mut Epoch<'_>, promises: &mut Promises, yields: bool) {
+    /// Makes the promise beside somebody of a class, or takes it back for one who is owed recovery before it.
+    fn stand(&mut self, epoch: &mut Epoch<'_>, promises: &mut Promises, class_value: i64, owed_by: Option<TimeUs>) {
+        let before = |by| class_value > self.class_value || class_value == self.class_value && by < self.recover_by;
+        let yields = owed_by.is_some_and(before);
         let holds = !yields && epoch.index.queue.line_of(&self.job).is_some();
         if !holds {
             promises.forget(&self.job);

@@ -38,6 +38,8 @@ const STARVED: DurationUs = DurationUs(48 * HOUR_US);
 const STARTS_MAX: usize = 40;
 /// Jobs of one line that are looked at for one that has waited long enough.
 const LOOK_MAX: usize = 16;
+/// Lines that are looked at for one that could start if others ended.
+const STARTABLE_MAX: usize = 64;
 /// Work that is lost at least when anything is stopped, thousandths of a GPU × s: a job that has waited for less cannot pay.
 const LEAST_LOSS: i64 = 300_000;
 
@@ -154,7 +156,7 @@ pub fn tick(epoch: &mut Epoch<'_>) {
 /// Whoever is first in line and has waited for longer than anybody should for room is promised its start, under rules that promise none
 /// otherwise: without that, a stream of small jobs behind it would keep a gang from room for ever.
 ///
-/// Whoever no end of any run lets start, on a fleet that has become too small for it, is passed over.
+/// Whoever no end of any run lets start, on a fleet that has become too small for it, is passed over, and takes nobody's turn.
 fn starving(epoch: &mut Epoch<'_>) -> Option<Promise> {
     let promised = epoch.state.meta().promised.first().cloned();
     if let Some(job) = promised.filter(|job| epoch.index.queue.line_of(job).is_some()) {
@@ -164,10 +166,10 @@ fn starving(epoch: &mut Epoch<'_>) -> Option<Promise> {
         if let Some(promise) = earliest_start(epoch, &job, &Promises::default()) {
             return Some(promise);
         }
-        epoch.state.meta_mut().promised = Vec::new();
     }
     let room = |kind: LimitKind| is_room(kind) || kind == LimitKind::Power;
-    let mut heads: Vec<Head> = waiting(epoch, &room).flatten().filter(|head| head.set.is_empty()).collect();
+    let first = |heads: Vec<Head>| heads.into_iter().find(|head| head.set.is_empty());
+    let mut heads: Vec<Head> = waiting(epoch, &room).filter_map(first).collect();
     let starves = |epoch: &Epoch<'_>, head: &Head| {
         epoch.state.jobs.get(&head.job).is_some_and(|job| job.waiting_since_us.after(STARVED) <= epoch.now)
     };
@@ -175,7 +177,7 @@ fn starving(epoch: &mut Epoch<'_>) -> Option<Promise> {
         return None;
     }
     heads.sort_by(|a, b| (-a.class_value, a.turn, &a.job).cmp(&(-b.class_value, b.turn, &b.job)));
-    let mut startable = heads.into_iter().take(LOOK_MAX).filter_map(|head| {
+    let mut startable = heads.into_iter().take(STARTABLE_MAX).filter_map(|head| {
         let promise = earliest_start(epoch, &head.job, &Promises::default())?;
         Some((starves(epoch, &head), promise))
     });

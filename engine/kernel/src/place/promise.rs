@@ -105,6 +105,11 @@ impl Promises {
         self.0.iter().filter(|promise| promise.job != *job && promise.start < end).collect()
     }
 
+    /// Whether any of these nodes is promised.
+    pub fn need_any(&self, nodes: &[NodeId]) -> bool {
+        self.0.iter().any(|promise| nodes.iter().any(|node| promise.nodes.contains(node)))
+    }
+
     /// Leaves out that of a job.
     pub fn forget(&mut self, job: &JobId) {
         self.0.retain(|promise| promise.job != *job);
