@@ -11,6 +11,7 @@ use common::History;
 use common::billing::*;
 use solyx_kernel::rating::Month;
 use solyx_projections::billing::{Billing, InvoiceView};
+use solyx_projections::fold::Fold;
 use solyx_schemas::events::Event;
 use solyx_schemas::events::capacity::CapacityClass;
 use solyx_schemas::units::*;
