@@ -74,11 +74,13 @@ fn keep_for(epoch: &mut Epoch<'_>, kept: &mut BTreeMap<JobId, Vec<NodeId>>, befo
     for promised in before {
         let job = &promised.promise.job;
         if !kept.contains_key(job) {
-            // What is its own by a claim stays so.
-            let claim = epoch.state.claims.get(job);
-            let is_claimed = |node: &NodeId| claim.is_some_and(|claim| claim.nodes.contains(node));
-            let mut nodes = promised.nodes(epoch);
-            nodes.retain(|node| !is_claimed(node));
+            let nodes = match epoch.state.claims.get(job) {
+                None => promised.nodes(epoch),
+                // What is its own by a claim stays so, with the power of those who stop for it.
+                Some(claim) => {
+                    promised.promise.nodes.iter().filter(|node| !claim.nodes.contains(node)).cloned().collect()
+                }
+            };
             epoch.index.keep_nodes(&nodes, job);
             kept.insert(job.clone(), nodes);
         }

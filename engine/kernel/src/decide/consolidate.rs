@@ -49,6 +49,8 @@ pub(super) fn tick(epoch: &mut Epoch<'_>) {
     if left_us <= 0 {
         return;
     }
+    // What stands in the way of one may be what another was promised, who asks for the same.
+    let has_guard = !epoch.state.policy().order_rule().promises_starts() && !epoch.state.meta().promised.is_empty();
     let mut failed: Vec<Fit> = Vec::new();
     let mut victims: Option<Vec<Victim>> = None;
     let mut looked_for = 0;
@@ -69,7 +71,7 @@ pub(super) fn tick(epoch: &mut Epoch<'_>) {
                 left_us -= lost_us;
                 promises = None;
             }
-            None => failed.push(head.fit),
+            None => failed.extend(Some(head.fit).filter(|_| !has_guard)),
         }
         if left_us <= 0 {
             break;
@@ -133,6 +135,7 @@ fn for_gang(
             stays.insert(number);
         }
     }
+    let is_promised = epoch.state.meta().promised.first() == Some(&head.job);
     let mut worth = None;
     for _ in 0..TRIES {
         let may = |victim: &Victim, _: Given| {
@@ -150,10 +153,9 @@ fn for_gang(
             false => promises.get_or_insert_with(|| promised_starts(epoch)).clone(),
         };
         others.forget(&head.job);
-        if !epoch.state.policy().order_rule().promises_starts() && others.need_any(&plan.nodes) {
-            return None;
-        }
-        match find_room(epoch, head, &plan, victims, others) {
+        match find_room(epoch, head, &plan, victims, others.clone()) {
+            // Under other rules who has the first promise may take what later ones need: those are made anew.
+            Ok(moves) if !is_promised && others.need_any(&moves.nodes) => return None,
             Ok(moves) => {
                 carry_out(epoch, head, moves, victims, (left_us, lost_us));
                 return Some(lost_us);

@@ -30,7 +30,8 @@ pub(super) fn to_whoever_waits(epoch: &mut Epoch<'_>, waiting: &mut Waiting, id:
         return;
     }
     let shares = epoch.state.policy().promises_shares().then(|| Shares::of(epoch));
-    let promised = epoch.state.meta().promised.first().cloned();
+    let promises_starts = epoch.state.policy().order_rule().promises_starts();
+    let promised = epoch.state.meta().promised.first().filter(|_| promises_starts).cloned();
     let held = |head: &Head, shares: &Shares| {
         shares.held(&head.tenant, head.gpu_milli, epoch.index.queue.accepted(Some(head.models)))
     };
