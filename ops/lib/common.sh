@@ -191,9 +191,16 @@ build_solyx() {
         say "building solyx for the first time; RocksDB takes most of it: about 10 minutes on four cores, 20 on two"
     fi
     claim_target
-    local log
+    local log cargo tenths=0
     log=$(mktemp)
-    if ! (cd "$ROOT" && cargo build --locked -q --workspace --bin solyx > "$log" 2>&1); then
+    (cd "$ROOT" && cargo build --locked -q --workspace --bin solyx > "$log" 2>&1) &
+    cargo=$!
+    while kill -0 "$cargo" 2> /dev/null; do
+        sleep 0.1
+        tenths=$((tenths + 1))
+        [ "$tenths" -ne 50 ] || say "building what has changed since the last time: seconds, or some minutes for another checkout"
+    done
+    if ! wait "$cargo"; then
         cat "$log" >&2
         rm -f "$log"
         fail 3 "solyx does not build" "cargo said the above" "with no network: cargo fetch --locked needs to have run once; otherwise ./ops/test shows more"
