@@ -5,6 +5,7 @@
 mod groups;
 mod lines;
 mod shapes;
+mod turn;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,11 +20,12 @@ pub use self::groups::{Group, Guarantees};
 pub use self::lines::{Head, Lines, Place, Told};
 use self::shapes::Shapes;
 pub use self::shapes::{Fit, Models, Shape};
+pub use self::turn::Turn;
 use crate::budget;
 use crate::mig;
 use crate::order_rule::{gang_milli, rank};
 use crate::place::spread_of;
-use crate::rows::{Arrival, Job, Phase, Spec, limit};
+use crate::rows::{Job, Phase, Spec, limit};
 use crate::set_aside;
 use crate::state::State;
 
@@ -53,17 +55,6 @@ pub struct Least {
     pub cpu_milli: u32,
     /// Memory.
     pub memory_mib: u32,
-}
-
-/// A job's turn among those of its tenant and class: who is owed recovery after a loss, the most urgent first, before all others.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Turn {
-    /// By when it is owed to run again; of others the end of time.
-    pub recover_by: TimeUs,
-    /// By the order rule; less goes first.
-    pub rank: i64,
-    /// When it came.
-    pub arrival: Arrival,
 }
 
 /// A class value and a tenant, as a number.
@@ -223,8 +214,7 @@ impl Queue {
         let class_value = state.classes.get(&spec.class).map_or(0, |class| class.value);
         let past = job.past();
         let shape = self.shape_of(state, spec, past.memory_mib.unwrap_or(spec.gang.memory_mib).0, &past.avoided);
-        let recover_by = past.recover_by_us.unwrap_or(TimeUs(i64::MAX));
-        let turn = Turn { recover_by, rank: rank(state, job, spec), arrival: job.arrival };
+        let turn = Turn::new(past.recover_by_us, rank(state, job, spec), job.arrival);
         let line = self.lines.entry(std::cmp::Reverse(class_value)).or_default();
         let group = self.guarantees.group(&spec.tenant, &self.shapes, shape);
         line.entry(spec.tenant.clone()).or_default().insert(group, (shape, turn, id.clone()), job.told);
@@ -282,7 +272,7 @@ impl Queue {
 
     /// Whether a job that stands in line is owed to run again by some instant.
     pub fn is_owed(&self, id: &JobId) -> bool {
-        self.ready(id).is_some_and(|(.., turn)| turn.recover_by < TimeUs(i64::MAX))
+        self.ready(id).is_some_and(|(.., turn)| turn.is_owed())
     }
 
     /// The line of a job, with it, if it stands in one of this class.

@@ -70,7 +70,7 @@ impl Tree {
         }
         let Some(turn) = first else { return };
         let (beyond, share) = standing(epoch, &branch);
-        let standing = (turn.recover_by, beyond, share);
+        let standing = (turn.recover_by(), beyond, share);
         below.by_share.insert((standing, turn, branch.clone()));
         below.by_turn.insert((turn, branch.clone()));
         self.standing.insert(branch, (standing, turn));

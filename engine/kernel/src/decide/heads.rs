@@ -180,7 +180,7 @@ impl Turns {
             self.order.remove(&(rank, turn, job, tenant.clone(), shape));
         }
         let ranked = |(group, (turn, job, shape)): (Group, &Head)| {
-            ((beyond(group), turn.recover_by), *turn, job.clone(), *shape)
+            ((beyond(group), turn.recover_by()), *turn, job.clone(), *shape)
         };
         let firsts: Vec<_> = heads.firsts(tenant).map(ranked).collect();
         for (rank, turn, job, shape) in &firsts {

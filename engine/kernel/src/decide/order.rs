@@ -87,7 +87,7 @@ pub fn pass(epoch: &mut Epoch<'_>) {
             let next = Some(&order).filter(|_| !is_deep(&pass)).and_then(|order| order.next(&heads));
             let is_asked = !first.is_empty() || guard.is_some();
             let turn = next.as_ref().filter(|_| is_asked).and_then(|(.., job)| epoch.index.queue.turn_of(job));
-            let owed_by = turn.map(|(_, turn)| turn.recover_by).filter(|by| by.0 < i64::MAX);
+            let owed_by = turn.filter(|(_, turn)| turn.is_owed()).map(|(_, turn)| turn.recover_by());
             let next = if owed_by.is_some() { next } else { first.pop_front().or(next) };
             let Some((tenant, shape, job)) = next else { break };
             if let Some(guard) = &mut guard {
@@ -288,7 +288,7 @@ struct Guard {
 impl Guard {
     fn of(epoch: &Epoch<'_>, job: &JobId) -> Option<Self> {
         let (class_value, turn) = epoch.index.queue.turn_of(job)?;
-        Some(Self { job: job.clone(), class_value, recover_by: turn.recover_by, stands: false })
+        Some(Self { job: job.clone(), class_value, recover_by: turn.recover_by(), stands: false })
     }
 
     /// Makes the promise beside somebody of a class, or takes it back for one who is owed recovery before it.

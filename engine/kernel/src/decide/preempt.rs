@@ -26,7 +26,7 @@ use super::start::together;
 use super::stops::stop_run;
 use super::{Epoch, consolidate, elastic, moving};
 use crate::apply::{expected_work_done, held_gpu_milli_s};
-use crate::order_rule::{OrderRule, gang_milli, level, outstanding, surcharged, surcharged_use};
+use crate::order_rule::{OrderRule, gang_milli, level, outstanding, rank, surcharged, surcharged_use};
 use crate::place::{Promise, Promises};
 use crate::queue::{Fit, Models, Place, Told, Turn, set_of};
 use crate::rows::{Claim, Run, limit_of};
@@ -348,10 +348,10 @@ fn by_order(epoch: &mut Epoch<'_>, scene: &mut Scene) {
         (-head.class_value, beyond, head.turn, head.job.clone())
     });
     for head in heads.into_iter().take(STARTS_MAX) {
-        let Some(own_level) = level_of(epoch, &head.job) else { continue };
+        let Some((own_level, own_rank)) = place_of(epoch, &head) else { continue };
         let comes_before = |victim: &Victim, given: Given| {
             let behind =
-                victim.rank > head.turn.rank && (scene.rule != OrderRule::ShareSurcharge || victim.level > own_level);
+                victim.rank > own_rank && (scene.rule != OrderRule::ShareSurcharge || victim.level > own_level);
             let borrows = || scene.shares.borrows(&victim.tenant, &victim.model, given);
             let whose = !scene.has_shares || victim.tenant == head.tenant || borrows();
             victim.class_value == head.class_value && victim.by_order && behind && whose
@@ -368,9 +368,11 @@ fn budget(epoch: &Epoch<'_>, head: &Head) -> i64 {
     (epoch.now.since(since).0 / 1_000_000).saturating_mul(head.gpu_milli) / 2
 }
 
-fn level_of(epoch: &Epoch<'_>, job: &JobId) -> Option<usize> {
-    let (row, spec) = (epoch.state.jobs.get(job)?, epoch.state.spec(job)?);
-    Some(level(epoch.state.policy(), surcharged_use(epoch.state, row, &spec)))
+/// Steps of GPU time that a job has used, and its rank by the order rule.
+fn place_of(epoch: &Epoch<'_>, head: &Head) -> Option<(usize, i64)> {
+    let (row, spec) = (epoch.state.jobs.get(&head.job)?, epoch.state.spec(&head.job)?);
+    let own_rank = head.turn.rank().unwrap_or_else(|| rank(epoch.state, row, &spec));
+    Some((level(epoch.state.policy(), surcharged_use(epoch.state, row, &spec)), own_rank))
 }
 
 /// Room for a job, or for each of its set, on the nodes where the least work is lost. `may` says whether a run can be stopped for

@@ -5,10 +5,8 @@ use std::ops::Bound;
 
 use solyx_schemas::events::decisions::LimitKind;
 use solyx_schemas::ids::JobId;
-use solyx_schemas::units::TimeUs;
 
 use super::{Group, Shape, Turn};
-use crate::rows::Arrival;
 
 /// A place in line: what is asked for, whose turn it is, who it is.
 pub type Place = (Shape, Turn, JobId);
@@ -115,6 +113,5 @@ impl Lines {
 
 /// Before everybody of a shape.
 fn start_of(shape: Shape) -> Place {
-    let arrival = Arrival { epoch: i64::MIN, ..Arrival::default() };
-    (shape, Turn { recover_by: TimeUs(i64::MIN), rank: i64::MIN, arrival }, JobId::default())
+    (shape, Turn::FIRST, JobId::default())
 }

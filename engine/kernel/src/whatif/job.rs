@@ -14,7 +14,7 @@ use crate::apply::apply;
 use crate::decide::{decide, earliest_start, share_of};
 use crate::index::Index;
 use crate::judge::judge;
-use crate::order_rule::OrderRule;
+use crate::order_rule::{OrderRule, rank};
 use crate::place::{Promises, places};
 use crate::queue::{Place, Told};
 use crate::rows::Phase;
@@ -153,14 +153,15 @@ impl Rehearsal {
         }
         let share = state.policy().promises_shares().then(|| share_of(state, index, &self.cell, &tenant));
         let rule = state.policy().order_rule();
-        let requested = state.jobs.get(id)?.requested_us;
+        let (job, spec) = (state.jobs.get(id)?, state.spec(id)?);
+        let own_rank = turn.rank().unwrap_or_else(|| rank(state, job, &spec));
         Some(PlaceInLine {
             class_value,
             ahead,
             ahead_of_tenant,
             rule: Name::from(rule.name()),
-            recover_by: Some(turn.recover_by).filter(|by| by.0 < i64::MAX),
-            surcharge_us: (rule == OrderRule::ShareSurcharge).then(|| turn.rank.saturating_sub(requested.0)),
+            recover_by: turn.is_owed().then(|| turn.recover_by()),
+            surcharge_us: (rule == OrderRule::ShareSurcharge).then(|| own_rank.saturating_sub(job.requested_us.0)),
             share,
         })
     }
