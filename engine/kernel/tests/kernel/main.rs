@@ -14,6 +14,7 @@ mod packing_plan;
 mod power;
 mod preemption;
 mod queues;
+mod reservations;
 mod scheduling;
 mod sealed_fields;
 mod set_aside;
