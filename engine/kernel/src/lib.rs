@@ -28,6 +28,7 @@ pub mod whatif;
 mod apart;
 mod apply;
 mod budget;
+mod clearing;
 mod cut;
 mod decay;
 mod decide;

@@ -257,6 +257,15 @@ pub struct Berth {
     pub scratch_gib: StorageGib,
 }
 
+/// Nodes that are closed to newcomers for a job that is owed room.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Closed {
+    /// The nodes, in order.
+    pub nodes: Vec<NodeId>,
+    /// When all that stands in the way there may be stopped.
+    pub clear_us: TimeUs,
+}
+
 /// What consolidation may still lose.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tokens {

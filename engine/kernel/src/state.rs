@@ -25,6 +25,16 @@ macro_rules! state {
             $( $(#[doc = $doc])* pub $name: Table<$key, $value>, )*
         }
 
+        // Entries are written and read in order of tables.
+        const _: () = {
+            let numbers: &[u8] = &[$( $number ),*];
+            let mut at = 1;
+            while at < numbers.len() {
+                assert!(numbers[at - 1] < numbers[at], "tables stand in order of their numbers");
+                at += 1;
+            }
+        };
+
         impl State {
             /// Brings a digest up to date with what changed since the last call.
             pub fn digest_changes(&mut self, digest: &mut SetHash) {
@@ -191,6 +201,8 @@ state! {
     45 tokens: u8 => Tokens;
     /// Keys of sealed texts that are gone, with their tenants.
     46 destroyed_keys: RefId => TenantId;
+    /// Nodes that are closed to newcomers until room can be made there for a job that is owed it.
+    47 clearing: JobId => Closed;
 }
 
 /// A currency as a key.

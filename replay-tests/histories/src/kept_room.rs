@@ -1,9 +1,10 @@
-//! A second opinion on room that is made for a job: while it is kept, nobody else takes it, and who is moved to it goes on first.
+//! A second opinion on room that is made for a job: while it is kept, nobody else takes it, and who is moved to it goes on first;
+//! and nobody new comes onto nodes that are closed until room can be made there.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use solyx_kernel::Closed;
-use solyx_kernel::rows::Claim;
+use solyx_kernel::rows::{self, Claim, Spec};
 use solyx_kernel::state::State;
 use solyx_schemas::events::Event;
 use solyx_schemas::events::decisions::{LimitKind, StopCause};
@@ -13,6 +14,7 @@ use solyx_schemas::ids::{JobId, NodeId, PoolId};
 #[derive(Default)]
 pub struct KeptRoom {
     claims: BTreeMap<JobId, Claim>,
+    shut: BTreeMap<JobId, rows::Closed>,
 }
 
 /// The pool and nodes to which a job is moved that this is kept for. A node may be in another pool by then.
@@ -49,6 +51,9 @@ impl KeptRoom {
                 let taken = claim.nodes.iter().find(|node| nodes.contains(node));
                 assert!(taken.is_none(), "{} takes room on {taken:?} that is kept for {job}", placed.job);
             }
+            if own.is_none() {
+                self.is_no_newcomer(state, &placed.job, &nodes);
+            }
             // It uses what it has used all along: nobody for whom room is made is asked before it.
             assert!(!goes_on || before_it.is_none(), "{} is moved and goes on after {before_it:?}", placed.job);
             if own.is_some_and(|claim| claim.berth.is_none()) {
@@ -56,5 +61,22 @@ impl KeptRoom {
             }
         }
         self.claims = state.claims.iter().map(|(job, claim)| (job.clone(), claim.clone())).collect();
+        self.shut = state.clearing.iter().map(|(job, closed)| (job.clone(), closed.clone())).collect();
+    }
+
+    /// Nobody of the same class or a lower one comes onto nodes that are closed for another all the while, but for who asks for the
+    /// same for the same tenant, for its set, and for who draws on a contract.
+    fn is_no_newcomer(&self, state: &State, id: &JobId, nodes: &BTreeSet<&NodeId>) {
+        let Some(own) = state.spec(id).filter(|own| own.sold_lease.is_none() && own.reservation.is_none()) else {
+            return;
+        };
+        let value = |spec: &Spec| state.classes.get(&spec.class).map_or(0, |class| class.value);
+        for (job, closed) in self.shut.iter().filter(|(job, closed)| state.clearing.get(*job) == Some(*closed)) {
+            let Some(other) = state.spec(job).filter(|_| job != id) else { continue };
+            let is_let_in = own.tenant == other.tenant
+                && (own.gang == other.gang || own.job_set.is_some() && own.job_set == other.job_set);
+            let comes = value(&own) <= value(&other) && closed.nodes.iter().any(|node| nodes.contains(node));
+            assert!(!comes || is_let_in, "{id} comes onto {nodes:?}, of which {closed:?} is closed for {job}");
+        }
     }
 }

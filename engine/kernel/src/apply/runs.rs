@@ -152,6 +152,7 @@ pub fn close_job(state: &mut State, index: &mut Index, id: &JobId, phase: Phase)
     index.free_instances(state, id);
     index.give_up_claim(state, id);
     state.entitled.remove(id);
+    index.changed |= state.clearing.remove(id).is_some();
     state.elastic.remove(id);
     if let Some(spec) = state.spec(id) {
         for dependency in &spec.depends_on {

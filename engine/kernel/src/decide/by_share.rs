@@ -2,15 +2,17 @@
 //! (`share.rs`), takes back what is owed to it.
 //!
 //! At first only from runs that have just written a checkpoint, and when it has waited for long, or for a large gang, from any; then
-//! it may also have others moved that stand in the way of a gang. What holds it on one model only takes nothing on another.
+//! it may also have others moved that stand in the way of a gang. What holds it on one model only takes nothing on another. Where no
+//! room can be made yet nodes are closed to newcomers (`closing.rs`).
 
 use std::collections::BTreeSet;
 
 use solyx_schemas::ids::{GpuModelId, JobId};
-use solyx_schemas::units::{DurationUs, SECOND_US};
+use solyx_schemas::units::{DurationUs, SECOND_US, TimeUs};
 
 use super::Epoch;
-use super::preempt::{Head, Scene, Victim, find, free_milli, is_room, make_room, waiting};
+use super::closing::Closing;
+use super::preempt::{Head, Scene, Victim, find, find_by, free_milli, is_room, make_room, waiting};
 use super::room::Plan;
 use super::share::{Given, Held, Shares};
 use crate::queue::Fit;
@@ -36,20 +38,28 @@ pub(super) fn for_shares(epoch: &mut Epoch<'_>, scene: &mut Scene) {
     let mut heads: Vec<_> = heads.into_iter().map(|head| (since(epoch, &head.job), head.turn, head)).collect();
     heads.sort_by(|a, b| (-a.2.class_value, a.0, a.1, &a.2.job).cmp(&(-b.2.class_value, b.0, b.1, &b.2.job)));
     let mut failed: Vec<(Fit, Held)> = Vec::new();
+    let mut closing = Closing::of(epoch, scene, heads.iter().map(|(.., head)| head));
     for (since, _, head) in heads {
         // What a promise holds changes as others of the tenant are given room.
         let held = head.held(epoch, &scene.shares);
-        if !held.anywhere() || failed.iter().any(|(fit, of)| *fit == head.fit && *of == held) {
+        if !held.anywhere() {
             continue;
         }
-        let urgent = epoch.now.since(since) >= URGENT;
-        match room_owed(epoch, scene, &head, &held, urgent) {
+        let waited = epoch.now.since(since);
+        let urgent = waited >= URGENT;
+        // What others have failed at it may find on nodes that are closed for it.
+        let fails = !epoch.state.clearing.contains(&head.job) && failed.contains(&(head.fit, held.clone()));
+        let room = if fails { None } else { room_owed(epoch, scene, &head, &held, urgent) };
+        match room {
             Some(plans) => make_room(epoch, scene, &head, plans, false),
-            // Of a set it is not the shape of one that finds none.
-            None if head.set.is_empty() => failed.push((head.fit, held)),
-            None => {}
+            None => {
+                // Of a set it is not the shape of one that finds none.
+                failed.extend(Some((head.fit, held)).filter(|_| !fails && head.set.is_empty()));
+                closing.close(epoch, scene, &head, waited, urgent);
+            }
         }
     }
+    closing.end(epoch);
 }
 
 /// Keeps since when each job has been owed room.
@@ -78,20 +88,35 @@ fn room_owed(
         victim.tenant() != head.tenant() && scene.shares.owes(held, victim.tenant(), &victim.model, given)
     };
     let cheap = |victim: &Victim, given: Given| owed(victim, given) && victim.since_checkpoint <= CHEAP;
-    let is_small = |victim: &Victim| victim.gpu_milli < head.gpu_milli().min(LARGE_MILLI) && held.on(&victim.model);
-    let in_the_way = |victim: &Victim, given: Given| owed(victim, given) || is_small(victim);
     let mut found = find(epoch, scene, head, None, &cheap);
     if found.is_none() && (urgent || head.gpu_milli() >= LARGE_MILLI) {
         found = find(epoch, scene, head, None, &owed);
     }
     if found.is_none() && urgent {
-        found = find(epoch, scene, head, None, &in_the_way).filter(|plans| {
-            let victims = plans.iter().flat_map(|(_, plan)| &plan.victims).map(|victim| &scene.victims[*victim]);
-            let moved: Vec<&Victim> = victims.filter(|victim| !owed(victim, Given::default())).collect();
-            have_somewhere_to_go(epoch, &scene.shares, head, held, &moved)
-        });
+        found = room_by_moving(epoch, scene, head, held, epoch.now, &|_| true);
     }
     found
+}
+
+/// Room for a job from those who owe it and by moving what is small, as it could be made by an instant by stopping nobody but these.
+pub(super) fn room_by_moving(
+    epoch: &mut Epoch<'_>,
+    scene: &Scene,
+    head: &Head,
+    held: &Held,
+    by: TimeUs,
+    among: &dyn Fn(&Victim) -> bool,
+) -> Option<Vec<(JobId, Plan)>> {
+    let owed = |victim: &Victim, given: Given| {
+        victim.tenant() != head.tenant() && scene.shares.owes(held, victim.tenant(), &victim.model, given)
+    };
+    let is_small = |victim: &Victim| victim.gpu_milli < head.gpu_milli().min(LARGE_MILLI) && held.on(&victim.model);
+    let in_the_way = |victim: &Victim, given: Given| among(victim) && (owed(victim, given) || is_small(victim));
+    find_by(epoch, scene, head, by, None, &in_the_way).filter(|plans| {
+        let victims = plans.iter().flat_map(|(_, plan)| &plan.victims).map(|victim| &scene.victims[*victim]);
+        let moved: Vec<&Victim> = victims.filter(|victim| !owed(victim, Given::default())).collect();
+        have_somewhere_to_go(epoch, &scene.shares, head, held, &moved)
+    })
 }
 
 /// What is moved has to have somewhere to go: in what is free and borrowed. What lies within a guarantee of its model stays on that:

@@ -19,6 +19,7 @@ use self::waiting::Waiting;
 use super::Epoch;
 use super::start::place;
 use super::stops::resize_run;
+use crate::clearing::is_closed;
 use crate::place::{Candidate, most_replicas, place_of, step};
 use crate::rows::{Claim, Elastic, Run, Spec};
 
@@ -232,7 +233,8 @@ pub(super) fn waits_again(epoch: &mut Epoch<'_>, id: &JobId) {
 pub(super) fn stays(epoch: &Epoch<'_>, id: &RunId, taken: &[NodeId]) -> Option<(Vec<NodeId>, i64)> {
     let run = epoch.state.runs.get(id)?;
     let row = epoch.state.elastic.get(&run.job)?;
-    let free = |node: &NodeId| !taken.contains(node) && !epoch.index.claimed.contains_key(node);
+    let is_kept = |node: &NodeId| epoch.index.claimed.contains_key(node) || is_closed(epoch.state, node);
+    let free = |node: &NodeId| !taken.contains(node) && !is_kept(node);
     let staying: Vec<&NodeId> = run.nodes.iter().map(|replica| &replica.node).filter(|node| free(node)).collect();
     let step = epoch.state.spec(&run.job).map_or(1, |spec| step(&spec));
     let replicas = staying.len() as i64 / step * step;

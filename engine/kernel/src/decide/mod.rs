@@ -15,7 +15,7 @@
 //! 7. who is kept out hears why (`upkeep`), idle instances are given back (`instances`), contracts are settled (`reclaim`).
 //!
 //! Who: `order`, `heads`, `fair`, `share`, `sets`, `standstill`. Where and when: `start`, `promise`, `laid`, `deferral`. Making room:
-//! `preempt`, `by_class`, `by_share`, `room`, `consolidate`, `stops`.
+//! `preempt`, `by_class`, `by_share`, `closing`, `room`, `consolidate`, `stops`.
 
 use std::collections::BTreeSet;
 
@@ -34,6 +34,7 @@ use crate::state::State;
 mod admission;
 pub(crate) mod by_class;
 mod by_share;
+mod closing;
 mod consolidate;
 mod deferral;
 mod divide;
@@ -180,7 +181,7 @@ pub fn decide(state: &mut State, index: &mut Index, cell: &CellId, term: i64) ->
 /// Answers everything that is noted.
 fn answer(epoch: &mut Epoch<'_>) {
     // A pass may itself end jobs, which others wait for. Nothing may be left for the next epoch: a kernel restored from a
-    // snapshot would not know of it. Each further round has ended a job, so that there is a last one.
+    // snapshot would not know of it. Each further round has ended a job or opened nodes, so that there is a last one.
     loop {
         upkeep::losses(epoch);
         upkeep::failures(epoch);

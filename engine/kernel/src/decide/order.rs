@@ -11,6 +11,7 @@ use solyx_schemas::ids::{JobId, NodeId, TenantId};
 use solyx_schemas::units::TimeUs;
 
 use super::by_class::{Promised, PromisedStarts};
+use super::closing::open_for_nobody;
 use super::heads::{Heads, Order, Verdict};
 use super::share::Shares;
 use super::standstill::Standstill;
@@ -52,6 +53,7 @@ pub(super) struct Pass {
 pub fn pass(epoch: &mut Epoch<'_>) {
     let rule = epoch.state.policy().order_rule();
     let mut pass = Pass::default();
+    open_for_nobody(epoch);
     reclaim::count_asked(epoch);
     claims(epoch, &mut pass);
     // Who had a claim has been counted by that; now it counts by its run.

@@ -14,7 +14,7 @@
 
 use solyx_schemas::events::decisions::{LimitKind, StopCause};
 use solyx_schemas::ids::{GpuModelId, JobId, NodeId, RunId, TenantId};
-use solyx_schemas::units::{DurationUs, HOUR_US};
+use solyx_schemas::units::{DurationUs, HOUR_US, TimeUs};
 
 use super::by_class::{any_preempts, for_classes};
 use super::by_share::for_shares;
@@ -68,6 +68,8 @@ pub(super) struct Victim {
     /// Work that would be lost, thousandths of a GPU × s.
     pub loss: i64,
     pub since_checkpoint: DurationUs,
+    /// From when on it has run for its class's minimum.
+    pub stoppable_us: TimeUs,
     pub class_value: i64,
     level: usize,
     rank: i64,
@@ -191,15 +193,17 @@ fn starving(epoch: &mut Epoch<'_>) -> Option<Promise> {
 fn victims(epoch: &Epoch<'_>, rule: OrderRule) -> Vec<Victim> {
     let most = epoch.state.policy().preemptions_max();
     let runs = epoch.state.runs.iter().filter(|(_, run)| {
-        let class = epoch.state.classes.get(&run.class);
-        let long_enough = |least: DurationUs| run.started_us.unwrap_or(run.placed_us).after(least) <= epoch.now;
         run.stop.is_none()
             // What is in use on a contract is nobody else's.
             && (run.draws.is_none() || is_reclaimable(epoch.state, run))
             && run.stop_at_checkpoint.is_none()
             && run.preemptible
-            && class.is_none_or(|class| class.preemptible && long_enough(class.minimum_run_us))
+            && epoch.state.classes.get(&run.class).is_none_or(|class| class.preemptible)
     });
+    let stoppable_us = |run: &Run| {
+        let least = epoch.state.classes.get(&run.class).map_or(DurationUs(0), |class| class.minimum_run_us);
+        run.started_us.unwrap_or(run.placed_us).after(least)
+    };
     runs.filter_map(|(id, run)| {
         let job = epoch.state.jobs.get(&run.job).filter(|job| i64::from(job.preemptions) < most)?;
         let policy = epoch.state.policy();
@@ -224,6 +228,7 @@ fn victims(epoch: &Epoch<'_>, rule: OrderRule) -> Vec<Victim> {
             gpu_milli: run.gpu_milli.0,
             loss: loss_of(run, since_checkpoint),
             since_checkpoint,
+            stoppable_us: stoppable_us(run),
             class_value: epoch.state.classes.get(&run.class).map_or(0, |class| class.value),
             level: level(policy, used),
             rank,
@@ -247,6 +252,7 @@ pub(super) fn lent(epoch: &Epoch<'_>) -> Vec<Victim> {
             gpu_milli: run.gpu_milli.0,
             loss: loss_of(run, since_checkpoint),
             since_checkpoint,
+            stoppable_us: epoch.now,
             class_value: 0,
             level: 0,
             rank: 0,
@@ -262,7 +268,7 @@ pub(super) fn lent(epoch: &Epoch<'_>) -> Vec<Victim> {
 pub(super) fn movable(epoch: &Epoch<'_>) -> Vec<Victim> {
     let mut found = victims(epoch, epoch.state.policy().order_rule());
     found.retain(|victim| {
-        let run = epoch.state.runs.get(&victim.run);
+        let run = epoch.state.runs.get(&victim.run).filter(|_| victim.stoppable_us <= epoch.now);
         run.is_some_and(|run| moving::is_movable(epoch, run) && run.draws.is_none() && run.started_us.is_some())
     });
     found
@@ -384,8 +390,22 @@ pub(super) fn find(
     budget: Option<i64>,
     may: &MayStop<'_>,
 ) -> Option<Vec<(JobId, Plan)>> {
+    let now = epoch.now;
+    find_by(epoch, scene, head, now, budget, may)
+}
+
+/// Room as it could be made by an instant, for at most so much lost work.
+pub(super) fn find_by(
+    epoch: &mut Epoch<'_>,
+    scene: &Scene,
+    head: &Head,
+    by: TimeUs,
+    budget: Option<i64>,
+    may: &MayStop<'_>,
+) -> Option<Vec<(JobId, Plan)>> {
     let may = |victim: &Victim, given: Given| {
         !victim.stopped
+            && victim.stoppable_us <= by
             && victim.class_value <= head.class_value
             && budget.is_none_or(|budget| victim.loss <= budget)
             && may(victim, given)

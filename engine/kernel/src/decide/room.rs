@@ -12,6 +12,7 @@ use super::laid::lay_out;
 use super::preempt::Victim;
 use super::share::Given;
 use crate::apart::keeps;
+use crate::clearing::{OwnLine, closed_to};
 use crate::packing::{Ask, Division, GPU_MILLI, Slices, mig_replicas};
 use crate::place::{Layout, accepted, ask_of, ask_on, domain_of, fixed_limits, lending_limit, quota_limit};
 use crate::rows::{Job, Run, Spec};
@@ -236,6 +237,7 @@ pub(super) fn plan(epoch: &mut Epoch<'_>, id: &JobId, victims: &[Victim], may: &
     let divided = Layout::of(&spec).is_divided();
     let mut best: Option<Plan> = None;
     let draws = in_force(epoch.state, &spec);
+    let closed = closed_to(epoch.state, &epoch.index.queue, id, &spec, OwnLine::StaysApart);
     for (pool, model) in standing_pools(epoch, &spec) {
         let on_model = ask_on(epoch.state, &spec, epoch.index, &any_model, model);
         let ask = on_model.unwrap_or_else(|| any_model.clone());
@@ -249,7 +251,7 @@ pub(super) fn plan(epoch: &mut Epoch<'_>, id: &JobId, victims: &[Victim], may: &
         }
         let mut domains: BTreeMap<String, Domain<'_>> = BTreeMap::new();
         for (node, room) in rooms_of(epoch, job, &spec, pool, &ask) {
-            if !epoch.index.claimed.contains_key(node) {
+            if !epoch.index.claimed.contains_key(node) && !closed.contains(node) {
                 let domain = domains.entry(room.group.clone()).or_insert_with(|| Domain::new(&ask, victims, may));
                 domain.rooms.insert(node, room);
             }

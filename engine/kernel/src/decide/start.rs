@@ -8,7 +8,7 @@ use solyx_schemas::units::*;
 
 use super::sets::{start_all, unstarted};
 use super::stops::cancel_job;
-use super::{Epoch, deferral};
+use super::{Epoch, closing, deferral};
 use crate::apart::shares;
 use crate::budget::lease_of;
 use crate::index::Timer;
@@ -119,6 +119,7 @@ fn defer(epoch: &mut Epoch<'_>, id: &JobId, spec: &Spec, now: &Candidate, later:
         job.told = Some(LimitKind::Deferral);
     }
     epoch.index.set_timer(later.start, Timer::Job(id.clone()));
+    closing::open(epoch, id);
     epoch.index.queue.place(epoch.state, id);
     let currency = epoch.state.meta().currency.unwrap_or_default();
     epoch.say(JobDeferred {
@@ -166,6 +167,7 @@ pub(super) fn order_instances(epoch: &mut Epoch<'_>, id: &JobId, spec: &Spec, be
         job.phase = Phase::Leasing;
         job.past_mut().order = Some(order.clone());
     }
+    closing::open(epoch, id);
     epoch.index.queue.take_out(id);
     let row = order_of(epoch, id, spec, best);
     epoch.state.orders.insert(order, row);
@@ -276,6 +278,7 @@ pub(super) fn place(
             past.recover_by_us = None;
         }
     }
+    closing::settle(epoch, id, &run);
     epoch.index.queue.take_out(id);
     epoch.index.give_up_claim(epoch.state, id);
     epoch.state.entitled.remove(id);

@@ -391,6 +391,8 @@ impl Index {
     /// Keeps nodes for a job while they become free.
     pub fn claim(&mut self, state: &mut State, job: &JobId, claim: Claim) {
         self.give_up_claim(state, job);
+        // What was closed for it is not needed any more.
+        self.changed |= state.clearing.remove(job).is_some();
         self.keep_nodes(&claim.nodes, job);
         if let Some(berth) = &claim.berth {
             self.hold_berth(state, job, berth, 1);

@@ -39,6 +39,7 @@ use self::nodes::{added_power, plan_nodes};
 pub use self::promise::{Promise, Promises};
 use self::set_aside::{Offer, set_aside_offer};
 pub(crate) use self::spread::Spread;
+use crate::clearing::is_for_like;
 use crate::cost::{Question, Unpriced, terms, total, weights};
 use crate::index::{Index, quota_keys};
 use crate::mig::{self, Instances};
@@ -247,7 +248,8 @@ pub fn places_of(
 ) -> Places {
     let mut found = Places::default();
     let ask = ask_of(state, spec, job, index);
-    found.by_tenant = crate::apart::shares(&spec.gang) && (ask.apart || index.keepers > 0);
+    found.by_tenant =
+        crate::apart::shares(&spec.gang) && (ask.apart || index.keepers > 0) || is_for_like(state, &index.queue, id);
     let pools: Vec<&PoolDeclared> = state.pools.iter().filter_map(|(_, pool)| pool.declared.as_ref()).collect();
     if pools.is_empty() {
         let subject = Some(RefId::from("pools"));

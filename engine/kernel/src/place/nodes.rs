@@ -12,6 +12,7 @@ use super::domains::Seeker;
 use super::layout::{Layout, level_name, spread_name};
 use super::spread::Spread;
 use super::{Promise, accepted};
+use crate::clearing::{OwnLine, closed_to};
 use crate::index::{Index, NodeUse};
 use crate::mig::Instances;
 use crate::packing::{Area, Ask, Choice, Inventory, NodeHandle, Rule, Scope};
@@ -61,6 +62,7 @@ pub fn plan_nodes(
         });
     }
     let rule = Rule::named(state.policy().packing_rule()).unwrap_or(Rule::Solyx);
+    let closed = closed_to(state, &index.queue, id, spec, OwnLine::MayEnter);
     let Index { inventory, power, uses, claimed, earmarked, failure_domains, pool_nodes, .. } = index;
     let names = &index.names;
     let site_power = power.get(&pool.site);
@@ -82,7 +84,7 @@ pub fn plan_nodes(
                 }),
             }
         };
-        let claimed = claimed.get(node).is_some_and(|by| !by.contains(id));
+        let claimed = claimed.get(node).is_some_and(|by| !by.contains(id)) || closed.contains(node);
         attested && mine && !promised && !claimed && !job.past().avoided.contains(node) && powered()
     };
     let layout = Layout::of(spec);
@@ -164,8 +166,8 @@ pub fn plan_nodes(
     }
     let anywhere = Layout::default();
     // Whether some node may be refused whatever is free on it.
-    let is_choosy =
-        !claimed.is_empty() || !earmarked.is_empty() || !job.past().avoided.is_empty() || spec.attestation_required;
+    let is_choosy = !(claimed.is_empty() && closed.is_empty() && earmarked.is_empty() && job.past().avoided.is_empty())
+        || spec.attestation_required;
     if !layout.is_free() && fits(ask, anywhere, &|_| true) {
         return Err(match (layout.required, layout.spread) {
             (Some(level), _) if !fits(ask, Layout { spread: None, ..layout }, &|_| true) => {

@@ -1,5 +1,7 @@
 //! The order rule `share-surcharge`: promised shares first, then the time of the request plus a surcharge for used GPU time.
 
+use std::collections::BTreeMap;
+
 use solyx_histories::*;
 use solyx_schemas::events::Event;
 use solyx_schemas::events::decisions::{JobPreempted, LimitKind, StopCause};
@@ -180,4 +182,74 @@ fn what_room_was_made_for_counts_once_against_a_share() {
     let outputs = world.step(said.into_iter().chain(asked).collect());
     assert!(placed(&outputs, "owed").is_some(), "{outputs:?}");
     assert!(placed(&outputs, "within").is_some(), "{outputs:?}");
+}
+
+/// How many minutes gangs of eight wait that a share holds, each with its tenant, on as many nodes and one more for which short jobs of
+/// another tenant come all the time: one GPU for so many minutes each in turn, so that on each node somebody has always just begun.
+fn waits_beside_short_jobs(gangs: &[(&str, &str)], lengths: &[i64]) -> Vec<i64> {
+    let nodes = gangs.len() + 1;
+    let mut world = World::with_nodes(nodes);
+    world.step(vec![policy(10).into(), left_alone_at_first(), guaranteed_to("blue", 8).into()]);
+    for (tenant, _) in gangs {
+        let gpus = 8 * gangs.iter().filter(|(of, _)| of == tenant).count() as i64;
+        let tenant_declared = TenantDeclared { tenant: TenantId::from(*tenant), ..tenant_of_weight_one() };
+        world.step(vec![tenant_declared.into(), guaranteed_to(tenant, gpus).into()]);
+    }
+    let mut running: Vec<(i64, String)> = Vec::new();
+    let mut waited: BTreeMap<String, i64> = BTreeMap::new();
+    let mut asked = 0;
+    for minute in 0..100 {
+        let over: Vec<String> =
+            running.iter().filter(|(end, _)| *end == minute).map(|(_, name)| name.clone()).collect();
+        running.retain(|(end, _)| *end > minute);
+        let mut events: Vec<Event> = over.iter().map(|name| world.finish(name)).collect();
+        for _ in 0..if minute < 9 { nodes } else { over.len() } {
+            asked += 1;
+            events.push(ask(&format!("short-{asked}"), "blue", 1, 1));
+        }
+        if minute == 30 {
+            events.extend(gangs.iter().map(|(tenant, name)| ask(name, tenant, 1, 8)));
+        }
+        let mut outputs = world.step(events);
+        world.now += MINUTE_US;
+        outputs.extend(world.step(Vec::new()));
+        let begun = outputs.iter().filter_map(|output| match output {
+            Event::JobPlaced(placed) => Some(placed.job.to_string()),
+            _ => None,
+        });
+        let begun: Vec<String> = begun.collect();
+        let said = begun.iter().map(|name| started(&world, name)).collect();
+        world.step(said);
+        for name in begun {
+            match name.starts_with("short") {
+                true => running.push((minute + lengths[running.len() % lengths.len()], name)),
+                false => _ = waited.insert(name, minute - 30),
+            }
+        }
+        if waited.len() == gangs.len() {
+            break;
+        }
+        let stopping: Vec<String> = told_to_stop(&outputs).into_iter().map(|told| told.job.to_string()).collect();
+        running.retain(|(_, name)| !stopping.contains(name));
+        let stopped = stopping.iter().map(|name| world.stopped(name, StopReason::Preempted)).collect();
+        world.step(stopped);
+    }
+    gangs.iter().map(|(_, name)| waited.get(*name).copied().unwrap_or(i64::MAX)).collect()
+}
+
+#[test]
+fn a_stream_of_short_jobs_keeps_no_promised_gang_from_its_share() {
+    let waited = waits_beside_short_jobs(&[("red", "gang")], &[9]);
+    assert!((1..=20).contains(&waited[0]), "the gang waited for {waited:?} minutes");
+}
+
+#[test]
+fn each_of_several_promised_gangs_has_nodes_cleared_of_its_own() {
+    let of_one = [("red", "gang-1"), ("red", "gang-2"), ("red", "gang-3")];
+    let of_each = [("red", "gang-1"), ("green", "gang-2"), ("white", "gang-3")];
+    let lengths: [&[i64]; 2] = [&[9], &[3, 11, 5, 13, 8]];
+    for (gangs, lengths) in [of_one, of_each].iter().flat_map(|gangs| lengths.map(|lengths| (gangs, lengths))) {
+        let waited = waits_beside_short_jobs(gangs, lengths);
+        assert!(waited.iter().all(|minutes| (1..=20).contains(minutes)), "{gangs:?} waited for {waited:?} minutes");
+    }
 }
