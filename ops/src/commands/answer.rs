@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use solyx_kernel::whatif::{Answer, Fate, Forecast, PlaceInLine, PoolAnswer};
 use solyx_schemas::events::decisions::{Limit, LimitKind};
-use solyx_schemas::ids::JobId;
+use solyx_schemas::ids::{JobId, NodeId};
 use solyx_schemas::units::{TimeUs, rfc3339};
 
 use super::explain::{limit, terms, total};
@@ -23,6 +23,12 @@ pub fn tell(job: &JobId, answer: &Answer) {
         if let Some((promised, taken)) = line.share {
             let gpus = |milli: i64| decimal(milli.into(), 1_000, 1);
             lines.push(("promised share", format!("{} GPUs, {} in use", gpus(promised), gpus(taken))));
+        }
+        if let Some(closed) = &line.closed {
+            let names: Vec<&str> = closed.nodes.iter().map(NodeId::as_str).collect();
+            let text =
+                format!("{}, to newcomers; room can be made there by {}", names.join(", "), rfc3339(closed.clear_us));
+            lines.push(("closed for it", text));
         }
     }
     for (victim, run) in &answer.victims {
@@ -48,6 +54,7 @@ pub fn json_of(job: &JobId, answer: &Answer) -> Value {
         json!({
             "class_value": line.class_value, "ahead": line.ahead, "ahead_of_tenant": line.ahead_of_tenant, "order_rule": line.rule,
             "recover_by_us": line.recover_by, "surcharge_us": line.surcharge_us, "promised_milli": line.share.map(|s| s.0), "taken_milli": line.share.map(|s| s.1),
+            "closed_nodes": line.closed.as_ref().map(|closed| &closed.nodes), "clear_us": line.closed.as_ref().map(|closed| closed.clear_us),
         })
     });
     let (expected, at) = match answer.forecast {
@@ -163,7 +170,7 @@ pub fn moves(limit: &Limit) -> &'static str {
         LimitKind::FailoverReserve => "more free capacity than is held back, or a smaller reserve",
         LimitKind::Reservation => "the end of the reservation or lease, or its own beginning",
         LimitKind::Backfill => "the start of the gang that it would delay, or a shorter expected length",
-        LimitKind::Draining => "runs that were told to stop and have not yet",
+        LimitKind::Draining => "runs that were told to stop and have not yet, or room that is kept for no other job",
         LimitKind::LeasePending => "the provider's instances",
         LimitKind::ProviderCapacity => "capacity at the provider",
         LimitKind::Price => "a price or an exchange rate",

@@ -17,7 +17,7 @@ use crate::judge::judge;
 use crate::order_rule::{OrderRule, rank};
 use crate::place::{Promises, places};
 use crate::queue::{Place, Told};
-use crate::rows::Phase;
+use crate::rows::{Closed, Phase};
 use crate::state::State;
 
 /// Instants that a forecast looks at before it gives up.
@@ -69,6 +69,8 @@ pub struct PlaceInLine {
     pub surcharge_us: Option<i64>,
     /// What the tenant is promised and what it has of it, thousandths of GPUs; where the rule promises shares.
     pub share: Option<(i64, i64)>,
+    /// The nodes that are closed to newcomers for it, and when all that stands in its way there may be stopped.
+    pub closed: Option<Closed>,
 }
 
 /// What will come of a job if everything goes as expected.
@@ -163,6 +165,7 @@ impl Rehearsal {
             recover_by: turn.is_owed().then(|| turn.recover_by()),
             surcharge_us: (rule == OrderRule::ShareSurcharge).then(|| own_rank.saturating_sub(job.requested_us.0)),
             share,
+            closed: state.clearing.get(id).cloned(),
         })
     }
 

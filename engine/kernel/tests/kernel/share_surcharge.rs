@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use solyx_histories::*;
+use solyx_kernel::follow::Follower;
 use solyx_schemas::events::Event;
 use solyx_schemas::events::decisions::{JobPreempted, LimitKind, StopCause};
 use solyx_schemas::events::policy::*;
@@ -252,4 +253,35 @@ fn each_of_several_promised_gangs_has_nodes_cleared_of_its_own() {
         let waited = waits_beside_short_jobs(gangs, lengths);
         assert!(waited.iter().all(|minutes| (1..=20).contains(minutes)), "{gangs:?} waited for {waited:?} minutes");
     }
+}
+
+#[test]
+fn a_job_hears_which_nodes_are_closed_for_it_and_nobody_new_comes_there() {
+    let mut world = World::with_nodes(1);
+    world.step(vec![policy(10).into(), left_alone_at_first(), guaranteed_to("red", 8).into()]);
+    run(&mut world, (0..8).map(|i| ask(&format!("short-{i}"), "blue", 1, 1)).collect());
+    let begun = world.now;
+    world.advance(5 * MINUTE_US);
+    world.step(vec![ask("gang", "red", 1, 8)]);
+    let closed = |world: &World| {
+        let answer = Follower::of(world.kernel.clone()).rehearsal().waiting(&JobId::from("gang")).unwrap();
+        answer.line.and_then(|line| line.closed)
+    };
+    assert_eq!(closed(&world), None);
+    for _ in 0..4 {
+        world.advance(MINUTE_US);
+    }
+    let told = closed(&world).expect("it has been owed room for four minutes");
+    assert_eq!((told.nodes.len(), told.clear_us), (1, TimeUs(begun + 15 * MINUTE_US)));
+    let said = vec![world.finish("short-0"), ask("late", "blue", 1, 1)];
+    let outputs = world.step(said);
+    assert!(placed(&outputs, "late").is_none(), "{outputs:?}");
+    assert_eq!(held(&outputs, "late").unwrap().limit.kind, LimitKind::Draining);
+    // All that is left may be stopped then.
+    let mut stopped = Vec::new();
+    for _ in 0..8 {
+        stopped.extend(told_to_stop(&world.advance(MINUTE_US)));
+    }
+    assert_eq!(stopped.len(), 7, "{stopped:?}");
+    assert!(stopped.iter().all(|told| told.for_job == Some(JobId::from("gang"))));
 }
