@@ -1,6 +1,7 @@
 //! Logs, sources and executors: everything that touches the world.
 
 pub mod backtest;
+pub mod cores;
 pub mod executor;
 pub mod fleet;
 pub mod generate;

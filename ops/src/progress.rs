@@ -1,6 +1,6 @@
 //! Progress of long work, on stderr and only where a person looks at it.
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// How far a known amount of work is.
 pub fn bar(length: u64, what: &'static str, json: bool) -> ProgressBar {
@@ -11,6 +11,11 @@ pub fn bar(length: u64, what: &'static str, json: bool) -> ProgressBar {
     let bar = ProgressBar::new(length).with_message(what);
     // A template that does not parse leaves the plain bar.
     style.map_or(bar.clone(), |style| bar.with_style(style))
+}
+
+/// Bars below each other, for work that goes on side by side.
+pub fn bars(json: bool) -> MultiProgress {
+    if json { MultiProgress::with_draw_target(ProgressDrawTarget::hidden()) } else { MultiProgress::new() }
 }
 
 /// How long work of unknown amount has gone on.

@@ -10,13 +10,14 @@ use solyx_schemas::hash::Hash32;
 use solyx_schemas::log::{Log, LogError, LogErrorKind, ReadLimit, StoredRecord};
 use solyx_schemas::topics::TopicName;
 
+use super::Progress;
 use super::container::ContainerWriter;
 use super::manifest::{
     HashedFile, MANIFEST, MANIFEST_HASH, Manifest, REGISTRY, RecordFile, hash_line, inside, unwritable,
 };
 use super::rows::{unframe, write_row};
 use super::schemas::SchemaSet;
-use super::{Progress, on_all_cores};
+use crate::cores::on_all_cores;
 use crate::log::heads::topic_names;
 
 const READ: ReadLimit = ReadLimit { records: 8192, bytes: 4 << 20 };

@@ -5,9 +5,10 @@ use std::path::Path;
 use solyx_schemas::hash::Hash32;
 use solyx_schemas::log::{Log, LogError};
 
+use super::Progress;
 use super::manifest::{damaged, hash_file, inside, missing};
 use super::read::ArchiveLog;
-use super::{Progress, on_all_cores};
+use crate::cores::on_all_cores;
 use crate::log::mirror::{Mirrored, mirror};
 
 /// Name of the producer.

@@ -9,6 +9,7 @@ use solyx_schemas::codec::{LockLine, parse_lock};
 use solyx_schemas::hash::Hash32;
 use solyx_schemas::log::LogError;
 
+use super::Progress;
 use super::avro::Input;
 use super::container::ContainerReader;
 use super::manifest::{
@@ -18,7 +19,7 @@ use super::manifest::{
 use super::read::check_part;
 use super::rows::RowReader;
 use super::schemas::schema_hashes;
-use super::{Progress, on_all_cores};
+use crate::cores::on_all_cores;
 
 /// Something that differs.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]

@@ -4,8 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
+use indicatif::MultiProgress;
 use solyx_connectors::backtest::philly::{self, TraceJob};
 use solyx_connectors::backtest::queue::{Fleet, POLICIES, QueueReport, Setting, load_of, nodes_for, run as run_queue};
+use solyx_connectors::cores::on_all_cores;
 use solyx_connectors::fleet;
 use solyx_connectors::import::estimates::Estimates;
 use solyx_schemas::log::Log;
@@ -14,7 +16,7 @@ use solyx_schemas::topics::Topic;
 use super::picture;
 use crate::failure::{Exit, Failure, Outcome, check_writable, unwritable};
 use crate::output;
-use crate::progress::bar;
+use crate::progress;
 use crate::world;
 
 /// What the others are measured against, if it is among them.
@@ -103,10 +105,9 @@ pub fn run(queue: &Queue, json: bool) -> Outcome {
     let mut groups = Vec::new();
     for durations in &queue.durations {
         for fleet in &fleets {
-            let mut reports = Vec::new();
-            for policy in &policies {
-                reports.push(one(queue, &jobs, fleet, policy, *durations, json)?);
-            }
+            let bars = progress::bars(json);
+            let run = |policy: &&str| one(queue, &jobs, fleet, policy, *durations, &bars);
+            let reports = on_all_cores(&policies, run)?;
             let group = Group { reports };
             if !json {
                 print(&group);
@@ -144,7 +145,7 @@ fn one(
     fleet: &Fleet,
     policy: &str,
     durations: Estimates,
-    json: bool,
+    bars: &MultiProgress,
 ) -> Result<QueueReport, Failure> {
     let setting = Setting {
         policy: policy.to_owned(),
@@ -153,7 +154,8 @@ fn one(
         equal_shares: queue.equal_shares,
         step_days: queue.step_days,
     };
-    let bar = bar(jobs.len() as u64, "", json)
+    let bar = bars
+        .add(progress::bar(jobs.len() as u64, "", false))
         .with_message(format!("{policy} on {} nodes, durations {durations}", fleet.nodes));
     let kept = queue.keep.as_ref().map(|below| world_of(below, &setting, jobs, fleet)).transpose()?;
     let report = run_queue(jobs, fleet, &setting, kept.as_deref(), &mut |done, _| bar.set_position(done as u64));

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::json;
+use solyx_connectors::cores::on_all_cores;
 use solyx_schemas::ids::JobId;
 
 use crate::failure::{Exit, Failure, Outcome};
@@ -89,28 +90,9 @@ fn further(focus: &Focus<'_>, html: Option<&Path>) -> String {
 
 /// Reads the worlds, as many at a time as there are processors.
 fn read(command: &Compare, done: &(dyn Fn() + Sync)) -> Result<Vec<Stage>, Failure> {
-    let at_a_time = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut stages = Vec::new();
-    for worlds in command.worlds.chunks(at_a_time) {
-        let read: Vec<Result<Stage, Failure>> = std::thread::scope(|scope| {
-            let mut readers = Vec::new();
-            for world in worlds {
-                readers.push(scope.spawn(move || {
-                    let stage = Stage::read(world, command.audit);
-                    done();
-                    stage
-                }));
-            }
-            readers
-                .into_iter()
-                .map(|reader| {
-                    reader.join().unwrap_or_else(|_| {
-                        Err(Failure::environment("a world could not be read", "its reader ended early", "report this"))
-                    })
-                })
-                .collect()
-        });
-        stages.extend(read.into_iter().collect::<Result<Vec<_>, _>>()?);
-    }
-    Ok(stages)
+    on_all_cores(&command.worlds, |world| {
+        let stage = Stage::read(world, command.audit);
+        done();
+        stage
+    })
 }
