@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use solyx_histories::kept_room::KeptRoom;
 use solyx_histories::*;
+use solyx_kernel::Kernel;
 use solyx_kernel::follow::Follower;
 use solyx_schemas::events::Event;
 use solyx_schemas::events::decisions::{JobPreempted, LimitKind, StopCause};
@@ -188,6 +190,11 @@ fn what_room_was_made_for_counts_once_against_a_share() {
 /// How many minutes gangs of eight wait that a share holds, each with its tenant, on as many nodes and one more for which short jobs of
 /// another tenant come all the time: one GPU for so many minutes each in turn, so that on each node somebody has always just begun.
 fn waits_beside_short_jobs(gangs: &[(&str, &str)], lengths: &[i64]) -> Vec<i64> {
+    beside_short_jobs(gangs, lengths, false).0
+}
+
+/// The same, with all that is decided; the kernel is restored from a snapshot each minute if that is asked for.
+fn beside_short_jobs(gangs: &[(&str, &str)], lengths: &[i64], is_restored: bool) -> (Vec<i64>, Vec<Event>) {
     let nodes = gangs.len() + 1;
     let mut world = World::with_nodes(nodes);
     world.step(vec![policy(10).into(), left_alone_at_first(), guaranteed_to("blue", 8).into()]);
@@ -198,8 +205,18 @@ fn waits_beside_short_jobs(gangs: &[(&str, &str)], lengths: &[i64]) -> Vec<i64> 
     }
     let mut running: Vec<(i64, String)> = Vec::new();
     let mut waited: BTreeMap<String, i64> = BTreeMap::new();
-    let mut asked = 0;
+    let (mut asked, mut all, mut kept_room) = (0, Vec::new(), KeptRoom::default());
+    let mut step = |world: &mut World, events: Vec<Event>| {
+        let closed = world.close(events);
+        kept_room.epoch(world.kernel.state(), &closed);
+        assert_eq!(world.kernel.index_differences(), Vec::<String>::new());
+        all.extend(closed.outputs.clone());
+        closed.outputs
+    };
     for minute in 0..100 {
+        if is_restored {
+            world.kernel = Kernel::restore(world.kernel.snapshot()).unwrap();
+        }
         let over: Vec<String> =
             running.iter().filter(|(end, _)| *end == minute).map(|(_, name)| name.clone()).collect();
         running.retain(|(end, _)| *end > minute);
@@ -211,16 +228,16 @@ fn waits_beside_short_jobs(gangs: &[(&str, &str)], lengths: &[i64]) -> Vec<i64> 
         if minute == 30 {
             events.extend(gangs.iter().map(|(tenant, name)| ask(name, tenant, 1, 8)));
         }
-        let mut outputs = world.step(events);
+        let mut outputs = step(&mut world, events);
         world.now += MINUTE_US;
-        outputs.extend(world.step(Vec::new()));
+        outputs.extend(step(&mut world, Vec::new()));
         let begun = outputs.iter().filter_map(|output| match output {
             Event::JobPlaced(placed) => Some(placed.job.to_string()),
             _ => None,
         });
         let begun: Vec<String> = begun.collect();
         let said = begun.iter().map(|name| started(&world, name)).collect();
-        world.step(said);
+        step(&mut world, said);
         for name in begun {
             match name.starts_with("short") {
                 true => running.push((minute + lengths[running.len() % lengths.len()], name)),
@@ -233,9 +250,9 @@ fn waits_beside_short_jobs(gangs: &[(&str, &str)], lengths: &[i64]) -> Vec<i64> 
         let stopping: Vec<String> = told_to_stop(&outputs).into_iter().map(|told| told.job.to_string()).collect();
         running.retain(|(_, name)| !stopping.contains(name));
         let stopped = stopping.iter().map(|name| world.stopped(name, StopReason::Preempted)).collect();
-        world.step(stopped);
+        step(&mut world, stopped);
     }
-    gangs.iter().map(|(_, name)| waited.get(*name).copied().unwrap_or(i64::MAX)).collect()
+    (gangs.iter().map(|(_, name)| waited.get(*name).copied().unwrap_or(i64::MAX)).collect(), all)
 }
 
 #[test]
@@ -253,6 +270,13 @@ fn each_of_several_promised_gangs_has_nodes_cleared_of_its_own() {
         let waited = waits_beside_short_jobs(gangs, lengths);
         assert!(waited.iter().all(|minutes| (1..=20).contains(minutes)), "{gangs:?} waited for {waited:?} minutes");
     }
+}
+
+#[test]
+fn a_kernel_restored_while_nodes_are_closed_goes_on_to_the_same_bits() {
+    let gangs = [("red", "gang-1"), ("red", "gang-2"), ("green", "gang-3")];
+    let lengths = [3, 11, 5, 13, 8];
+    assert_eq!(beside_short_jobs(&gangs, &lengths, true), beside_short_jobs(&gangs, &lengths, false));
 }
 
 #[test]
