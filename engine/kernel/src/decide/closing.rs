@@ -27,8 +27,6 @@ const CLOSED_MAX: usize = 16;
 pub(super) struct Closing {
     /// When runs may be stopped, each instant once.
     instants: Vec<TimeUs>,
-    /// Jobs and sets for which nodes were found.
-    found: usize,
     /// What found none.
     failed: Vec<(Fit, Held)>,
     /// What is closed, with whom it is for and what of each model that will be for its tenant, thousandths of a GPU.
@@ -43,7 +41,7 @@ impl Closing {
         }
         let stoppable = scene.victims.iter().map(|victim| victim.stoppable_us.max(epoch.now));
         let instants: BTreeSet<TimeUs> = stoppable.collect();
-        Self { instants: instants.into_iter().collect(), found: 0, failed: Vec::new(), kept: BTreeMap::new() }
+        Self { instants: instants.into_iter().collect(), failed: Vec::new(), kept: BTreeMap::new() }
     }
 
     /// Closes nodes for a job that has been owed room for so long, if there are any on which it can be made in time; or leaves those
@@ -55,14 +53,13 @@ impl Closing {
         }
         let before = self.still(epoch, scene, head, &held, urgent);
         let latest = before.as_ref().map_or(epoch.now.after(CLOSED_FOR), |closed| TimeUs(closed.clear_us.0 - 1));
-        let is_hopeless = self.found == CLOSED_MAX || self.failed.contains(&(head.fit, held.clone()));
+        let is_hopeless = self.kept.len() >= CLOSED_MAX || self.failed.contains(&(head.fit, held.clone()));
         let soonest = if is_hopeless { None } else { self.soonest(epoch, scene, head, &held, latest) };
-        let Some(closed) = soonest.or_else(|| before.clone()) else {
+        let Some(closed) = soonest.or(before) else {
             self.failed.extend(Some((head.fit, held)).filter(|_| head.set.is_empty()));
             open(epoch, &head.job);
             return;
         };
-        self.found += 1;
         let model = model_at(epoch, &closed.nodes);
         self.kept.insert(head.job.clone(), (head.tenant().clone(), model, head.gpu_milli()));
         if epoch.state.clearing.get(&head.job) != Some(&closed) {
