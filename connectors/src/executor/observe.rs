@@ -64,7 +64,8 @@ impl SimulatedExecutor {
 
     /// A job whose run was given up for lost waits again: should the run still be there, it ends without a word.
     fn let_go(&mut self, requeued: &JobRequeued, now: TimeUs) {
-        if matches!(requeued.cause, StopCause::LeasePassed | StopCause::NodeLost | StopCause::SiteLost) {
+        let lost = [StopCause::LeasePassed, StopCause::NodeLost, StopCause::SiteLost, StopCause::SpotReclaimed];
+        if lost.contains(&requeued.cause) {
             self.lose_run(&requeued.run, now);
         }
     }

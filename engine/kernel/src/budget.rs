@@ -6,7 +6,7 @@ use solyx_schemas::events::common::Sum;
 use solyx_schemas::events::decisions::{Limit, LimitKind};
 use solyx_schemas::events::policy::BudgetSet;
 use solyx_schemas::events::usage::{Meter, UsageMetered};
-use solyx_schemas::ids::{JobId, RefId, RunId};
+use solyx_schemas::ids::{JobId, ProjectId, RefId, RunId, TenantId};
 use solyx_schemas::units::{Currency, GPU_MILLI_US_PER_GPU_HOUR, MoneyMicros, TimeUs, WorkUs};
 
 use crate::index::Index;
@@ -55,20 +55,30 @@ pub fn renew(state: &mut State, index: &mut Index, id: &RefId) {
     index.redeclared = true;
 }
 
-fn covers(set: &BudgetSet, spec: &Spec) -> bool {
-    set.tenant == spec.tenant
-        && set.project.as_ref().is_none_or(|project| Some(project) == spec.project.as_ref())
-        && set.job.as_ref().is_none_or(|job| *job == spec.job)
+/// Whether a budget is one of what a tenant uses in a project by a job: its own, or one of a tenant above it. A project is its
+/// tenant's, and so is a job.
+fn is_of(state: &State, set: &BudgetSet, whose: (&TenantId, Option<&ProjectId>, &JobId)) -> bool {
+    let (tenant, project, job) = whose;
+    let is_own = set.tenant == *tenant;
+    let is_above =
+        || set.project.is_none() && set.job.is_none() && state.lineage(tenant).any(|above| *above == set.tenant);
+    (is_own || is_above())
+        && set.project.as_ref().is_none_or(|own| Some(own) == project)
+        && set.job.as_ref().is_none_or(|own| own == job)
+}
+
+fn covers(state: &State, set: &BudgetSet, spec: &Spec) -> bool {
+    is_of(state, set, (&spec.tenant, spec.project.as_ref(), &spec.job))
 }
 
 /// Budgets that a job's use is taken from.
 pub fn budgets_of<'s>(state: &'s State, spec: &Spec) -> Vec<(&'s RefId, &'s Budget)> {
-    state.budgets.iter().filter(|(_, budget)| covers(&budget.set, spec)).collect()
+    state.budgets.iter().filter(|(_, budget)| covers(state, &budget.set, spec)).collect()
 }
 
 /// Whether what a job costs is held for it.
 pub fn is_budgeted(state: &State, spec: &Spec) -> bool {
-    spec.budget.is_some() || state.budgets.iter().any(|(_, budget)| covers(&budget.set, spec))
+    spec.budget.is_some() || state.budgets.iter().any(|(_, budget)| covers(state, &budget.set, spec))
 }
 
 /// The sold lease that pays for what a job uses: the one that it names, if it names no reservation.
@@ -89,7 +99,7 @@ pub fn expected_price(state: &State, index: &Index, spec: &Spec) -> Option<Sum> 
     let work =
         known.or(spec.checkpoint_interval_us.map(|interval| interval.0)).unwrap_or(state.policy().default_work().0);
     let models: Vec<_> = match spec.models.is_empty() {
-        true => vec![(None, 1_000)],
+        true => vec![(None, crate::place::speeds_of(state, spec).min().unwrap_or(1_000))],
         false => spec.models.iter().map(|choice| (Some(&choice.model), choice.speed_milli.0.max(1))).collect(),
     };
     let gpus = i128::from(spec.gang.replicas_min.0).saturating_mul(i128::from(spec.gang.gpus.0));
@@ -174,7 +184,7 @@ pub fn hold_anew(state: &mut State, index: &mut Index) {
     for (id, job) in state.jobs.iter().filter(|(_, job)| !job.is_over() && job.phase != Phase::Requested) {
         let Some(spec) = state.spec(id) else { continue };
         let mut is_covered = false;
-        for (set, held) in held.values_mut().filter(|(set, _)| covers(set, &spec)) {
+        for (set, held) in held.values_mut().filter(|(set, _)| covers(state, set, &spec)) {
             is_covered = true;
             let own = job.budget_held.as_ref().filter(|own| own.price.currency == set.amount.currency);
             *held += own.map_or(0, |own| i128::from(own.price.micros.0));
@@ -287,10 +297,8 @@ pub fn use_up(state: &mut State, index: &mut Index, e: &UsageMetered) {
         .budgets
         .iter()
         .filter(|(_, budget)| {
-            budget.set.tenant == owner.tenant
-                && budget.set.amount.currency == currency
-                && budget.set.project.as_ref().is_none_or(|p| Some(p) == owner.project.as_ref())
-                && budget.set.job.as_ref().is_none_or(|j| *j == owner.job)
+            budget.set.amount.currency == currency
+                && is_of(state, &budget.set, (&owner.tenant, owner.project.as_ref(), &owner.job))
         })
         .map(|(id, _)| id.clone())
         .collect();

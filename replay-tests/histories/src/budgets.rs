@@ -10,10 +10,18 @@ use solyx_schemas::events::usage::Meter;
 use solyx_schemas::ids::{RefId, TenantId};
 use solyx_schemas::units::{Currency, RateMicros, TimeUs};
 
-fn covers(budget: &Budget, spec: &Spec, price: &Sum) -> bool {
+/// A budget of a tenant is also of those below it; one of a project or a job is of its own tenant.
+fn covers(state: &State, budget: &Budget, spec: &Spec, price: &Sum) -> bool {
     let set = &budget.set;
     let (project, job) = (set.project.as_ref(), set.job.as_ref());
-    set.tenant == spec.tenant
+    let mut above = vec![spec.tenant.clone()];
+    while project.is_none()
+        && job.is_none()
+        && let Some(parent) = above.last().and_then(|tenant| state.tenants.get(tenant)?.parent.clone())
+    {
+        above.push(parent);
+    }
+    above.contains(&set.tenant)
         && (project.is_none() || project == spec.project.as_ref())
         && job.is_none_or(|job| *job == spec.job)
         && set.amount.currency == price.currency
@@ -28,7 +36,7 @@ pub fn check(state: &State, outputs: &[Event]) {
         .filter_map(|(id, job)| Some((state.spec(id)?, job.budget_held.as_ref()?.price.clone())))
         .collect();
     for (id, budget) in state.budgets.iter() {
-        let own = held.iter().filter(|(spec, price)| covers(budget, spec, price));
+        let own = held.iter().filter(|(spec, price)| covers(state, budget, spec, price));
         let sum: i128 = own.map(|(_, price)| i128::from(price.micros.0)).sum();
         assert_eq!(budget.held_micros, sum, "budget {id}: what is held, and what its jobs have held");
         let set = &budget.set;
@@ -38,7 +46,7 @@ pub fn check(state: &State, outputs: &[Event]) {
             let Event::JobAdmitted(admitted) = output else { return None };
             let (spec, price) = (state.spec(&admitted.job)?, admitted.budget_held.as_ref()?);
             // What costs nothing, since a sold lease pays for it, is admitted whatever is held.
-            (binds && price.micros.0 > 0 && covers(budget, &spec, price)).then_some(&admitted.job)
+            (binds && price.micros.0 > 0 && covers(state, budget, &spec, price)).then_some(&admitted.job)
         }) else {
             continue;
         };

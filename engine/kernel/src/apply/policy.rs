@@ -1,6 +1,7 @@
 //! What operators say.
 
 use solyx_schemas::events::policy::*;
+use solyx_schemas::ids::Name;
 use solyx_schemas::units::TimeUs;
 
 use crate::budget::period_at;
@@ -28,6 +29,7 @@ pub fn feature_enabled(state: &mut State, e: &FeatureEnabled) -> Folded {
 }
 
 pub fn scheduling_policy_set(state: &mut State, index: &mut Index, e: &SchedulingPolicySet) -> Folded {
+    of_the_cell(&e.scope)?;
     if OrderRule::named(e.order_rule.as_str()).is_none() {
         let names = OrderRule::NAMES.map(|(name, _)| name).join(", ");
         return Err(Rejection::rejected(format!("field order_rule: found {}, expected one of {names}", e.order_rule)));
@@ -55,7 +57,16 @@ pub fn scheduling_policy_set(state: &mut State, index: &mut Index, e: &Schedulin
     Ok(())
 }
 
+/// A policy for anything but the cell would be followed by nobody.
+fn of_the_cell(scope: &Name) -> Folded {
+    match scope.as_str() {
+        "cell" => Ok(()),
+        _ => Err(Rejection::rejected(format!("field scope: found {scope}, expected cell"))),
+    }
+}
+
 pub fn cost_weights_set(state: &mut State, index: &mut Index, e: &CostWeightsSet) -> Folded {
+    of_the_cell(&e.scope)?;
     let key = (e.scope.clone(), e.from_us);
     let ended = state.weights.get(&key).and_then(|before| before.to_us);
     state.weights.insert(key, e.clone());
@@ -93,6 +104,8 @@ pub fn tenant_declared(state: &mut State, index: &mut Index, e: &TenantDeclared)
     }
     if parent_before != e.parent {
         index.regroup(state);
+        // What it has held counts against budgets of those above it.
+        index.budgets_set.extend(state.budgets.iter().map(|(id, _)| id.clone()));
     }
     index.redeclared = true;
     Ok(())

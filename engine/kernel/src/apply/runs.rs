@@ -1,10 +1,10 @@
 //! What executors say of runs.
 
-use solyx_schemas::events::jobs::FailureCategory;
 use solyx_schemas::events::runs::*;
 use solyx_schemas::ids::{JobId, RunId};
 use solyx_schemas::units::{TimeUs, WorkUs};
 
+use crate::decide::{Trouble, cause_of};
 use crate::epoch::Rejection;
 use crate::index::{Index, Timer};
 use crate::rows::{Job, Phase, Run};
@@ -58,7 +58,8 @@ pub fn run_failed(state: &mut State, index: &mut Index, e: &RunFailed) -> Folded
     let run = end_run(state, index, &e.run);
     // Only a node that it was on can be to blame.
     let node = e.node.clone().filter(|node| run.nodes.iter().any(|replica| replica.node == *node));
-    record_failure(state, index, &e.job, &run, e.category, node, kept);
+    let (category, cause) = (e.category, cause_of(e.category));
+    record_failure(state, index, &e.job, &run, Trouble { category, node, cause }, kept);
     Ok(())
 }
 
@@ -170,15 +171,7 @@ pub fn close_job(state: &mut State, index: &mut Index, id: &JobId, phase: Phase)
 }
 
 /// Notes a failure; `decide` answers with a retry or the end of the job.
-pub fn record_failure(
-    state: &mut State,
-    index: &mut Index,
-    id: &JobId,
-    run: &Run,
-    category: FailureCategory,
-    node: Option<solyx_schemas::ids::NodeId>,
-    kept: WorkUs,
-) {
+pub fn record_failure(state: &mut State, index: &mut Index, id: &JobId, run: &Run, trouble: Trouble, kept: WorkUs) {
     let done = run.durable_work_us.max(kept);
     let lost = WorkUs((expected_work_done(run, state.now()).0 - done.0).max(0));
     let lost_cost = crate::cost::worth_of(state, index, run, lost);
@@ -188,8 +181,9 @@ pub fn record_failure(
     index.failed.push(crate::decide::Failure {
         job: id.clone(),
         run: crate::decide::run_id_of(state, id),
-        category,
-        node,
+        category: trouble.category,
+        node: trouble.node,
+        cause: trouble.cause,
         kept: done,
         pool: run.pool.clone(),
         lost,

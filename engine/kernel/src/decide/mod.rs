@@ -71,6 +71,8 @@ pub struct Failure {
     pub category: FailureCategory,
     /// The node that failed.
     pub node: Option<NodeId>,
+    /// Why the job waits again.
+    pub cause: StopCause,
     /// Work that is durable.
     pub kept: WorkUs,
     /// Work that is lost.
@@ -79,6 +81,17 @@ pub struct Failure {
     pub lost_cost: Option<Sum>,
     /// It had been told to stop.
     pub stopped_for: Option<Stop>,
+}
+
+/// What a run failed by.
+#[derive(Clone, Debug)]
+pub struct Trouble {
+    /// Category.
+    pub category: FailureCategory,
+    /// The node that failed.
+    pub node: Option<NodeId>,
+    /// Why the job waits again.
+    pub cause: StopCause,
 }
 
 /// What came of an epoch.
@@ -223,6 +236,7 @@ pub fn cause_of(category: FailureCategory) -> StopCause {
     match category {
         FailureCategory::SpotReclaim => StopCause::SpotReclaimed,
         FailureCategory::Node => StopCause::NodeLost,
+        FailureCategory::Provider => StopCause::SiteLost,
         _ => StopCause::Failed,
     }
 }

@@ -1,5 +1,6 @@
 //! What has to be answered before anything new starts: losses, failures, limits that dropped, budgets that ran out.
 
+use solyx_schemas::events::capacity::{CapacityClass, PoolDeclared, ProviderState};
 use solyx_schemas::events::decisions::{
     BudgetExhausted, BudgetScope, JobRequeued, LimitKind, NodeCordonOrdered, StopCause,
 };
@@ -10,12 +11,13 @@ use solyx_schemas::ids::*;
 use solyx_schemas::units::{Count, TimeUs, WorkUs};
 
 use super::stops::{cancel_job, stop_run};
-use super::{Epoch, Failure, cause_of};
+use super::{Epoch, Failure, Trouble};
 use super::{drain, moving, overcommit};
 use crate::apply::{end_run, expected_work_done, record_failure};
 use crate::budget::{budgets_of, is_covered, lease_of};
 use crate::index::Timer;
 use crate::rows::*;
+use crate::state::State;
 
 /// Sorts every waiting job anew after something was declared, or those that name a contract after one has changed.
 pub fn redeclared(epoch: &mut Epoch<'_>) {
@@ -228,6 +230,9 @@ fn answer(epoch: &mut Epoch<'_>, failure: Failure) {
     if count > most {
         let detail = format!("{} failures of category {}, {most} retries allowed", count, failure.category);
         cancel_job(epoch, &failure.job, StopCause::Failed, detail);
+        if let Some(node) = node_avoided {
+            cordon_lemon(epoch, &node);
+        }
         return;
     }
     let own_fault = default != i64::MAX;
@@ -257,7 +262,7 @@ fn answer(epoch: &mut Epoch<'_>, failure: Failure) {
     }
     epoch.index.queue.place(epoch.state, &failure.job);
     epoch.index.changed = true;
-    let cause = failure.stopped_for.as_ref().map_or(cause_of(failure.category), |stop| stop.cause);
+    let cause = failure.stopped_for.as_ref().map_or(failure.cause, |stop| stop.cause);
     epoch.say(JobRequeued {
         job: failure.job.clone(),
         run: failure.run,
@@ -277,6 +282,9 @@ fn answer(epoch: &mut Epoch<'_>, failure: Failure) {
     }
 }
 
+/// The most times of failures that evidence against a node names.
+const EVIDENCE_MAX: usize = 8;
+
 /// Cordons a node that fails too often, with the evidence.
 fn cordon_lemon(epoch: &mut Epoch<'_>, id: &NodeId) {
     let policy = epoch.state.policy();
@@ -285,16 +293,19 @@ fn cordon_lemon(epoch: &mut Epoch<'_>, id: &NodeId) {
     let window = policy.lemon_window();
     let now = epoch.now;
     let since = TimeUs((now.0 - window.0).max(0));
-    let Some(node) = epoch.state.nodes.edit(id) else { return };
+    let Some(node) = epoch.state.nodes.edit(id).filter(|node| !node.is_lost()) else { return };
     node.failures.retain(|at| *at >= since);
     node.failures.push(now);
     let failures = node.failures.len() as i64;
     if failures < most.0 || node.state != NodeState::Ready {
         return;
     }
+    let latest = &node.failures[node.failures.len().saturating_sub(EVIDENCE_MAX)..];
+    let times: Vec<String> = latest.iter().map(|at| at.0.to_string()).collect();
     node.state = NodeState::Cordoned;
     epoch.index.refresh_node(epoch.state, id);
-    let evidence = format!("{failures} failures of runs on it, {} are too many", most.0);
+    let evidence =
+        format!("{failures} failures of runs on it, {} are too many; the latest at {} µs", most.0, times.join(", "));
     let failures = Count(failures);
     epoch.say(NodeCordonOrdered {
         node: id.clone(),
@@ -312,18 +323,19 @@ pub fn losses(epoch: &mut Epoch<'_>) {
     let lost_nodes: Vec<NodeId> = epoch.index.suspects.iter().cloned().collect();
     for id in lost_nodes {
         let Some(node) = epoch.state.nodes.get(&id).filter(|node| node.is_lost()) else { continue };
-        let category = if node.lease.is_some() { FailureCategory::SpotReclaim } else { FailureCategory::Node };
+        let (category, cause) = loss_of(epoch.state, node);
         let runs: Vec<RunId> =
             epoch.index.uses.get(&id).map(|used| used.runs.iter().cloned().collect()).unwrap_or_default();
         for run in runs {
-            lose_run(epoch, &run, Some(id.clone()), category);
+            lose_run(epoch, &run, Trouble { category, node: Some(id.clone()), cause });
         }
     }
     let now = epoch.now;
     let passed = |run: &&RunId| epoch.state.runs.get(*run).is_some_and(|run| run.lease_until_us <= now);
     let passed: Vec<RunId> = epoch.index.suspect_runs.iter().filter(passed).cloned().collect();
     for run in passed {
-        lose_run(epoch, &run, None, FailureCategory::Node);
+        let (category, cause) = (FailureCategory::Node, StopCause::LeasePassed);
+        lose_run(epoch, &run, Trouble { category, node: None, cause });
     }
 }
 
@@ -392,11 +404,26 @@ fn forget_if_empty(epoch: &mut Epoch<'_>, id: &NodeId) {
 }
 
 /// What a run holds is released, and its job waits again.
-fn lose_run(epoch: &mut Epoch<'_>, id: &RunId, node: Option<NodeId>, category: FailureCategory) {
+/// What runs on a lost node are lost to: its provider that is down, the market that a spot instance went back to, or the node.
+fn loss_of(state: &State, node: &Node) -> (FailureCategory, StopCause) {
+    let pool = node.report.as_ref().and_then(|report| state.pools.get(&report.pool)?.declared.as_ref());
+    let is_down = |pool: &&PoolDeclared| {
+        state.providers.get(&pool.provider).is_some_and(|provider| provider.state == ProviderState::Down)
+    };
+    match pool {
+        Some(pool) if is_down(&pool) => (FailureCategory::Provider, StopCause::SiteLost),
+        Some(pool) if node.lease.is_some() && pool.class == CapacityClass::Spot => {
+            (FailureCategory::SpotReclaim, StopCause::SpotReclaimed)
+        }
+        _ => (FailureCategory::Node, StopCause::NodeLost),
+    }
+}
+
+fn lose_run(epoch: &mut Epoch<'_>, id: &RunId, trouble: Trouble) {
     let Some(run) = epoch.state.runs.get(id) else { return };
     let job = run.job.clone();
     let run = end_run(epoch.state, epoch.index, id);
-    record_failure(epoch.state, epoch.index, &job, &run, category, node, WorkUs(0));
+    record_failure(epoch.state, epoch.index, &job, &run, trouble, WorkUs(0));
 }
 
 /// Runs that were to stop at their next checkpoint.

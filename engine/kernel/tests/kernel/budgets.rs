@@ -6,7 +6,9 @@ use solyx_schemas::events::Event;
 use solyx_schemas::events::common::Sum;
 use solyx_schemas::events::decisions::{LimitKind, StopCause};
 use solyx_schemas::events::jobs::{JobRequestAmended, JobRequested};
-use solyx_schemas::events::policy::{BudgetKind, BudgetSet, LeaseSold, PaymentOption, SchedulingPolicySet};
+use solyx_schemas::events::policy::{
+    BudgetKind, BudgetSet, LeaseSold, PaymentOption, SchedulingPolicySet, TenantDeclared,
+};
 use solyx_schemas::events::usage::{Meter, UsageMetered};
 use solyx_schemas::ids::*;
 use solyx_schemas::units::*;
@@ -367,4 +369,63 @@ proptest! {
             solyx_histories::budgets::check(world.kernel.state(), &outputs);
         }
     }
+}
+
+/// Declares a tenant below another one.
+fn below(tenant: &str, parent: &str) -> Event {
+    let (tenant, parent) = (TenantId::from(tenant), Some(TenantId::from(parent)));
+    TenantDeclared { tenant, parent, ..tenant_of_weight_one() }.into()
+}
+
+fn held_of(world: &World, budget: &str) -> i128 {
+    world.kernel.state().budgets.get(&RefId::from(budget)).unwrap().held_micros
+}
+
+#[test]
+fn a_budget_of_a_tenant_is_also_of_those_below_it() {
+    let mut world = World::with_nodes(2);
+    world.step(vec![card(None, "USD"), below("child", "red"), budget("family", "red", 14).into()]);
+    let outputs = world.step(vec![job("first", "child", 1, 2, 5).into(), job("own", "red", 1, 1, 4).into()]);
+    assert!(placed(&outputs, "first").is_some() && placed(&outputs, "own").is_some(), "{outputs:?}");
+    assert!(rejected(&world.step(vec![job("more", "child", 1, 1, 1).into()]), "more"));
+    let uses: Vec<Event> = [used(&world, "first", 10), used(&world, "own", 5)].into_iter().flatten().collect();
+    let outputs = world.step(uses);
+    let exhausted = |output: &Event| matches!(output, Event::BudgetExhausted(e) if e.budget.as_str() == "family");
+    assert!(outputs.iter().any(exhausted), "{outputs:?}");
+    let told = |job: &str| outputs.iter().any(|o| matches!(o, Event::JobPreempted(e) if e.job.as_str() == job));
+    let leaves = |job: &str| {
+        let run = &world.running[&JobId::from(job)].run;
+        told(job) || world.kernel.state().runs.get(run).is_some_and(|run| run.stop_at_checkpoint.is_some())
+    };
+    assert!(leaves("first") && leaves("own"), "{outputs:?}");
+}
+
+#[test]
+fn a_budget_of_a_project_or_a_job_is_of_nobody_below_its_tenant() {
+    let mut world = World::with_nodes(1);
+    let project = Some(ProjectId::from("vision"));
+    let of_project = BudgetSet { project: project.clone(), ..budget("project", "red", 1) };
+    let of_job = BudgetSet { job: Some(JobId::from("a")), ..budget("job", "red", 1) };
+    world.step(vec![card(None, "USD"), below("child", "red"), of_project.into(), of_job.into()]);
+    let outputs = world.step(vec![JobRequested { project, ..job("a", "child", 1, 2, 5) }.into()]);
+    assert!(placed(&outputs, "a").is_some(), "{outputs:?}");
+    assert_eq!((held_of(&world, "project"), held_of(&world, "job")), (0, 0));
+}
+
+#[test]
+fn what_a_tenant_has_held_goes_with_it_to_another_parent() {
+    let mut world = World::with_nodes(1);
+    world.step(vec![
+        card(None, "USD"),
+        below("child", "red"),
+        budget("red", "red", 14).into(),
+        budget("blue", "blue", 14).into(),
+    ]);
+    world.step(vec![job("a", "child", 1, 2, 5).into()]);
+    let held = held_of(&world, "red");
+    assert!(held >= i128::from(10 * USD_PER_GPU_HOUR) && held_of(&world, "blue") == 0);
+    world.step(vec![below("child", "blue")]);
+    assert_eq!((held_of(&world, "red"), held_of(&world, "blue")), (0, held));
+    world.step(vec![world.finish("a")]);
+    assert_eq!((held_of(&world, "red"), held_of(&world, "blue")), (0, 0));
 }

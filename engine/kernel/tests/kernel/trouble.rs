@@ -2,12 +2,13 @@
 
 use solyx_histories::*;
 use solyx_schemas::events::Event;
-use solyx_schemas::events::capacity::{ProviderState, ProviderStateChanged};
+use solyx_schemas::events::capacity::{CapacityClass, PoolPriced, ProviderState, ProviderStateChanged};
 use solyx_schemas::events::decisions::{LimitKind, NodeCordonOrdered, StopCause};
 use solyx_schemas::events::jobs::*;
 use solyx_schemas::events::nodes::{NodeState, NodeStateChanged};
 use solyx_schemas::events::policy::*;
 use solyx_schemas::events::runs::{RunFailed, StopReason};
+use solyx_schemas::events::world::InstanceLeased;
 use solyx_schemas::ids::*;
 use solyx_schemas::units::*;
 
@@ -47,6 +48,25 @@ fn stopped_for(outputs: &[Event], job: &str) -> Option<StopCause> {
     })
 }
 
+fn requeued(outputs: &[Event], job: &str) -> Option<(StopCause, Option<FailureCategory>)> {
+    outputs.iter().find_map(|output| match output {
+        Event::JobRequeued(e) if e.job.as_str() == job => Some((e.cause, e.category)),
+        _ => None,
+    })
+}
+
+/// A pool is sold for a dollar an hour.
+fn priced(pool: &str) -> Event {
+    PoolPriced {
+        pool: PoolId::from(pool),
+        price_micros_per_gpu_hour: RateMicros(1_000_000),
+        currency: usd(),
+        effective_from_us: TimeUs(START),
+        ..PoolPriced::default()
+    }
+    .into()
+}
+
 fn scope(scope_kind: ScopeKind, scope: &str, state: ScopeState) -> Event {
     let (scope, actor) = (RefId::from(scope), Name::from("desk"));
     ScopeStateChanged { scope_kind, scope, state, actor, ..ScopeStateChanged::default() }.into()
@@ -71,8 +91,27 @@ fn a_node_that_fails_too_often_is_cordoned_with_the_evidence_and_takes_nothing_m
     let outputs = world.step(vec![failed(&world, "c", FailureCategory::Node)]);
     let [cordon] = &cordons(&outputs)[..] else { panic!("{outputs:?}") };
     assert_eq!((cordon.node.as_str(), cordon.failures), ("node-000", Count(2)));
-    assert!(!cordon.evidence.is_empty() && !cordon.reason.is_empty(), "{cordon:?}");
+    let at = world.kernel.state().nodes.get(&cordon.node).unwrap().failures.iter().map(|at| at.0.to_string());
+    let at: Vec<String> = at.collect();
+    assert!(at.len() == 2 && cordon.evidence.ends_with(&format!("{} µs", at.join(", "))), "{cordon:?}");
+    assert!(!cordon.reason.is_empty(), "{cordon:?}");
     assert!(placed(&world.step(vec![job("d", "red", 1, 1, 1).into()]), "d").is_none());
+}
+
+#[test]
+fn a_failure_that_ends_its_job_counts_against_its_node_like_any() {
+    let (lemon_failures_max, lemon_window_us) = (Some(Count(2)), Some(DurationUs(6 * HOUR_US)));
+    let mut world = fleet(1, SchedulingPolicySet { lemon_failures_max, lemon_window_us, ..ordered_by("classic") });
+    let once = |name: &str| {
+        let retry_limits = vec![RetryLimit { category: FailureCategory::Gpu, retries_max: Count(0) }];
+        Event::from(JobRequested { retry_limits, ..job(name, "red", 1, 1, 9) })
+    };
+    world.step(vec![once("a"), once("b")]);
+    let outputs = world.step(vec![failed(&world, "a", FailureCategory::Gpu)]);
+    assert_eq!(cancelled(&outputs, "a"), Some(StopCause::Failed));
+    let outputs = world.step(vec![failed(&world, "b", FailureCategory::Gpu)]);
+    assert_eq!(cancelled(&outputs, "b"), Some(StopCause::Failed));
+    assert!(outputs.iter().any(|output| matches!(output, Event::NodeCordonOrdered(_))), "{outputs:?}");
 }
 
 #[test]
@@ -160,8 +199,44 @@ fn at_a_provider_that_is_down_nothing_starts_and_what_its_nodes_lose_is_requeued
     assert_eq!(stopped_for(&outputs, "runs"), None, "it may still run");
     let (node, fenced) = (NodeId::from("node-000"), NodeState::Fenced);
     let outputs = world.step(vec![NodeStateChanged { node, state: fenced, ..NodeStateChanged::default() }.into()]);
-    let requeued = |output: &Event| matches!(output, Event::JobRequeued(e) if e.job.as_str() == "runs");
-    assert!(outputs.iter().any(requeued), "{outputs:?}");
+    assert_eq!(requeued(&outputs, "runs"), Some((StopCause::SiteLost, Some(FailureCategory::Provider))));
+}
+
+#[test]
+fn a_lost_run_is_told_what_it_was_lost_to() {
+    let lost_in = |pool_of: &str| {
+        let mut world = plain(0);
+        let leased = |name: &str, class| Event::from(pool(name, "pod", class));
+        world.step(vec![leased("pod/demand", CapacityClass::OnDemand), leased("pod/spot", CapacityClass::Spot)]);
+        if pool_of == "pod/h100" {
+            world.step(vec![node("there", pool_of, 8, "leaf").into(), job("a", "red", 1, 1, 9).into()]);
+        } else {
+            let outputs = world.step(vec![priced(pool_of), job("a", "red", 1, 1, 9).into()]);
+            let order = outputs.iter().find_map(|output| match output {
+                Event::CapacityLeaseOrdered(e) => Some(format!("test/{}/{}/{}", e.epoch, e.term, e.index)),
+                _ => None,
+            });
+            let (order, from_us) = (RefId::from(order.expect("an order")), TimeUs(world.now));
+            let (pool, instance) = (PoolId::from(pool_of), InstanceId::from("there"));
+            let (price, currency) = (RateMicros(1_000_000), usd());
+            let comes = InstanceLeased { pool, instance, order, from_us, currency, ..InstanceLeased::default() };
+            world.step(vec![InstanceLeased { price_micros_per_gpu_hour: price, ..comes }.into()]);
+        }
+        assert!(world.running.contains_key(&JobId::from("a")), "in {pool_of}");
+        requeued(&world.step(vec![state_of(&node_of(&world, "a"), NodeState::Fenced)]), "a")
+    };
+    assert_eq!(lost_in("pod/h100"), Some((StopCause::NodeLost, Some(FailureCategory::Node))));
+    assert_eq!(lost_in("pod/demand"), Some((StopCause::NodeLost, Some(FailureCategory::Node))));
+    assert_eq!(lost_in("pod/spot"), Some((StopCause::SpotReclaimed, Some(FailureCategory::SpotReclaim))));
+}
+
+#[test]
+fn a_run_whose_lease_has_passed_is_told_so() {
+    let mut world = World::with_nodes(1);
+    world.step(vec![SchedulingPolicySet { run_lease_us: Some(DurationUs(HOUR_US)), ..ordered_by("classic") }.into()]);
+    world.step(vec![job("a", "red", 1, 1, 9).into()]);
+    let outputs = world.advance(2 * HOUR_US);
+    assert_eq!(requeued(&outputs, "a"), Some((StopCause::LeasePassed, Some(FailureCategory::Node))));
 }
 
 #[test]
