@@ -16,7 +16,7 @@ use crate::queue::{Fit, set_of};
 use crate::rows::{Closed, Run};
 
 /// Nodes are closed for a job that has been owed room for so long and finds none: with a minimum run of 15 minutes and ticks of one
-/// it then waits for 18 and what its victims take to stop.
+/// it then waits for 19 at most and what its victims take to stop.
 const CLOSED_AFTER: DurationUs = DurationUs(120 * SECOND_US);
 /// Nodes are not closed when it takes longer than this until they can be cleared.
 const CLOSED_FOR: DurationUs = DurationUs(1_200 * SECOND_US);
