@@ -77,9 +77,17 @@ pub fn write(name: &str, content: &[u8]) -> tempfile::TempPath {
     file.into_temp_path()
 }
 
-/// A file of the traces, when they are at hand: under `SOLYX_TRACES`, or beside the workspace.
+/// A file of the traces, when they are at hand: under `SOLYX_TRACES`, otherwise in a directory beside the checkout. Where there is
+/// none, the test says that it does not run, past the harness, which shows nothing that a test prints when it passes.
 pub fn trace(path: &str) -> Option<PathBuf> {
     let beside = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/traces");
     let found = std::env::var_os("SOLYX_TRACES").map_or_else(beside, PathBuf::from).join(path);
-    found.exists().then_some(found)
+    if found.exists() {
+        return Some(found);
+    }
+    let test = std::thread::current();
+    let test = test.name().unwrap_or_default();
+    let _ =
+        writeln!(std::io::stderr(), "not run: {test}: no traces in $SOLYX_TRACES: {} is not there", found.display());
+    None
 }
