@@ -1,4 +1,4 @@
-//! Laws over random histories, checked after every epoch by books that share no code with the kernel.
+//! Laws over random histories, checked after every epoch by books that count again with code of their own.
 
 use proptest::prelude::*;
 use solyx_histories::books::Books;
