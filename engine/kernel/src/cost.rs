@@ -74,6 +74,9 @@ pub fn total(terms: &CostTerms) -> i128 {
 
 /// The weights in force.
 pub fn weights(state: &State, at: TimeUs) -> Option<&CostWeightsSet> {
+    if state.weights.is_empty() {
+        return None;
+    }
     let cell = solyx_schemas::ids::Name::from("cell");
     let range = (cell.clone(), TimeUs(0))..=(cell, at);
     let (_, set) = state.weights.range(range).next_back()?;

@@ -3,6 +3,8 @@
 //! Same zone, kind and revision overlapping is rejected; a higher revision replaces its interval. In a hole the last value of
 //! the kind stands for at most [`STALE_MAX`] and is marked stale; after that there is none.
 
+use std::sync::LazyLock;
+
 use solyx_schemas::events::world::{CarbonReported, CarbonStatus, EnergyPriced, PriceKind};
 use solyx_schemas::ids::{Name, ZoneId};
 use solyx_schemas::units::{Currency, DAY_US, DurationUs, HOUR_US, TimeUs};
@@ -38,6 +40,9 @@ const PRICE_KINDS: [PriceKind; 4] = [PriceKind::Tariff, PriceKind::RealTime, Pri
 /// Kinds of carbon values, the one to go by first: average by location.
 const CARBON_KINDS: [&str; 2] = ["ACTUAL/AVERAGE/LOCATION", "FORECAST/AVERAGE/LOCATION"];
 
+static PRICE_NAMES: LazyLock<[Name; 4]> = LazyLock::new(|| PRICE_KINDS.map(|kind| Name::from(kind.as_str())));
+static CARBON_NAMES: LazyLock<[Name; 2]> = LazyLock::new(|| CARBON_KINDS.map(Name::from));
+
 /// Takes in a price.
 pub fn insert_price(state: &mut State, event: &EnergyPriced) -> Result<(), Rejection> {
     let interval = Interval {
@@ -68,17 +73,18 @@ pub fn insert_carbon(state: &mut State, event: &CarbonReported) -> Result<(), Re
 
 /// The price of energy in a zone at an instant, as far as it is known.
 pub fn price_at(state: &State, zone: &ZoneId, at: TimeUs) -> Option<Value> {
-    let kinds = PRICE_KINDS.map(|kind| Name::from(kind.as_str()));
-    lookup(&state.prices, zone, &kinds, at)
+    lookup(&state.prices, zone, &PRICE_NAMES[..], at)
 }
 
 /// The carbon intensity of a zone at an instant, as far as it is known.
 pub fn carbon_at(state: &State, zone: &ZoneId, at: TimeUs) -> Option<Value> {
-    let kinds = CARBON_KINDS.map(Name::from);
-    lookup(&state.carbon, zone, &kinds, at)
+    lookup(&state.carbon, zone, &CARBON_NAMES[..], at)
 }
 
 fn lookup(series: &Series, zone: &ZoneId, kinds: &[Name], at: TimeUs) -> Option<Value> {
+    if series.is_empty() {
+        return None;
+    }
     let mut stale = None;
     for kind in kinds {
         let before = series.range(..=(zone.clone(), kind.clone(), at)).next_back();

@@ -33,6 +33,7 @@ mod cut;
 mod decay;
 mod decide;
 mod index;
+mod invariants;
 mod judge;
 mod lease;
 mod snapshot;

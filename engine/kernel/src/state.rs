@@ -271,6 +271,9 @@ impl State {
 
     /// The state of a scope; open unless said otherwise.
     pub fn scope(&self, kind: ScopeKind, id: &str) -> ScopeState {
+        if self.scopes.is_empty() {
+            return ScopeState::Open;
+        }
         self.scopes.get(&(kind, RefId::from(id))).copied().unwrap_or(ScopeState::Open)
     }
 }

@@ -42,7 +42,7 @@ pub trait Row: Sized {
 
 impl<V: Serialize + DeserializeOwned> Row for V {
     fn to_bytes(&self) -> Vec<u8> {
-        bytes(self)
+        row_bytes(self)
     }
 
     fn of_bytes(bytes: &[u8]) -> Result<Self, postcard::Error> {
@@ -114,6 +114,13 @@ impl<K, V> Default for Table<K, V> {
     fn default() -> Self {
         Self { rows: BTreeMap::new(), before: BTreeMap::new(), cut: None }
     }
+}
+
+/// What most rows take, bytes: enough that their buffer need not grow.
+const ROW_BYTES: usize = 128;
+
+fn row_bytes(row: &impl Serialize) -> Vec<u8> {
+    postcard::to_extend(row, Vec::with_capacity(ROW_BYTES)).expect("rows are plain data")
 }
 
 fn bytes(value: &impl Serialize) -> Vec<u8> {

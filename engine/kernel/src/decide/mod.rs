@@ -236,7 +236,6 @@ pub fn cause_of(category: FailureCategory) -> StopCause {
     match category {
         FailureCategory::SpotReclaim => StopCause::SpotReclaimed,
         FailureCategory::Node => StopCause::NodeLost,
-        FailureCategory::Provider => StopCause::SiteLost,
         _ => StopCause::Failed,
     }
 }

@@ -114,7 +114,9 @@ pub fn pass(epoch: &mut Epoch<'_>) {
                 Outcome::Left if set.is_empty() => {
                     pass.left(epoch, &tenant, shape, &job);
                     // It does not stand in line any more; if it did, it would be asked for ever.
-                    pass.tried(&job);
+                    if epoch.index.queue.line_of(&job).is_some() {
+                        pass.tried(&job);
+                    }
                 }
                 Outcome::Left => set.iter().for_each(|(tenant, shape, job)| pass.left(epoch, tenant, *shape, job)),
                 Outcome::Waits { limit, binds_all, wants_room } => {
@@ -135,8 +137,9 @@ pub fn pass(epoch: &mut Epoch<'_>) {
                     waits(epoch, &mut pass, tenant.clone(), shape, &job, limit, binds_all);
                 }
             }
-            let mut changed: BTreeSet<TenantId> = set.into_iter().map(|(tenant, ..)| tenant).collect();
-            changed.insert(tenant);
+            let mut changed: Vec<TenantId> = set.into_iter().map(|(tenant, ..)| tenant).chain([tenant]).collect();
+            changed.sort();
+            changed.dedup();
             for tenant in &changed {
                 heads.settle(&epoch.index.queue, tenant, &pass.verdict(epoch));
                 order.refresh(epoch, &heads, pass.shares.as_ref(), tenant);

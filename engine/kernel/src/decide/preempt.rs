@@ -349,7 +349,7 @@ pub(super) fn free_milli(epoch: &Epoch<'_>) -> i64 {
 fn by_order(epoch: &mut Epoch<'_>, scene: &mut Scene) {
     let can_pay = |heads: Vec<Head>| heads.into_iter().find(|head| budget(epoch, head) >= LEAST_LOSS);
     let mut heads: Vec<Head> = waiting(epoch, &is_room).filter_map(can_pay).collect();
-    heads.sort_by_key(|head| {
+    heads.sort_by_cached_key(|head| {
         let beyond = scene.has_shares && !head.held(epoch, &scene.shares).everywhere;
         (-head.class_value, beyond, head.turn, head.job.clone())
     });
@@ -359,8 +359,8 @@ fn by_order(epoch: &mut Epoch<'_>, scene: &mut Scene) {
             let behind =
                 victim.rank > own_rank && (scene.rule != OrderRule::ShareSurcharge || victim.level > own_level);
             let borrows = || scene.shares.borrows(&victim.tenant, &victim.model, given);
-            let whose = !scene.has_shares || victim.tenant == head.tenant || borrows();
-            victim.class_value == head.class_value && victim.by_order && behind && whose
+            let whose = || !scene.has_shares || victim.tenant == head.tenant || borrows();
+            victim.class_value == head.class_value && victim.by_order && behind && whose()
         };
         if let Some(plans) = find(epoch, scene, &head, Some(budget(epoch, &head)), &comes_before) {
             make_room(epoch, scene, &head, plans, true);

@@ -238,6 +238,8 @@ pub(super) fn plan(epoch: &mut Epoch<'_>, id: &JobId, victims: &[Victim], may: &
     let mut best: Option<Plan> = None;
     let draws = in_force(epoch.state, &spec);
     let closed = closed_to(epoch.state, &epoch.index.queue, id, &spec, OwnLine::StaysApart);
+    // The same in every pool.
+    let may_stop: Vec<usize> = (0..victims.len()).filter(|number| may(&victims[*number], Given::default())).collect();
     for (pool, model) in standing_pools(epoch, &spec) {
         let on_model = ask_on(epoch.state, &spec, epoch.index, &any_model, model);
         let ask = on_model.unwrap_or_else(|| any_model.clone());
@@ -256,8 +258,10 @@ pub(super) fn plan(epoch: &mut Epoch<'_>, id: &JobId, victims: &[Victim], may: &
                 domain.rooms.insert(node, room);
             }
         }
-        for (number, victim) in victims.iter().enumerate().filter(|(_, victim)| may(victim, Given::default())) {
-            let Some(run) = epoch.state.runs.get(&victim.run).filter(|run| run.pool == pool.pool) else { continue };
+        for number in may_stop.iter().copied() {
+            let Some(run) = epoch.state.runs.get(&victims[number].run).filter(|run| run.pool == pool.pool) else {
+                continue;
+            };
             for domain in domains.values_mut() {
                 domain.offer(number, run);
             }

@@ -29,6 +29,11 @@ pub(super) fn to_whoever_waits(epoch: &mut Epoch<'_>, waiting: &mut Waiting, id:
     if run.nodes.len() as i64 <= row.least || young {
         return;
     }
+    let in_question = |head: &Head| head.class_value >= class_value && !epoch.state.claims.contains(&head.job);
+    // Shares take a look at every tenant: not for nobody.
+    if !waiting.heads.iter().any(in_question) {
+        return;
+    }
     let shares = epoch.state.policy().promises_shares().then(|| Shares::of(epoch));
     let promises_starts = epoch.state.policy().order_rule().promises_starts();
     let promised = epoch.state.meta().promised.first().filter(|_| promises_starts).cloned();
@@ -42,14 +47,13 @@ pub(super) fn to_whoever_waits(epoch: &mut Epoch<'_>, waiting: &mut Waiting, id:
                 || shares.borrows(&run.tenant, &run.model, Given::default())
                 || shares.owes(&held(head, shares), &run.tenant, &run.model, Given::default())
         };
-        head.class_value >= class_value
+        in_question(head)
             && promised.as_ref().is_none_or(|promised| *promised == head.job)
             && shares.as_ref().is_none_or(beyond)
-            && !epoch.state.claims.contains(&head.job)
             && (owed(head) || pays(epoch, head, run))
     };
     let mut heads: Vec<Head> = waiting.heads.iter().filter(comes_first).cloned().collect();
-    heads.sort_by_key(|head| (-head.class_value, !owed(head), head.turn, head.job.clone()));
+    heads.sort_by_cached_key(|head| (-head.class_value, !owed(head), head.turn, head.job.clone()));
     for head in heads.into_iter().take(OFFERS_MAX) {
         let Some((theirs, own)) = shared(epoch, &head, id, run, row) else { continue };
         let replicas = own.nodes.len() as i64;
