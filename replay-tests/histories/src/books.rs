@@ -16,6 +16,7 @@ use crate::ledger::Ledger;
 use crate::moves::MovesBook;
 use crate::set_aside::SetAsideBook;
 use crate::shared_gpus::SharedBook;
+use crate::stops::StopsBook;
 
 /// The books of one history.
 #[derive(Default)]
@@ -31,6 +32,8 @@ pub struct Books {
     pub shared: SharedBook,
     /// What is kept free for whom.
     pub kept_room: KeptRoom,
+    /// Who stops for whom.
+    pub stops: StopsBook,
 }
 
 impl Books {
@@ -52,6 +55,7 @@ impl Books {
         self.moves.epoch(now, counted, closed, state, nothing_is_lost);
         self.shared.epoch(state, counted, closed);
         self.kept_room.epoch(state, closed);
+        self.stops.epoch(state, closed);
         budgets::check(state, &closed.outputs);
         assert_eq!(kernel.index_differences(), Vec::<String>::new(), "after epoch {}", closed.record.epoch);
         self.nobody_is_kept_out_by_growth(state);

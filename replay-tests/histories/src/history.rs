@@ -3,6 +3,7 @@
 mod change;
 mod demand;
 mod frame;
+mod wider;
 
 use std::collections::BTreeMap;
 
@@ -16,6 +17,7 @@ use solyx_schemas::units::*;
 
 use self::frame::NODES;
 pub use self::frame::{beginning, calm_policy, frame, one_pool};
+pub use self::wider::Wider;
 use crate::usd;
 
 /// A stream of numbers (splitmix64).

@@ -9,6 +9,7 @@ pub mod ledger;
 pub mod moves;
 pub mod set_aside;
 pub mod shared_gpus;
+pub mod stops;
 
 use std::collections::BTreeMap;
 

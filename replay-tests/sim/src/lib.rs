@@ -12,7 +12,7 @@ pub mod witness;
 use std::collections::{BTreeMap, BTreeSet};
 
 use solyx_histories::START;
-use solyx_histories::history::{Luck, Mood, beginning};
+use solyx_histories::history::{Luck, Mood, Wider, beginning};
 use solyx_schemas::hash::Hash32;
 use solyx_schemas::log::memory::MemoryLog;
 use solyx_schemas::topics::{Topic, TopicName};
@@ -80,8 +80,8 @@ impl History {
 
     fn live(&self, log: &MemoryLog, mut luck: Luck, mood: Mood) -> anyhow::Result<Summary> {
         // In one calm or crowded history of two all that is said arrives as it was said: more may be promised of those.
-        let orderly =
-            matches!(mood, Mood::Calm | Mood::Crowded) && self.seed.is_multiple_of(2) && !Money::is_in(self.seed);
+        let is_plain = !Money::is_in(self.seed) && !Wider::is_in(self.seed);
+        let orderly = matches!(mood, Mood::Calm | Mood::Crowded) && self.seed.is_multiple_of(2) && is_plain;
         let spared = Fault::OF_INPUTS.iter().filter(|_| orderly);
         let mut weather = Weather::of(self.seed, &self.without.iter().chain(spared).copied().collect());
         let disk = if self.seed.is_multiple_of(ON_DISK) { Some(tempfile::tempdir()?) } else { None };
@@ -89,9 +89,10 @@ impl History {
         let mut witness = Witness::of(log, if orderly { mood } else { as_told(mood) })?;
         let mut inputs = Inputs::default();
         let (mut executor, mut events) = beginning(&mut luck, mood);
-        let mut money = Money::of(self.seed);
-        events.extend(money.begins());
+        let (mut money, mut wider) = (Money::of(self.seed), Wider::of(self.seed));
         let mut now = START;
+        wider.begins(now, &mut events);
+        events.extend(money.begins());
         for _ in 0..self.turns {
             log.set_clock_us(Some(now));
             inputs.write(log, &mut weather, std::mem::take(&mut events), now)?;
@@ -100,6 +101,7 @@ impl History {
             executor.sees(&mut luck, now, &decided);
             now = later(&mut luck, now, witness.kernel().next_wakeup().map(|at| at.0));
             events = executor.says(&mut luck, now);
+            wider.widens(&executor, now, &mut events);
             let kernel = witness.kernel();
             events.extend(money.says(kernel.state(), now));
             events.extend(kernel.plan_is_due().then(|| kernel.packing_plan()).flatten().map(Into::into));

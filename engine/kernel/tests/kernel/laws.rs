@@ -1,8 +1,10 @@
 //! Laws over random histories, checked after every epoch by books that count again with code of their own.
 
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
 use solyx_histories::books::Books;
-use solyx_histories::history::{Luck, Mood, beginning};
+use solyx_histories::history::{Luck, Mood, Wider, beginning};
 use solyx_histories::ledger::Ledger;
 use solyx_histories::moves::MovesBook;
 use solyx_histories::shared_gpus::SharedBook;
@@ -38,21 +40,47 @@ fn plan(world: &World) -> Option<Event> {
 }
 
 fn live_by_epoch(seed: u64, mood: Mood) {
+    live_with(seed, mood, Wider::default());
+}
+
+/// The same with what is drawn beside the rest; how often runs were stopped for a higher class, and jobs were told something.
+fn live_with(seed: u64, mood: Mood, mut wider: Wider) -> BTreeMap<String, usize> {
+    let mut told: BTreeMap<String, usize> = BTreeMap::new();
     let mut luck = Luck(seed);
-    let (mut world, mut books) = (world(), Books::of(mood));
+    let (mut world, mut books) = (world(), Books::of(wider.promises(mood)));
     let (mut executor, mut events) = beginning(&mut luck, mood);
+    wider.begins(world.now, &mut events);
     for _ in 0..EPOCHS {
         let (closed, counted) = world.close_counting(events);
         books.epoch(&counted, &closed, &world.kernel);
+        for what in closed.outputs.iter().filter_map(what_was_told) {
+            *told.entry(what).or_default() += 1;
+        }
         if closed.record.epoch % 9 == 0 {
             who_was_told_of_a_lack_lacks_it(&world, &mut luck);
         }
         executor.sees(&mut luck, world.now, &closed.outputs);
         pass_time(&mut world, &mut luck);
         events = executor.says(&mut luck, world.now);
+        wider.widens(&executor, world.now, &mut events);
         events.extend(plan(&world));
     }
     books.gpu_time_is_held_once();
+    told.insert("stopped for a higher class".to_owned(), books.stops.by_class);
+    told
+}
+
+/// The limit that a job was told, or that it was put off to a better hour or waits again.
+fn what_was_told(output: &Event) -> Option<String> {
+    match output {
+        Event::JobHeld(held) => {
+            let is_kept = held.limit.subject.as_ref().is_some_and(|subject| subject.as_str().ends_with(":kept"));
+            Some(format!("{:?}{}", held.limit.kind, if is_kept { " that is not lent" } else { "" }))
+        }
+        Event::JobDeferred(_) => Some("deferred".to_owned()),
+        Event::JobRequeued(_) => Some("requeued".to_owned()),
+        _ => None,
+    }
 }
 
 /// Whoever waits and was told that GPUs, CPU or memory are short finds no place, under rules by which a pass looks at all who wait.
@@ -153,11 +181,43 @@ fn random_histories_divide_gpus_and_keep_tenants_apart() {
     assert!(counts.iter().all(|count| *count > 10), "{counts:?}");
 }
 
+/// The mood of a wider history.
+fn mood_of(seed: u64) -> Mood {
+    *Luck(seed).of(&[Mood::Wild, Mood::Crowded, Mood::Shaken, Mood::Shaken, Mood::Calm])
+}
+
+#[test]
+fn wider_histories_preempt_by_class_defer_and_keep_what_is_not_lent_or_held_back() {
+    let mut told: BTreeMap<String, usize> = BTreeMap::new();
+    for seed in 0..30 {
+        for (what, times) in live_with(seed, mood_of(seed), Wider::always(seed)) {
+            *told.entry(what).or_default() += times;
+        }
+    }
+    let all = [
+        "stopped for a higher class",
+        "deferred",
+        "requeued",
+        "Quota that is not lent",
+        "FailoverReserve",
+        "ProviderCapacity",
+        "Residency",
+        "RetryBackoff",
+    ];
+    let never: Vec<&str> = all.into_iter().filter(|what| told.get(*what).is_none_or(|times| *times == 0)).collect();
+    assert_eq!(never, Vec::<&str>::new(), "{told:?}");
+}
+
 fn restored_goes_on(seed: u64, mood: Mood) {
+    restored_goes_on_with(seed, mood, Wider::default());
+}
+
+fn restored_goes_on_with(seed: u64, mood: Mood, mut wider: Wider) {
     let mut luck = Luck(seed);
     let mut world = world();
     let mut twin: Option<World> = None;
     let (mut executor, mut events) = beginning(&mut luck, mood);
+    wider.begins(world.now, &mut events);
     for epoch in 0..EPOCHS {
         let closed = world.close(events.clone());
         if let Some(twin) = &mut twin {
@@ -185,6 +245,7 @@ fn restored_goes_on(seed: u64, mood: Mood) {
         pass_time(&mut world, &mut luck);
         twin.as_mut().unwrap().now = world.now;
         events = executor.says(&mut luck, world.now);
+        wider.widens(&executor, world.now, &mut events);
         events.extend(plan(&world));
     }
 }
@@ -261,6 +322,13 @@ proptest! {
     fn where_nodes_come_and_go_while_runs_are_moved_the_laws_hold_and_a_restored_kernel_goes_on(seed: u64) {
         live_by_epoch(seed, Mood::Shaken);
         restored_goes_on(seed, Mood::Shaken);
+    }
+
+    #[test]
+    fn where_classes_preempt_prices_are_corrected_and_sites_are_lost_the_laws_hold_and_a_restored_kernel_goes_on(seed: u64) {
+        let mood = mood_of(seed);
+        live_with(seed, mood, Wider::always(seed));
+        restored_goes_on_with(seed, mood, Wider::always(seed));
     }
 
     #[test]
