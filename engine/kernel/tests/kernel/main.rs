@@ -9,6 +9,7 @@ mod leasing;
 mod mig;
 mod model_guarantees;
 mod moving;
+mod overtaking;
 mod packing_laws;
 mod packing_plan;
 mod power;

@@ -16,6 +16,7 @@ use solyx_schemas::units::*;
 use self::world::World;
 use super::frame::{NODES, TENANTS};
 use super::{Executor, Luck, Mood};
+use crate::job;
 
 /// It parts seeds in halves, with those that tests name in the half that goes without.
 const HALVES: u64 = 83_557;
@@ -27,6 +28,7 @@ const CLASSES: [&str; 3] = ["spare", "standard", "urgent"];
 pub struct Wider {
     luck: Option<Luck>,
     world: World,
+    jobs: i64,
 }
 
 impl Wider {
@@ -37,7 +39,7 @@ impl Wider {
 
     /// That of a seed, whichever half it is in.
     pub fn always(seed: u64) -> Self {
-        Self { luck: Some(Luck(seed ^ 0x0077_6964_6572)), world: World::default() }
+        Self { luck: Some(Luck(seed ^ 0x0077_6964_6572)), ..Self::default() }
     }
 
     /// Whether the history of a seed has any.
@@ -88,6 +90,10 @@ impl Wider {
         if luck.chance(20) {
             more.extend(failure(luck, executor, now));
         }
+        if luck.chance(15) {
+            self.jobs += 1;
+            more.push(urgent(luck, self.jobs));
+        }
         self.world.says(luck, now, &mut more);
         for event in more {
             let at = luck.below(events.len() as i64 + 1) as usize;
@@ -128,8 +134,8 @@ fn policy(luck: &mut Luck, e: &mut SchedulingPolicySet) {
 }
 
 fn preempting(luck: &mut Luck, e: &mut PriorityClassSet) {
-    e.preempts = luck.chance(40);
-    e.minimum_run_us = DurationUs(if luck.chance(50) { luck.below(40) * MINUTE_US } else { 0 });
+    e.preempts = luck.chance(50);
+    e.minimum_run_us = DurationUs(if luck.chance(50) { luck.below(30) * MINUTE_US } else { 0 });
 }
 
 fn lending(luck: &mut Luck, e: &mut QuotaSet) {
@@ -155,6 +161,14 @@ fn request(luck: &mut Luck, e: &mut JobRequested) {
         }
     }
     world::asked_of(luck, e);
+}
+
+/// A job for which others may have to make room.
+fn urgent(luck: &mut Luck, number: i64) -> Event {
+    let (replicas, gpus) = (1 + luck.below(2), 1 + luck.below(4));
+    let (tenant, hours) = (*luck.of(&TENANTS), luck.below(3));
+    let asked = job(&format!("wide-{number}"), tenant, replicas, gpus, hours);
+    JobRequested { class: ClassId::from("urgent"), preemptible: luck.chance(70), ..asked }.into()
 }
 
 fn class(luck: &mut Luck) -> Event {

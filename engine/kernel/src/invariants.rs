@@ -1,0 +1,95 @@
+//! What holds of every state between two epochs, whatever came: audits of real logs ask it of the last one, simulated histories of each.
+
+use std::collections::BTreeMap;
+
+use solyx_schemas::ids::{NodeId, RefId, RunId};
+
+use crate::budget::budgets_of;
+use crate::rows::{Phase, Run};
+use crate::state::State;
+
+impl State {
+    /// The invariants that do not hold, each in a sentence of what and how much; always none.
+    ///
+    /// Nothing is overcommitted: no GPU, and neither the CPU nor the memory of a node unless something that is to stop still holds
+    /// it. No job is lost or runs twice: whoever runs has the run that is its own, and whoever waits was told why. What is held
+    /// against a budget is what living jobs that it covers have held.
+    pub fn violations(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        self.check_nodes(&mut found);
+        self.check_jobs(&mut found);
+        self.check_budgets(&mut found);
+        found
+    }
+
+    fn check_nodes(&self, found: &mut Vec<String>) {
+        let mut gpus: BTreeMap<(&NodeId, i64), i64> = BTreeMap::new();
+        let mut amounts: BTreeMap<&NodeId, (i64, i64)> = BTreeMap::new();
+        for (_, run) in self.runs.iter() {
+            for replica in &run.nodes {
+                let (cpu_milli, memory_mib) = amounts.entry(&replica.node).or_default();
+                *cpu_milli += run.cpu_milli.0;
+                *memory_mib += run.memory_mib.0;
+                for gpu in &replica.gpus {
+                    *gpus.entry((&replica.node, *gpu)).or_default() += replica.gpu_milli_each.0;
+                }
+            }
+        }
+        let over = gpus.into_iter().filter(|(_, milli)| *milli > 1_000);
+        found.extend(over.map(|((node, gpu), milli)| format!("GPU {gpu} of {node} has {milli} thousandths in use")));
+        let stopping = self.runs.iter().any(|(_, run)| run.stop.is_some());
+        for (node, (cpu_milli, memory_mib)) in amounts.into_iter().filter(|_| !stopping) {
+            let Some(report) = self.nodes.get(node).and_then(|row| row.report.as_ref()) else { continue };
+            for (what, used, has) in [
+                ("thousandths of a core", cpu_milli, report.cpu_milli.0),
+                ("MiB of memory", memory_mib, report.memory_mib.0),
+            ] {
+                if used > has {
+                    found.push(format!("{node} has {used} {what} in use, and {has} in all"));
+                }
+            }
+        }
+    }
+
+    fn check_jobs(&self, found: &mut Vec<String>) {
+        for (id, job) in self.jobs.iter() {
+            let has_run = job.run.as_ref().is_some_and(|run| self.runs.contains(run));
+            let runs = matches!(job.phase, Phase::Running | Phase::Stopping);
+            if has_run != runs {
+                found.push(format!(
+                    "job {id} is {:?}, and its run {:?} is among those that hold something: {has_run}",
+                    job.phase, job.run
+                ));
+            }
+            if !runs && !job.is_over() && job.told.is_none() {
+                found.push(format!("job {id} waits and has not been told why"));
+            }
+        }
+        let strays =
+            |(id, run): &(&RunId, &Run)| self.jobs.get(&run.job).is_none_or(|job| job.run.as_ref() != Some(*id));
+        found
+            .extend(self.runs.iter().filter(strays).map(|(id, run)| format!("run {id} is not the run of {}", run.job)));
+    }
+
+    fn check_budgets(&self, found: &mut Vec<String>) {
+        if self.budgets.is_empty() {
+            return;
+        }
+        let mut held: BTreeMap<&RefId, i128> = BTreeMap::new();
+        for (id, job) in self.jobs.iter().filter(|(_, job)| !job.is_over()) {
+            let Some((own, spec)) = job.budget_held.as_ref().zip(self.spec(id)) else { continue };
+            let price = &own.price;
+            for (budget, _) in
+                budgets_of(self, &spec).into_iter().filter(|(_, b)| b.set.amount.currency == price.currency)
+            {
+                *held.entry(budget).or_default() += i128::from(price.micros.0);
+            }
+        }
+        for (id, budget) in self.budgets.iter() {
+            let jobs = held.get(id).copied().unwrap_or(0);
+            if budget.held_micros != jobs {
+                found.push(format!("budget {id} has {} micros held, its jobs {jobs}", budget.held_micros));
+            }
+        }
+    }
+}
