@@ -93,3 +93,26 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use solyx_schemas::ids::JobId;
+
+    use super::*;
+    use crate::rows::{Budget, Job};
+
+    #[test]
+    fn what_does_not_hold_is_said_with_what_and_how_much() {
+        let mut state = State::default();
+        assert_eq!(state.violations(), Vec::<String>::new());
+        state.jobs.insert(JobId::from("lost"), Job { phase: Phase::Running, ..Job::default() }.into());
+        state.jobs.insert(JobId::from("silent"), Job { phase: Phase::Waiting, ..Job::default() }.into());
+        state.runs.insert(RunId::from("stray/1"), Run { job: JobId::from("stray"), ..Run::default() });
+        state.budgets.insert(RefId::from("month"), Budget { held_micros: 7, ..Budget::default() });
+        let found = state.violations();
+        let said = |what: &str| found.iter().any(|violation| violation.starts_with(what));
+        assert_eq!(found.len(), 4, "{found:?}");
+        assert!(said("job lost is Running") && said("job silent waits"), "{found:?}");
+        assert!(said("run stray/1 is not the run") && said("budget month has 7 micros held"), "{found:?}");
+    }
+}
