@@ -11,6 +11,7 @@ use solyx_schemas::ids::RunId;
 
 use crate::budgets;
 use crate::history::Mood;
+use crate::kept_back::KeptBackBook;
 use crate::kept_room::KeptRoom;
 use crate::ledger::Ledger;
 use crate::moves::MovesBook;
@@ -32,6 +33,8 @@ pub struct Books {
     pub shared: SharedBook,
     /// What is kept free for whom.
     pub kept_room: KeptRoom,
+    /// What stays free whoever asks.
+    pub kept_back: KeptBackBook,
     /// Who stops for whom.
     pub stops: StopsBook,
 }
@@ -55,6 +58,7 @@ impl Books {
         self.moves.epoch(now, counted, closed, state, nothing_is_lost);
         self.shared.epoch(state, counted, closed);
         self.kept_room.epoch(state, closed);
+        self.kept_back.epoch(state, closed);
         self.stops.epoch(state, closed);
         budgets::check(state, &closed.outputs);
         assert_eq!(kernel.index_differences(), Vec::<String>::new(), "after epoch {}", closed.record.epoch);

@@ -4,6 +4,7 @@
 pub mod books;
 pub mod budgets;
 pub mod history;
+pub mod kept_back;
 pub mod kept_room;
 pub mod ledger;
 pub mod moves;

@@ -234,7 +234,7 @@ fn failure(luck: &mut Luck, executor: &Executor, now: i64) -> Option<Event> {
     let failed = RunFailed {
         job: job.clone(),
         run: run.clone(),
-        category: *luck.of(&FailureCategory::ALL),
+        category: *luck.of(FailureCategory::ALL),
         node: luck.chance(50).then(|| NodeId::from(format!("node-{}", luck.below(NODES)))),
         failed_us: TimeUs(now),
         ..RunFailed::default()
