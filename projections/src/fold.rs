@@ -1,11 +1,36 @@
 //! What a projection is: a pure fold over epochs whose state can be saved, loaded, compared and rebuilt.
 
 use solyx_schemas::epochs::{EpochBatch, EpochReader};
+use solyx_schemas::hash::Hash32;
+use solyx_schemas::told::Told;
 
 /// A key and its value, as a store keeps them.
 pub type Entry = (Vec<u8>, Vec<u8>);
 /// A key with its new value, or without one when it is gone.
 pub type Change = (Vec<u8>, Option<Vec<u8>>);
+
+/// An entry as it is told to a person.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ToldRow {
+    /// Name of its table.
+    pub table: &'static str,
+    /// Its key there.
+    pub key: Told,
+    /// What the row says.
+    pub row: Told,
+}
+
+/// Hash of a view's entries in their order: two who derived the same have the same.
+pub fn digest(entries: &[Entry]) -> Hash32 {
+    let mut hasher = blake3::Hasher::new();
+    for (key, value) in entries {
+        for part in [key, value] {
+            hasher.update(&(part.len() as u64).to_le_bytes());
+            hasher.update(part);
+        }
+    }
+    Hash32(*hasher.finalize().as_bytes())
+}
 
 /// A state that cannot be folded on or loaded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -35,6 +60,14 @@ pub trait Fold: Send {
     fn changes(&mut self) -> Option<Vec<Change>> {
         None
     }
+
+    /// No longer remembers what changed, for who never asks.
+    fn forget_changes(&mut self) {
+        self.changes();
+    }
+
+    /// An entry of this or of a kept state as it is told to a person.
+    fn told(&self, key: &[u8], value: &[u8]) -> Result<ToldRow, FoldError>;
 
     /// Puts a saved state into a fresh fold.
     fn load(&mut self, entries: &mut dyn Iterator<Item = Entry>) -> Result<(), FoldError>;

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::fold::{Change, Entry};
+use solyx_schemas::told::Told;
+
+use crate::fold::{Change, Entry, ToldRow};
 
 /// Ordered rows. Keys and values are postcard bytes in the store, under one byte that names the table.
 #[derive(Clone, Debug)]
@@ -113,6 +115,17 @@ where
         for key in std::mem::take(&mut self.changed) {
             into.push((key_bytes(table, &key), self.rows.get(&key).map(bytes)));
         }
+    }
+
+    /// No longer remembers what changed.
+    pub fn forget_changes(&mut self) {
+        self.changed.clear();
+    }
+
+    /// An entry of a table of this name as it is told to a person; `key` is without the table's byte.
+    pub fn told(&self, table: &'static str, key: &[u8], value: &[u8]) -> Result<ToldRow, postcard::Error> {
+        let (key, row): (K, V) = (postcard::from_bytes(key)?, postcard::from_bytes(value)?);
+        Ok(ToldRow { table, key: Told::of(&key), row: Told::of(&row) })
     }
 
     /// Puts back a saved entry; `key` is without the table's byte.

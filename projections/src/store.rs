@@ -5,18 +5,21 @@
 //! crash leaves one or the other. Readers open the generation read-only and see one batch's end, whatever is written.
 
 mod as_of;
+mod kept;
 mod layout;
 
+use std::cmp::Ordering;
 use std::path::Path;
 
 use rocksdb::{DB, Direction, IteratorMode, Options, WriteBatch, WriteOptions, checkpoint::Checkpoint};
 use serde::{Deserialize, Serialize};
 use solyx_kernel::unknown_feature;
-use solyx_schemas::epochs::{EpochReader, Frontier};
+use solyx_schemas::epochs::{EpochBatch, EpochReader, Frontier};
 use solyx_schemas::hash::Hash32;
 use solyx_schemas::log::Log;
 
 use crate::fold::{Change, Entry, EpochSource, Fold, FoldError, SourceError};
+pub use crate::store::kept::{KeptStore, RowDifference};
 use crate::store::layout::{Layout, Turn};
 
 /// Epochs folded between two writes while catching up.
@@ -144,6 +147,11 @@ impl<F: Fold + Default> View<F> {
         Self { fold, position }
     }
 
+    /// Folds the next epoch, which has to follow.
+    pub fn take(&mut self, epoch: &EpochBatch) -> Result<(), StoreError> {
+        take(&mut self.fold, &mut self.position, epoch)
+    }
+
     /// Folds epochs in memory up to and with `last`, or all there are. Returns how many.
     pub fn fold_up_to(&mut self, source: &mut dyn EpochSource, last: Option<i64>) -> Result<u64, StoreError> {
         let mut folded = 0;
@@ -160,6 +168,11 @@ impl<F: Fold + Default> View<F> {
 /// Folds the next epoch, if it is there and follows.
 fn step<F: Fold>(fold: &mut F, position: &mut ViewPosition, source: &mut dyn EpochSource) -> Result<bool, StoreError> {
     let Some(epoch) = source.next_epoch().map_err(StoreError::Source)? else { return Ok(false) };
+    take(fold, position, &epoch)?;
+    Ok(true)
+}
+
+fn take<F: Fold>(fold: &mut F, position: &mut ViewPosition, epoch: &EpochBatch) -> Result<(), StoreError> {
     let gap = |detail| StoreError::Gap {
         view: fold.name(),
         expected: position.next_epoch,
@@ -175,10 +188,10 @@ fn step<F: Fold>(fold: &mut F, position: &mut ViewPosition, source: &mut dyn Epo
     if let Some(feature) = unknown_feature(&epoch.record.features) {
         return Err(StoreError::Feature { epoch: epoch.record.epoch, feature: feature.to_string() });
     }
-    fold.apply(&epoch)?;
+    fold.apply(epoch)?;
     position.next_epoch += 1;
     position.chain_head = epoch.chain_hash;
-    Ok(true)
+    Ok(())
 }
 
 impl<F: Fold + Default> ViewStore<F> {
@@ -272,7 +285,10 @@ impl<F: Fold + Default> ViewStore<F> {
         self.position.frontier = source.frontier();
         let changes = match self.fold.changes() {
             Some(changes) => changes,
-            None => differences(&self.db, self.fold.entries()).map_err(|e| self.layout.storage("read", e))?,
+            None => {
+                let changes = differences(&self.db, self.fold.entries()).collect::<Result<_, _>>();
+                changes.map_err(|e| self.layout.storage("read", e))?
+            }
         };
         write(&self.db, &self.layout, changes, &self.position)?;
         self.keep_checkpoint()
@@ -337,23 +353,38 @@ fn state_entries(db: &DB) -> impl Iterator<Item = Result<Entry, rocksdb::Error>>
         .map(|entry| entry.map(|(key, value)| (key[1..].to_vec(), value.into_vec())))
 }
 
-/// What must be written so that the database holds these sorted entries.
-fn differences(db: &DB, entries: Vec<Entry>) -> Result<Vec<Change>, rocksdb::Error> {
-    let mut changes = Vec::new();
+/// What must be written so that the database holds these sorted entries, in order of the keys.
+fn differences(db: &DB, entries: Vec<Entry>) -> impl Iterator<Item = Result<Change, rocksdb::Error>> {
+    let mut stored = state_entries(db).peekable();
     let mut wanted = entries.into_iter().peekable();
-    for stored in state_entries(db) {
-        let (key, value) = stored?;
-        while let Some((new_key, new_value)) = wanted.next_if(|(wanted_key, _)| *wanted_key < key) {
-            changes.push((new_key, Some(new_value)));
+    std::iter::from_fn(move || {
+        loop {
+            let order = match (stored.peek(), wanted.peek()) {
+                (None, None) => return None,
+                (Some(Err(_)), _) => return stored.next()?.err().map(Err),
+                (Some(Ok((key, _))), Some((new, _))) => key.cmp(new),
+                (Some(Ok(_)), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+            };
+            match order {
+                Ordering::Less => return stored.next().map(|gone| gone.map(|(key, _)| (key, None))),
+                Ordering::Greater => return wanted.next().map(|(key, value)| Ok((key, Some(value)))),
+                Ordering::Equal => {
+                    if let (Some(Ok((_, was))), Some((key, value))) = (stored.next(), wanted.next())
+                        && was != value
+                    {
+                        return Some(Ok((key, Some(value))));
+                    }
+                }
+            }
         }
-        match wanted.next_if(|(wanted_key, _)| *wanted_key == key) {
-            Some((_, new_value)) if new_value == value => {}
-            Some((_, new_value)) => changes.push((key, Some(new_value))),
-            None => changes.push((key, None)),
-        }
-    }
-    changes.extend(wanted.map(|(key, value)| (key, Some(value))));
-    Ok(changes)
+    })
+}
+
+fn position_of(db: &DB, layout: &Layout) -> Result<ViewPosition, StoreError> {
+    let bytes = db.get(POSITION_KEY).map_err(|e| layout.storage("read", e))?;
+    let Some(bytes) = bytes else { return Err(StoreError::Absent { path: layout.shown() }) };
+    postcard::from_bytes(&bytes).map_err(|e| layout.storage("read", e))
 }
 
 fn load<F: Fold + Default>(db: &DB, layout: &Layout) -> Result<View<F>, StoreError> {

@@ -5,11 +5,12 @@
 mod common;
 
 use common::History;
-use solyx_projections::fold::{Change, Entry, Epochs, Fold, FoldError};
+use solyx_projections::fold::{Change, Entry, Epochs, Fold, FoldError, ToldRow};
 use solyx_projections::rows::Rows;
-use solyx_projections::store::{StoreError, View, ViewStore};
+use solyx_projections::store::{KeptStore, RowDifference, StoreError, View, ViewPosition, ViewStore};
 use solyx_schemas::epochs::EpochBatch;
 use solyx_schemas::events::capacity::PoolWithdrawn;
+use solyx_schemas::hash::Hash32;
 use solyx_schemas::units::DAY_US;
 
 /// Counts events by name; the even ones are forgotten again at each tenth epoch, so that rows also go.
@@ -51,6 +52,11 @@ impl<const FOLLOWS: bool> Fold for Counts<FOLLOWS> {
         let mut changes = Vec::new();
         self.counts.changes(1, &mut changes);
         FOLLOWS.then_some(changes)
+    }
+
+    fn told(&self, key: &[u8], value: &[u8]) -> Result<ToldRow, FoldError> {
+        let told = self.counts.told("counts", &key[1..], value);
+        told.map_err(|e| FoldError { fold: "counts", detail: e.to_string() })
     }
 
     fn load(&mut self, entries: &mut dyn Iterator<Item = Entry>) -> Result<(), FoldError> {
@@ -186,4 +192,34 @@ fn a_feature_that_this_build_lacks_stops_the_view_and_is_named() {
     let error = view.fold_up_to(&mut Epochs(history.source(0)), None).unwrap_err().to_string();
     let expected = "epoch 3 has the feature from-the-future in force, which this build lacks; use the build that wrote it or a newer one";
     assert_eq!((error.as_str(), view.position.next_epoch), (expected, 3));
+}
+
+#[test]
+fn the_first_row_that_a_kept_store_holds_otherwise_is_named_whatever_is_wrong_with_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let history = history(25);
+    assert!(KeptStore::open(directory.path()).unwrap().is_none());
+    drop(ViewStore::<Counts<true>>::rebuild(directory.path(), &mut Epochs(history.source(0))).unwrap());
+    let kept = KeptStore::open(directory.path()).unwrap().unwrap();
+    assert_eq!(kept.position().next_epoch, 25);
+    let View { fold, position } = folded::<true>(&history, 24);
+    let against = |entries: Vec<Entry>| kept.first_difference(&fold, &position, entries).unwrap();
+    let whole = fold.entries();
+    assert!(whole.len() > 3 && against(whole.clone()).is_none());
+    let names: Vec<String> = fold.counts.iter().map(|(name, _)| format!("counts/{name}")).collect();
+    let counts: Vec<u64> = fold.counts.iter().map(|(_, count)| *count).collect();
+
+    let mut gone = whole.clone();
+    gone.remove(1);
+    gone.remove(2);
+    assert_eq!(against(gone), Some(RowDifference::new(&names[1], "row", counts[1], "none")));
+    let mut changed = whole.clone();
+    changed[2].1 = vec![99];
+    assert_eq!(against(changed), Some(RowDifference::new(&names[2], "row", counts[2], 99)));
+    let mut more = whole.clone();
+    more.push((vec![1, 1, b'z'], vec![5]));
+    assert_eq!(against(more), Some(RowDifference::new("counts/z", "row", "none", 5)));
+    let other = ViewPosition { chain_head: Hash32::default(), ..position.clone() };
+    let difference = kept.first_difference(&fold, &other, whole).unwrap().unwrap();
+    assert_eq!((difference.row.as_str(), difference.field.as_str()), ("position", "chain_head"));
 }

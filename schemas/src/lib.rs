@@ -17,6 +17,7 @@ pub mod log;
 pub mod released;
 pub mod sealed;
 pub mod shape;
+pub mod told;
 pub mod topics;
 pub mod units;
 pub mod validity;

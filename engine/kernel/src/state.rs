@@ -8,6 +8,7 @@ use solyx_schemas::events::policy::{
 };
 use solyx_schemas::events::world::{DatasetDeclared, EgressPriced, LinkMeasured, ReplicaReported};
 use solyx_schemas::ids::*;
+use solyx_schemas::told::Told;
 use solyx_schemas::units::*;
 
 use crate::decay::Served;
@@ -84,6 +85,18 @@ macro_rules! state {
             /// No longer remembers what changed.
             pub fn forget_changes(&mut self) {
                 $( self.$name.forget_changes(); )*
+            }
+
+            /// The name of a canonical entry's table with its key and row as they are told to a person; an error names the table.
+            pub fn told(entry: &Entry) -> Result<(&'static str, Told, Told), String> {
+                match entry.table {
+                    $( $number => {
+                        let told = Table::<$key, $value>::told(entry);
+                        let (key, row) = told.map_err(|e| format!("table {}: {e}", stringify!($name)))?;
+                        Ok((stringify!($name), key, row))
+                    } )*
+                    other => Err(format!("table {other} does not exist")),
+                }
             }
 
             /// Puts whole tables back, from entries in order of table and key; an error names the table.

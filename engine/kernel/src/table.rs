@@ -5,6 +5,7 @@ use std::collections::btree_map::Entry as Slot;
 use std::marker::PhantomData;
 
 use serde::{Serialize, de::DeserializeOwned};
+use solyx_schemas::told::Told;
 
 use crate::cut::Cut;
 use crate::digest::SetHash;
@@ -38,6 +39,9 @@ pub trait Row: Sized {
 
     /// The row of canonical bytes.
     fn of_bytes(bytes: &[u8]) -> Result<Self, postcard::Error>;
+
+    /// As it is told to a person.
+    fn told(&self) -> Told;
 }
 
 impl<V: Serialize + DeserializeOwned> Row for V {
@@ -47,6 +51,10 @@ impl<V: Serialize + DeserializeOwned> Row for V {
 
     fn of_bytes(bytes: &[u8]) -> Result<Self, postcard::Error> {
         postcard::from_bytes(bytes)
+    }
+
+    fn told(&self) -> Told {
+        Told::of(self)
     }
 }
 
@@ -83,6 +91,10 @@ impl<V: Serialize + DeserializeOwned> Row for Packed<V> {
 
     fn of_bytes(bytes: &[u8]) -> Result<Self, postcard::Error> {
         Ok(Self::read(bytes)?.0)
+    }
+
+    fn told(&self) -> Told {
+        Told::of(&self.open())
     }
 }
 
@@ -274,6 +286,12 @@ impl<K: Ord + Clone + Serialize + DeserializeOwned, V: Row> Table<K, V> {
     /// Gives up the cut.
     pub fn end_cut(&mut self) {
         self.cut = None;
+    }
+
+    /// Key and row of a canonical entry as they are told to a person.
+    pub fn told(entry: &Entry) -> Result<(Told, Told), postcard::Error> {
+        let key: K = postcard::from_bytes(&entry.key)?;
+        Ok((Told::of(&key), V::of_bytes(&entry.value)?.told()))
     }
 
     /// Puts all rows back, from canonical entries.

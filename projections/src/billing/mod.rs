@@ -26,7 +26,7 @@ use solyx_schemas::events::Event;
 use solyx_schemas::ids::*;
 use solyx_schemas::units::{Currency, TimeUs};
 
-use crate::fold::{Change, Entry, Fold, FoldError};
+use crate::fold::{Change, Entry, Fold, FoldError, ToldRow};
 use crate::rows::Rows;
 use crate::timeline;
 use rows::*;
@@ -66,6 +66,21 @@ macro_rules! tables {
                 let mut changes = Vec::new();
                 $( self.$name.changes($number, &mut changes); )*
                 changes
+            }
+
+            fn forget_changes(&mut self) {
+                $( self.$name.forget_changes(); )*
+            }
+
+            fn told(&self, key: &[u8], value: &[u8]) -> Result<ToldRow, String> {
+                let Some((table, key)) = key.split_first() else { return Err("an entry has no table".to_owned()) };
+                match table {
+                    $( $number => {
+                        let told = self.$name.told(stringify!($name), key, value);
+                        told.map_err(|e| format!("table {}: {e}", stringify!($name)))
+                    } )*
+                    other => Err(format!("table {other} does not exist")),
+                }
             }
 
             fn load(&mut self, key: &[u8], value: &[u8]) -> Result<(), String> {
@@ -250,6 +265,14 @@ impl Fold for Billing {
 
     fn changes(&mut self) -> Option<Vec<Change>> {
         Some(self.tables.changes())
+    }
+
+    fn forget_changes(&mut self) {
+        self.tables.forget_changes();
+    }
+
+    fn told(&self, key: &[u8], value: &[u8]) -> Result<ToldRow, FoldError> {
+        self.tables.told(key, value).map_err(|detail| FoldError { fold: "billing", detail })
     }
 
     fn load(&mut self, entries: &mut dyn Iterator<Item = Entry>) -> Result<(), FoldError> {

@@ -18,7 +18,7 @@ use solyx_schemas::epochs::EpochBatch;
 use solyx_schemas::ids::*;
 use solyx_schemas::units::TimeUs;
 
-use crate::fold::{Change, Entry, Fold, FoldError};
+use crate::fold::{Change, Entry, Fold, FoldError, ToldRow};
 use crate::rows::Rows;
 use crate::timeline;
 
@@ -119,6 +119,32 @@ impl Fold for Dcim {
         each_table!(self, save);
         changes.sort();
         Some(changes)
+    }
+
+    fn forget_changes(&mut self) {
+        macro_rules! forget {
+            ($table:expr, $rows:expr) => {
+                $rows.forget_changes();
+            };
+        }
+        each_table!(self, forget);
+    }
+
+    fn told(&self, key: &[u8], value: &[u8]) -> Result<ToldRow, FoldError> {
+        let failed = |detail: String| FoldError { fold: NAME, detail };
+        let Some((&number, key)) = key.split_first() else {
+            return Err(failed("an entry without a key".to_owned()));
+        };
+        macro_rules! tell {
+            ($table:expr, $rows:expr) => {
+                if number == $table {
+                    let told = $rows.told(stringify!($rows).trim_start_matches("self."), key, value);
+                    return told.map_err(|e| failed(format!("an entry of table {number} does not decode: {e}")));
+                }
+            };
+        }
+        each_table!(self, tell);
+        Err(failed(format!("an entry of table {number}, which this build does not know")))
     }
 
     fn load(&mut self, entries: &mut dyn Iterator<Item = Entry>) -> Result<(), FoldError> {

@@ -10,13 +10,14 @@ mod state;
 mod view;
 
 use solyx_kernel::follow::{FollowError, Follower};
+use solyx_kernel::state::State;
 use solyx_kernel::table::Entry as KernelEntry;
 use solyx_schemas::epochs::EpochBatch;
 use solyx_schemas::events::Event;
 use solyx_schemas::ids::*;
 use solyx_schemas::units::TimeUs;
 
-use crate::fold::{Change, Entry, Fold, FoldError};
+use crate::fold::{Change, Entry, Fold, FoldError, ToldRow};
 use crate::rows::Rows;
 use state::{Drill, Meta, PoolNews};
 
@@ -127,6 +128,41 @@ impl Fold for Failover {
         changes.extend(kernel.map(|changed| (kernel_key(changed.table, &changed.key), changed.value)));
         changes.sort();
         followed.then_some(changes)
+    }
+
+    fn forget_changes(&mut self) {
+        macro_rules! forget {
+            ($table:expr, $rows:expr) => {
+                $rows.forget_changes();
+            };
+        }
+        each_table!(self, forget);
+        self.unasked = 0;
+        if let Some(follower) = &mut self.follower {
+            follower.forget_changes();
+        }
+    }
+
+    fn told(&self, key: &[u8], value: &[u8]) -> Result<ToldRow, FoldError> {
+        let Some((&number, key)) = key.split_first() else { return Err(failed("an entry without a key")) };
+        if number == KERNEL {
+            let Some((&table, key)) = key.split_first() else {
+                return Err(failed("an entry of the kernel without a table"));
+            };
+            let entry = KernelEntry { table, key: key.to_vec(), value: value.to_vec() };
+            let (table, key, row) = State::told(&entry).map_err(failed)?;
+            return Ok(ToldRow { table, key, row });
+        }
+        macro_rules! tell {
+            ($table:expr, $rows:expr) => {
+                if number == $table {
+                    let told = $rows.told(stringify!($rows).trim_start_matches("self."), key, value);
+                    return told.map_err(|error| failed(format!("an entry does not decode: {error}")));
+                }
+            };
+        }
+        each_table!(self, tell);
+        Err(failed(format!("an entry of table {number}, which this build does not know")))
     }
 
     fn load(&mut self, entries: &mut dyn Iterator<Item = Entry>) -> Result<(), FoldError> {

@@ -15,7 +15,7 @@ use solyx_schemas::events::usage::Meter;
 use solyx_schemas::ids::*;
 use solyx_schemas::units::*;
 
-use crate::fold::{Change, Entry, Fold, FoldError};
+use crate::fold::{Change, Entry, Fold, FoldError, ToldRow};
 use crate::rows::Rows;
 
 pub use spread::{Completion, WAITING_BOUNDS_US, Waiting};
@@ -228,6 +228,24 @@ impl Fold for Jobs {
         self.jobs.changes(1, &mut changes);
         changes.sort();
         Some(changes)
+    }
+
+    fn forget_changes(&mut self) {
+        self.meta.forget_changes();
+        self.jobs.forget_changes();
+    }
+
+    fn told(&self, key: &[u8], value: &[u8]) -> Result<ToldRow, FoldError> {
+        let failed = |detail: String| FoldError { fold: NAME, detail };
+        let told = match key.split_first() {
+            Some((0, key)) => self.meta.told("meta", key, value),
+            Some((1, key)) => self.jobs.told("jobs", key, value),
+            Some((other, _)) => {
+                return Err(failed(format!("an entry of table {other}, which this build does not know")));
+            }
+            None => return Err(failed("an entry without a key".to_owned())),
+        };
+        told.map_err(|e| failed(format!("an entry does not decode: {e}")))
     }
 
     fn load(&mut self, entries: &mut dyn Iterator<Item = Entry>) -> Result<(), FoldError> {

@@ -17,7 +17,7 @@ use solyx_kernel::KNOWN_FEATURES;
 use solyx_projections::billing::Billing;
 use solyx_projections::dcim::Dcim;
 use solyx_projections::failover::Failover;
-use solyx_projections::fold::Fold;
+use solyx_projections::fold::{Fold, digest};
 use solyx_projections::jobs::Jobs;
 use solyx_runtime::{AuditOptions, audit};
 use solyx_schemas::epochs::EpochReader;
@@ -110,8 +110,9 @@ pub fn derived(log: &dyn Log) -> Expected {
             *expected.skipped.entry(skip.reason.to_string()).or_default() += 1;
         }
     }
-    let hashed =
-        |view: &&mut dyn Fold| (view.name().to_owned(), ViewHash { format: view.format(), hash: hash_of(&**view) });
+    let hashed = |view: &&mut dyn Fold| {
+        (view.name().to_owned(), ViewHash { format: view.format(), hash: digest(&view.entries()).to_string() })
+    };
     expected.views = views.iter().map(hashed).collect();
     expected.invoices = invoices_of(&billing);
     expected
@@ -121,17 +122,6 @@ pub fn derived(log: &dyn Log) -> Expected {
 pub fn invoices_of(billing: &Billing) -> BTreeMap<String, Option<i64>> {
     let invoices = billing.view().invoices.into_iter();
     invoices.map(|i| (format!("{} {} {}", i.tenant, i.period, i.currency), i.total_micros)).collect()
-}
-
-fn hash_of(view: &dyn Fold) -> String {
-    let mut bytes = Vec::new();
-    for (key, value) in view.entries() {
-        for part in [key, value] {
-            bytes.extend((part.len() as u64).to_le_bytes());
-            bytes.extend(part);
-        }
-    }
-    solyx_schemas::hash::chain_hash(&bytes).to_string()
 }
 
 #[test]

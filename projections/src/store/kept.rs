@@ -1,0 +1,120 @@
+//! A view's store as somebody keeps it, held against the same view derived anew. It is looked at and left as it is.
+
+use std::path::Path;
+
+use rocksdb::DB;
+use serde::Serialize;
+use solyx_schemas::told::{FieldDifference, Told};
+
+use super::layout::Layout;
+use super::{StoreError, ViewPosition, differences, open_read_only, position_of, stored_key};
+use crate::fold::{Entry, Fold, FoldError, ToldRow};
+
+/// The longest value that a difference prints, in characters.
+const SHOWN_MAX: usize = 300;
+
+/// A store as it stood when it was opened, whoever writes it meanwhile.
+pub struct KeptStore {
+    layout: Layout,
+    db: DB,
+    position: ViewPosition,
+}
+
+/// Where a kept view and the same view derived anew part.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RowDifference {
+    /// Table and key of the row.
+    pub row: String,
+    /// The field, or what of the row differs.
+    pub field: String,
+    /// As it is kept.
+    pub kept: String,
+    /// As it was derived.
+    pub derived: String,
+}
+
+impl RowDifference {
+    /// A difference of two texts.
+    pub fn new(row: impl Into<String>, field: impl Into<String>, kept: impl ToString, derived: impl ToString) -> Self {
+        let shown = |text: String| text.chars().take(SHOWN_MAX).collect();
+        let (kept, derived) = (shown(kept.to_string()), shown(derived.to_string()));
+        Self { row: row.into(), field: field.into(), kept, derived }
+    }
+
+    /// Of a row's canonical entries.
+    fn of(fold: &dyn Fold, key: &[u8], kept: Option<&[u8]>, derived: Option<&[u8]>) -> Self {
+        let told = |value: &[u8]| fold.told(key, value);
+        let as_is = |value: Option<&[u8]>| value.map_or("none".to_owned(), hex);
+        let row = [derived, kept].into_iter().flatten().find_map(|value| told(value).ok()).map_or(hex(key), named);
+        match (kept.map(told).transpose(), derived.map(told).transpose()) {
+            (Ok(Some(was)), Ok(Some(is))) => match was.row.first_difference(&is.row) {
+                Some(FieldDifference { field, one, other }) => {
+                    Self::new(row, if field.is_empty() { "row".to_owned() } else { field }, one, other)
+                }
+                None => Self::new(row, "bytes", as_is(kept), as_is(derived)),
+            },
+            (Ok(was), Ok(is)) => {
+                let said = |told: Option<ToldRow>| told.map_or("none".to_owned(), |told| told.row.to_string());
+                Self::new(row, "row", said(was), said(is))
+            }
+            (Err(FoldError { detail, .. }), _) => Self::new(row, "readability", detail, as_is(derived)),
+            (_, Err(_)) => Self::new(row, "bytes", as_is(kept), as_is(derived)),
+        }
+    }
+}
+
+impl std::fmt::Display for RowDifference {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { row, field, kept, derived } = self;
+        write!(f, "{row}, {field}: kept {kept}, derived {derived}")
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn named(told: ToldRow) -> String {
+    let key = match told.key {
+        Told::List(parts) if parts.iter().any(|part| !matches!(part, Told::Byte(_))) => {
+            parts.iter().map(ToString::to_string).collect::<Vec<_>>().join("/")
+        }
+        key => key.to_string(),
+    };
+    format!("{}/{key}", told.table)
+}
+
+impl KeptStore {
+    /// The store in use in a view's directory, if one is there.
+    pub fn open(directory: &Path) -> Result<Option<Self>, StoreError> {
+        let layout = Layout::new(directory);
+        let Some(generation) = layout.current()? else { return Ok(None) };
+        let db = open_read_only(&layout, &layout.generation(generation))?;
+        let position = position_of(&db, &layout)?;
+        Ok(Some(Self { layout, db, position }))
+    }
+
+    /// How far it has come.
+    pub fn position(&self) -> &ViewPosition {
+        &self.position
+    }
+
+    /// The first row that it holds otherwise than a fold that stands where it stands and has these entries.
+    pub fn first_difference(
+        &self,
+        fold: &dyn Fold,
+        derived: &ViewPosition,
+        entries: Vec<Entry>,
+    ) -> Result<Option<RowDifference>, StoreError> {
+        if self.position.chain_head != derived.chain_head {
+            let (kept, derived) = (self.position.chain_head, derived.chain_head);
+            return Ok(Some(RowDifference::new("position", "chain_head", kept, derived)));
+        }
+        let failed = |e: rocksdb::Error| self.layout.storage("read", e);
+        let Some((key, derived)) = differences(&self.db, entries).next().transpose().map_err(failed)? else {
+            return Ok(None);
+        };
+        let kept = self.db.get(stored_key(&key)).map_err(failed)?;
+        Ok(Some(RowDifference::of(fold, &key, kept.as_deref(), derived.as_deref())))
+    }
+}
