@@ -7,6 +7,7 @@ mod output;
 mod progress;
 mod signals;
 mod svg;
+mod this_build;
 mod world;
 
 use std::io::IsTerminal;

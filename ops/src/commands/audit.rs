@@ -1,4 +1,4 @@
-//! `solyx audit`: derives every decision and digest again and names the first difference.
+//! `solyx audit`: derives every decision, digest and view again and names the first difference.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -8,14 +8,17 @@ use solyx_runtime::{AuditOptions, AuditReport, Progress, Rates, SealedTexts};
 
 use super::audit_many::{Sources, at_once, name, threads};
 use super::audit_signed::{KnownHead, Signed, known_head, signed, witness_head};
+use super::audit_views::{AuditedView, KeptViews, audited};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::world::Source;
-use crate::{output, progress};
+use crate::{output, progress, this_build};
 
 /// Derive everything again from a log or an archive and compare.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  solyx audit --log world --json\n  solyx audit --archive world-archive --until-epoch 1000\n  solyx audit --log world --from 100000\n  solyx audit --log world --head 0578373a…\n  solyx audit --log world --head head.txt\n  solyx audit --log cell-a --log cell-b --archive cell-c --json\n\n\
+    after_help = "Examples:\n  solyx audit --log world --json\n  solyx audit --archive world-archive --until-epoch 1000\n  solyx audit --log world --from 100000\n  solyx audit --log world --no-views\n  solyx audit --log world --head 0578373a…\n  solyx audit --log world --head head.txt\n  solyx audit --log cell-a --log cell-b --archive cell-c --json\n\n\
+                  After the decisions every view is derived again from the first epoch and held against what the world keeps of it \
+                  (`solyx view`, `solyx project`), row by row; its digest is for comparing with another auditor's.\n\n\
                   Several logs are audited at once, one report each: with --json as {\"ok\", \"reports\": [{\"log\", \"report\" or \"error\"}]}. \
                   The exit code is the highest of theirs."
 )]
@@ -28,6 +31,10 @@ pub struct Audit {
     /// Begin at the newest snapshot of this world's engine that stands at this epoch or before it, instead of at the first epoch.
     #[arg(long, value_name = "EPOCH", conflicts_with = "archive")]
     from: Option<i64>,
+    /// Leave out the views: only judgements, decisions, plans and digests are derived again. So it is with --from, too, for a view
+    /// begins with the first epoch.
+    #[arg(long)]
+    no_views: bool,
     /// What history has to contain: a chain hash that an earlier audit said, or a file with a signed head that a witness kept. Only
     /// this finds a tail that was cut off whole.
     #[arg(long, value_name = "HASH|FILE", value_parser = known_head)]
@@ -41,11 +48,14 @@ pub struct Audit {
 struct Audited {
     report: AuditReport,
     signed: Option<Signed>,
+    /// Every view; none where they were left out, or the log they come from is not good.
+    views: Option<Vec<AuditedView>>,
 }
 
 impl Audited {
     fn is_good(&self) -> bool {
-        self.report.ok && self.signed.as_ref().is_none_or(Signed::is_good)
+        let views = self.views.iter().flatten().all(AuditedView::is_good);
+        self.report.ok && views && self.signed.as_ref().is_none_or(Signed::is_good)
     }
 
     fn exit(&self) -> Exit {
@@ -55,6 +65,8 @@ impl Audited {
     fn json(&self) -> Value {
         let mut said = json!(self.report);
         said["ok"] = self.is_good().into();
+        said["build"] = this_build::json();
+        said["views"] = json!(self.views);
         if let Some(signed) = &self.signed {
             said["proofs"] = signed.json();
         }
@@ -122,6 +134,8 @@ fn one(command: &Audit, source: &Source, advance: &dyn Fn(u64)) -> Result<Audite
         Some(KnownHead::File(path)) => Some(witness_head(path)?),
         _ => None,
     };
+    // Before the log, so that no view stands where the log does not reach yet.
+    let kept = KeptViews::of(source.log.as_deref());
     let log = source.open()?;
     // The index of ids of a long history does not fit into memory.
     let scratch = tempfile::Builder::new().prefix("solyx-audit-").tempdir().map_err(|e| {
@@ -147,15 +161,24 @@ fn one(command: &Audit, source: &Source, advance: &dyn Fn(u64)) -> Result<Audite
         Err(_) if !report.ok => None,
         signed => signed?,
     };
-    Ok(Audited { report, signed })
+    let views = if report.ok && !command.no_views && report.from_epoch == 0 {
+        let end = report.epochs as i64;
+        Some(audited(&*log, kept, end, command.until_epoch.is_some_and(|until| until < end))?)
+    } else {
+        None
+    };
+    Ok(Audited { report, signed, views })
 }
 
 /// A report for a person.
-fn tell(command: &Audit, Audited { report, signed }: &Audited) {
-    let verdict = match (report.ok, signed.as_ref().is_none_or(Signed::is_good)) {
-        (true, true) => "everything came out as recorded",
-        (true, false) => "everything came out as recorded, and what was signed is not good",
-        (false, _) => "something differs",
+fn tell(command: &Audit, Audited { report, signed, views }: &Audited) {
+    let same_views = views.iter().flatten().all(AuditedView::is_good);
+    let verdict = match (report.ok, same_views, signed.as_ref().is_none_or(Signed::is_good)) {
+        (true, true, true) => "everything came out as recorded",
+        (true, false, true) => "everything came out as recorded, and a kept view differs",
+        (true, true, false) => "everything came out as recorded, and what was signed is not good",
+        (true, false, false) => "everything came out as recorded, a kept view differs, and what was signed is not good",
+        (false, _, _) => "something differs",
     };
     output::line(format!(
         "{verdict}: {} epochs, {} events, {} events/s",
@@ -179,6 +202,7 @@ fn tell(command: &Audit, Audited { report, signed }: &Audited) {
         output::line("no good snapshot stands before that epoch: all of it was looked at");
     }
     output::line(format!("chain head {}", report.chain_head));
+    output::line(format!("audited with {}", this_build::text()));
     output::line(
         "taken as recorded, for no log can prove them: ranges, times, terms, engine versions, and schemas and features unknown then",
     );
@@ -205,6 +229,11 @@ fn tell(command: &Audit, Audited { report, signed }: &Audited) {
     }
     if let Some(difference) = &report.first_difference {
         output::line(format!("first difference: {difference}"));
+    }
+    match views {
+        Some(views) => views.iter().for_each(|view| output::line(view.text())),
+        None if report.ok => output::line("views were left out"),
+        None => {}
     }
     if let Some(signed) = signed {
         output::line(signed.text());

@@ -175,7 +175,8 @@ pub fn up_to_date<F: Fold + Default>(directory: &Path, log: &dyn Log, rebuild: b
     ViewStore::<F>::rebuild(directory, &mut start(log)?).map_err(failure)
 }
 
-fn failure(error: StoreError) -> Failure {
+/// What keeps a view from being brought up to date.
+pub fn failure(error: StoreError) -> Failure {
     let hint = match error {
         StoreError::Feature { .. } => "`solyx --version` says which build this is",
         _ => "solyx view … --rebuild folds the whole log again",

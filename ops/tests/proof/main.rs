@@ -9,6 +9,7 @@ mod bisecting;
 mod contents;
 mod equal_views;
 mod heads;
+mod kept_views;
 mod kills;
 mod receipts;
 mod sealing;
