@@ -1,12 +1,19 @@
 //! An audit of an ordinary mix: meters and sensors mostly, one record in a hundred a placement. Beside bare decoding; judging,
-//! decisions and digests apart from the index of ids that finds duplicates, which is measured by itself.
+//! decisions and digests apart from the index of ids that finds duplicates, which is measured by itself, and from the views.
 
 use std::hint::black_box;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use solyx_projections::billing::Billing;
+use solyx_projections::dcim::Dcim;
+use solyx_projections::failover::Failover;
+use solyx_projections::fold::Fold;
+use solyx_projections::jobs::Jobs;
+use solyx_projections::store::View;
 use solyx_runtime::{AuditOptions, AuditReport, Engine, EngineOptions, Rates, audit};
 use solyx_schemas::codec::Codec;
+use solyx_schemas::epochs::EpochReader;
 use solyx_schemas::events::Event;
 use solyx_schemas::events::decisions::JobPlaced;
 use solyx_schemas::events::facility::{MeasuredKind, PowerMeasured};
@@ -40,6 +47,7 @@ pub fn measure(rounds: usize, runs: u32) -> anyhow::Result<Vec<Measure>> {
     let history = make(rounds)?;
     let (mut turns, mut epochs, mut events) = (Vec::new(), 0, 0);
     let mut parts: [Vec<f64>; 3] = Default::default();
+    let mut views: [Vec<f64>; 4] = Default::default();
     for _ in 0..runs {
         let begun = Instant::now();
         for value in &history.values {
@@ -56,6 +64,11 @@ pub fn measure(rounds: usize, runs: u32) -> anyhow::Result<Vec<Measure>> {
             part.push(rate as f64);
         }
         turns.push((per_second(report.events as usize, elapsed), decoding));
+        let log = &history.log;
+        let rates = [folded::<Billing>(log)?, folded::<Dcim>(log)?, folded::<Failover>(log)?, folded::<Jobs>(log)?];
+        for (view, rate) in views.iter_mut().zip(rates) {
+            view.push(rate);
+        }
     }
     let what = format!("{events} records of {epochs} epochs, {PLACED} of {} placed", PLACED * (METERED + 5));
     let mut measures =
@@ -65,7 +78,25 @@ pub fn measure(rounds: usize, runs: u32) -> anyhow::Result<Vec<Measure>> {
         let what = format!("{what}, on a thread of its own beside the others");
         measures.push(Measure::alone(&format!("audit_ordinary_{name}"), "events/s", what, rates));
     }
+    for (name, rates) in ["billing", "dcim", "failover", "jobs"].iter().zip(&views) {
+        let what = "folding it from the first epoch, in memory, reading apart".to_owned();
+        measures.push(Measure::alone(&format!("audit_ordinary_view_{name}"), "events/s", what, rates));
+    }
     Ok(measures)
+}
+
+/// Events per second of one view.
+fn folded<F: Fold + Default>(log: &MemoryLog) -> anyhow::Result<f64> {
+    let (mut view, mut events, mut busy) = (View::<F>::empty(), 0, Duration::ZERO);
+    for epoch in EpochReader::new(log) {
+        let epoch = epoch?;
+        let begun = Instant::now();
+        view.take(&epoch)?;
+        view.fold.forget_changes();
+        busy += begun.elapsed();
+        events += epoch.inputs.len() + epoch.outputs.len() + 1;
+    }
+    Ok(per_second(events, busy))
 }
 
 /// A fleet; then in each round some jobs are placed, run for a minute and end, and meters and sensors report.
