@@ -99,7 +99,7 @@ pub fn expected_price(state: &State, index: &Index, spec: &Spec) -> Option<Sum> 
     let work =
         known.or(spec.checkpoint_interval_us.map(|interval| interval.0)).unwrap_or(state.policy().default_work().0);
     let models: Vec<_> = match spec.models.is_empty() {
-        true => vec![(None, crate::place::speeds_of(state, spec).min().unwrap_or(1_000))],
+        true => vec![(None, 1_000)],
         false => spec.models.iter().map(|choice| (Some(&choice.model), choice.speed_milli.0.max(1))).collect(),
     };
     let gpus = i128::from(spec.gang.replicas_min.0).saturating_mul(i128::from(spec.gang.gpus.0));

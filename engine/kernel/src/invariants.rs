@@ -1,18 +1,19 @@
 //! What holds of every state between two epochs, whatever came: audits of real logs ask it of the last one, simulated histories of each.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use solyx_schemas::ids::{NodeId, RefId, RunId};
 
 use crate::budget::budgets_of;
+use crate::packing::Slices;
 use crate::rows::{Phase, Run};
 use crate::state::State;
 
 impl State {
     /// The invariants that do not hold, each in a sentence of what and how much; always none.
     ///
-    /// Nothing is overcommitted: no GPU, and neither the CPU nor the memory of a node unless something that is to stop still holds
-    /// it. No job is lost or runs twice: whoever runs has the run that is its own, and whoever waits was told why. What is held
+    /// Nothing is overcommitted: no GPU and no slice of one, and neither the CPU nor the memory of a node unless something on it was
+    /// told to stop. No job is lost or runs twice: whoever runs has the run that is its own, and whoever waits was told why. What is held
     /// against a budget is what living jobs that it covers have held.
     pub fn violations(&self) -> Vec<String> {
         let mut found = Vec::new();
@@ -24,21 +25,36 @@ impl State {
 
     fn check_nodes(&self, found: &mut Vec<String>) {
         let mut gpus: BTreeMap<(&NodeId, i64), i64> = BTreeMap::new();
+        let mut slices: BTreeMap<(&NodeId, i64), Slices> = BTreeMap::new();
         let mut amounts: BTreeMap<&NodeId, (i64, i64)> = BTreeMap::new();
+        let mut stopping: BTreeSet<&NodeId> = BTreeSet::new();
         for (_, run) in self.runs.iter() {
-            for replica in &run.nodes {
+            for (number, replica) in run.nodes.iter().enumerate() {
+                stopping.extend(run.stop.as_ref().map(|_| &replica.node));
                 let (cpu_milli, memory_mib) = amounts.entry(&replica.node).or_default();
                 *cpu_milli += run.cpu_milli.0;
                 *memory_mib += run.memory_mib.0;
-                for gpu in &replica.gpus {
-                    *gpus.entry((&replica.node, *gpu)).or_default() += replica.gpu_milli_each.0;
+                for (at, gpu) in replica.gpus.iter().enumerate() {
+                    let place = (&replica.node, *gpu);
+                    // Thousandths of MIG instances are rounded up each: what they cannot share are slices.
+                    let Some(mig) = &run.mig else {
+                        *gpus.entry(place).or_default() += replica.gpu_milli_each.0;
+                        continue;
+                    };
+                    let (taken, own) = (slices.entry(place).or_default(), mig.slices_of(number, at));
+                    if *taken & own != 0 {
+                        found.push(format!("slices of GPU {gpu} of {} are in use twice", replica.node));
+                    }
+                    *taken |= own;
                 }
             }
         }
+        for (node, gpu) in gpus.keys().filter(|place| slices.contains_key(*place)) {
+            found.push(format!("GPU {gpu} of {node} has MIG instances and shares in use"));
+        }
         let over = gpus.into_iter().filter(|(_, milli)| *milli > 1_000);
         found.extend(over.map(|((node, gpu), milli)| format!("GPU {gpu} of {node} has {milli} thousandths in use")));
-        let stopping = self.runs.iter().any(|(_, run)| run.stop.is_some());
-        for (node, (cpu_milli, memory_mib)) in amounts.into_iter().filter(|_| !stopping) {
+        for (node, (cpu_milli, memory_mib)) in amounts.into_iter().filter(|(node, _)| !stopping.contains(node)) {
             let Some(report) = self.nodes.get(node).and_then(|row| row.report.as_ref()) else { continue };
             for (what, used, has) in [
                 ("thousandths of a core", cpu_milli, report.cpu_milli.0),

@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use solyx_schemas::epochs::Position;
 use solyx_schemas::events::Event;
+use solyx_schemas::events::capacity::ProviderState;
 use solyx_schemas::events::common::NodeGpus;
 use solyx_schemas::events::decisions::{CostTerms, Limit, StopCause};
 use solyx_schemas::events::facility::{ElementState, PowerElementStateChanged};
@@ -32,12 +33,12 @@ use self::domain::contents;
 use self::fate::fates;
 use crate::Kernel;
 use crate::apply::{apply, expected_work_done};
-use crate::decide::decide;
+use crate::decide::{decide, note_losses};
 use crate::follow::Follower;
 use crate::index::Index;
 use crate::place::{ask_at, duration_of, price};
 use crate::power::Overload;
-use crate::rows::{Job, Run};
+use crate::rows::{Job, Provider, Run};
 use crate::state::State;
 use crate::table::Table;
 
@@ -230,7 +231,7 @@ impl Rehearsal {
         for hit in hits.values().filter(|hit| hit.checkpoint_lost) {
             forget_checkpoint(&mut state, hit);
         }
-        take_out(&mut state, &mut index, domain, &contents);
+        take_out(&mut state, &mut index, &self.cell, domain, &contents);
         let mut outputs = decide(&mut state, &mut index, &self.cell, 0).outputs;
         let overloads = overloads_of(&index, domain);
         let mut from = 0;
@@ -381,7 +382,10 @@ fn forget_checkpoint(state: &mut State, hit: &Hit) {
 }
 
 /// Takes a domain out of the state as its loss would.
-fn take_out(state: &mut State, index: &mut Index, domain: &Domain, lost: &Contents) {
+fn take_out(state: &mut State, index: &mut Index, cell: &CellId, domain: &Domain, lost: &Contents) {
+    if let Domain::Provider(provider) = domain {
+        state.providers.insert(provider.clone(), Provider { state: ProviderState::Down });
+    }
     let copies: Vec<(DatasetId, SiteId)> =
         state.replicas.iter().filter(|((_, site), _)| lost.sites.contains(site)).map(|(key, _)| key.clone()).collect();
     for copy in &copies {
@@ -409,6 +413,8 @@ fn take_out(state: &mut State, index: &mut Index, domain: &Domain, lost: &Conten
         index.refresh_node(state, id);
         index.suspects.insert(id.clone());
     }
+    // By what they are lost, pools that are still declared say.
+    note_losses(state, index, cell);
     for id in &lost.pools {
         if let Some(pool) = state.pools.edit(id) {
             pool.declared = None;

@@ -122,8 +122,7 @@ pub fn audited(log: &dyn Log, kept: KeptViews, end: i64, in_part: bool) -> Resul
         let read = read_ahead(log, end.next_epoch, &ahead);
         drop(ahead);
         let views = folding.map(|view| view.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-        let views = views.into_iter().collect::<Result<_, _>>().map_err(super::view::failure);
-        read.and(views)
+        read.map(|()| views.into_iter().collect())
     })
 }
 
@@ -168,11 +167,12 @@ struct End {
 }
 
 /// Folds a view and holds it against what is kept where that stands.
-fn folded<F: Fold + Default>(pieces: &Receiver<Piece>, kept: Kept, end: &End) -> Result<AuditedView, StoreError> {
+fn folded<F: Fold + Default>(pieces: &Receiver<Piece>, kept: Kept, end: &End) -> AuditedView {
+    let unreadable = |error: StoreError| RowDifference::new("the store", "readability", error, "a view");
     let mut view = View::<F>::empty();
     let mut first_difference = None;
     let kept = kept.unwrap_or_else(|error| {
-        first_difference = Some(RowDifference::new("the store", "readability", error, "a view"));
+        first_difference = Some(unreadable(error));
         None
     });
     let not_compared = kept.as_ref().and_then(|kept| not_compared(kept, view.fold.format(), end));
@@ -186,33 +186,43 @@ fn folded<F: Fold + Default>(pieces: &Receiver<Piece>, kept: Kept, end: &End) ->
         compared = None;
     }
     let (mut events, mut busy) = (0, Duration::ZERO);
-    let mut take_stock = |view: &View<F>, is_end: bool| -> Result<Option<(usize, Hash32)>, StoreError> {
+    let mut take_stock = |view: &View<F>, is_end: bool| -> Option<(usize, Hash32)> {
         let here = compared.take_if(|kept| kept.position().next_epoch == view.position.next_epoch);
         if here.is_none() && !is_end {
-            return Ok(None);
+            return None;
         }
         let _turn = end.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let entries = view.fold.entries();
         let stock = (entries.len(), if is_end { digest(&entries) } else { Hash32::default() });
         if let Some(kept) = here {
-            first_difference = kept.first_difference(&view.fold, &view.position, entries)?;
+            first_difference = kept
+                .first_difference(&view.fold, &view.position, entries)
+                .unwrap_or_else(|error| Some(unreadable(error)));
         }
-        Ok(Some(stock))
+        Some(stock)
     };
-    for piece in pieces {
+    let mut underivable = None;
+    'epochs: for piece in pieces {
         for epoch in &*piece {
             if stop == Some(view.position.next_epoch) {
-                take_stock(&view, false)?;
+                take_stock(&view, false);
             }
             let begun = Instant::now();
-            view.take(epoch)?;
+            if let Err(error) = view.take(epoch) {
+                let at = format!("epoch {}", view.position.next_epoch);
+                underivable = Some(RowDifference::new(at, "derivation", "a view", error));
+                break 'epochs;
+            }
             busy += begun.elapsed();
             events += events_of(epoch) as u64;
         }
         view.fold.forget_changes();
     }
-    let (rows, digest) = take_stock(&view, true)?.unwrap_or_default();
-    Ok(AuditedView {
+    let (rows, digest) = match underivable {
+        Some(_) => Default::default(),
+        None => take_stock(&view, true).unwrap_or_default(),
+    };
+    AuditedView {
         view: view.fold.name(),
         format: view.fold.format(),
         next_epoch: view.position.next_epoch,
@@ -220,8 +230,8 @@ fn folded<F: Fold + Default>(pieces: &Receiver<Piece>, kept: Kept, end: &End) ->
         digest,
         events_per_s: (u128::from(events) * 1_000_000 / busy.as_micros().max(1)) as u64,
         kept: stands,
-        first_difference,
-    })
+        first_difference: first_difference.or(underivable),
+    }
 }
 
 /// Why a kept view cannot be held against one that is derived up to there.

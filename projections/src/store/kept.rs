@@ -36,8 +36,15 @@ pub struct RowDifference {
 impl RowDifference {
     /// A difference of two texts.
     pub fn new(row: impl Into<String>, field: impl Into<String>, kept: impl ToString, derived: impl ToString) -> Self {
-        let shown = |text: String| text.chars().take(SHOWN_MAX).collect();
-        let (kept, derived) = (shown(kept.to_string()), shown(derived.to_string()));
+        let (kept, derived) = (kept.to_string(), derived.to_string());
+        let same = kept.chars().zip(derived.chars()).take_while(|(one, other)| one == other).count();
+        // What is told ends after the point at which they part.
+        let from = if same < SHOWN_MAX / 2 { 0 } else { same - SHOWN_MAX / 2 };
+        let shown = |text: String| {
+            let rest: String = text.chars().skip(from).take(SHOWN_MAX).collect();
+            if from == 0 { rest } else { format!("…{rest}") }
+        };
+        let (kept, derived) = (shown(kept), shown(derived));
         Self { row: row.into(), field: field.into(), kept, derived }
     }
 
@@ -88,10 +95,18 @@ impl KeptStore {
     /// The store in use in a view's directory, if one is there.
     pub fn open(directory: &Path) -> Result<Option<Self>, StoreError> {
         let layout = Layout::new(directory);
-        let Some(generation) = layout.current()? else { return Ok(None) };
-        let db = open_read_only(&layout, &layout.generation(generation))?;
-        let position = position_of(&db, &layout)?;
-        Ok(Some(Self { layout, db, position }))
+        let Some(mut generation) = layout.current()? else { return Ok(None) };
+        loop {
+            let opened = open_read_only(&layout, &layout.generation(generation));
+            match opened.and_then(|db| Ok((position_of(&db, &layout)?, db))) {
+                Ok((position, db)) => return Ok(Some(Self { layout, db, position })),
+                // One that was built beside it may have taken its place meanwhile.
+                Err(error) => match layout.current()? {
+                    Some(now) if now != generation => generation = now,
+                    _ => return Err(error),
+                },
+            }
+        }
     }
 
     /// How far it has come.

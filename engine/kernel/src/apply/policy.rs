@@ -1,7 +1,7 @@
 //! What operators say.
 
 use solyx_schemas::events::policy::*;
-use solyx_schemas::ids::Name;
+use solyx_schemas::ids::{Name, RefId, TenantId};
 use solyx_schemas::units::TimeUs;
 
 use crate::budget::period_at;
@@ -97,6 +97,7 @@ pub fn tenant_declared(state: &mut State, index: &mut Index, e: &TenantDeclared)
         return Err(Rejection::rejected(format!("field parent: found {parent} for {tenant}, {detail}")));
     }
     let parent_before = state.tenants.get(&e.tenant).and_then(|tenant| tenant.parent.clone());
+    let above_before: Vec<TenantId> = state.lineage(&e.tenant).cloned().collect();
     let asked = state.tenants.get(&e.tenant).and_then(|tenant| tenant.gpu_of_one_tenant).unwrap_or(false);
     state.tenants.insert(e.tenant.clone(), e.clone());
     if asked != e.gpu_of_one_tenant.unwrap_or(false) {
@@ -104,11 +105,26 @@ pub fn tenant_declared(state: &mut State, index: &mut Index, e: &TenantDeclared)
     }
     if parent_before != e.parent {
         index.regroup(state);
-        // What it has held counts against budgets of those above it.
-        index.budgets_set.extend(state.budgets.iter().map(|(id, _)| id.clone()));
+        moved_under_budgets(state, index, &e.tenant, &above_before);
     }
     index.redeclared = true;
     Ok(())
+}
+
+/// What a tenant and those below it have held counts against budgets of those above it now, and no more of those that were. One of them
+/// that is used up binds what it had not bound before.
+fn moved_under_budgets(state: &mut State, index: &mut Index, tenant: &TenantId, before: &[TenantId]) {
+    let now: Vec<TenantId> = state.lineage(tenant).cloned().collect();
+    let is_other = |of: &TenantId| before.contains(of) != now.contains(of);
+    let ids: Vec<RefId> =
+        state.budgets.iter().filter(|(_, budget)| is_other(&budget.set.tenant)).map(|(id, _)| id.clone()).collect();
+    for id in ids {
+        if let Some(budget) = state.budgets.edit(&id) {
+            budget.exhausted = false;
+        }
+        index.budgets_set.insert(id.clone());
+        index.budgets_touched.insert(id);
+    }
 }
 
 pub fn scope_state_changed(state: &mut State, index: &mut Index, e: &ScopeStateChanged) -> Folded {

@@ -219,6 +219,11 @@ pub fn earliest_start(state: &mut State, index: &mut Index, cell: &CellId, id: &
         .map(|promise| promise.start)
 }
 
+/// Takes note of what runs on lost nodes, as the next decision would.
+pub fn note_losses(state: &mut State, index: &mut Index, cell: &CellId) {
+    upkeep::losses(&mut Epoch::of(state, index, cell, 0));
+}
+
 /// What a tenant is promised, and what it has, thousandths of GPUs.
 pub fn share_of(state: &mut State, index: &mut Index, cell: &CellId, tenant: &TenantId) -> (i64, i64) {
     let shares = share::Shares::of(&Epoch::of(state, index, cell, 0));

@@ -53,7 +53,7 @@ pub fn earliest_start(epoch: &mut Epoch<'_>, id: &JobId, promises: &Promises) ->
     let mut best: Option<Promise> = None;
     for (declared, model) in standing_pools(epoch, &spec) {
         let on_model = ask_on(epoch.state, &spec, epoch.index, &ask, model);
-        let speed = accepted(epoch.state, &spec, declared).map_or(1_000, |(_, speed)| speed);
+        let speed = accepted(&spec, declared).map_or(1_000, |(_, speed)| speed);
         let gang = Gang {
             job: id,
             ask: on_model.unwrap_or_else(|| ask.clone()),

@@ -213,7 +213,7 @@ pub(super) fn standing_pools<'e>(epoch: &'e Epoch<'_>, spec: &'e Spec) -> Vec<(&
     let pools = epoch.state.pools.iter().filter_map(|(_, pool)| pool.declared.as_ref());
     let standing = pools.filter(|pool| matches!(pool.class, CapacityClass::Owned | CapacityClass::Reserved));
     let usable = standing.filter(|pool| fixed_limits(epoch.state, spec, pool).is_none());
-    usable.filter_map(|pool| Some((pool, accepted(epoch.state, spec, pool)?.0))).collect()
+    usable.filter_map(|pool| Some((pool, accepted(spec, pool)?.0))).collect()
 }
 
 /// Which runs have to stop for a gang, and where it then is.

@@ -13,7 +13,7 @@ use crate::apart::shares;
 use crate::budget::lease_of;
 use crate::index::Timer;
 use crate::order_rule::said_gpu_milli_s;
-use crate::place::{Candidate, Places, Promises, ask_at, duration_of, most_replicas, places_of, scaled, speeds_of};
+use crate::place::{Candidate, Places, Promises, ask_at, duration_of, most_replicas, places_of, scaled};
 use crate::queue::set_of;
 use crate::rows::*;
 use crate::set_aside::in_force;
@@ -103,7 +103,7 @@ pub(super) fn together(epoch: &Epoch<'_>, id: &JobId, spec: &Spec) -> Option<Vec
 fn hopeless(epoch: &Epoch<'_>, id: &JobId, spec: &Spec) -> Option<i64> {
     let deadline = spec.deadline_us?;
     let job = epoch.state.jobs.get(id)?;
-    let fastest = speeds_of(epoch.state, spec).max().unwrap_or(1_000);
+    let fastest = spec.models.iter().map(|choice| choice.speed_milli.0).max().unwrap_or(1_000);
     let fastest = scaled(fastest, most_replicas(spec), spec.gang.replicas_min.0);
     let (duration, known) = duration_of(epoch.state, spec, job, fastest);
     let end = epoch.now.after(duration);

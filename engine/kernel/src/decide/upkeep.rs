@@ -403,7 +403,6 @@ fn forget_if_empty(epoch: &mut Epoch<'_>, id: &NodeId) {
     }
 }
 
-/// What a run holds is released, and its job waits again.
 /// What runs on a lost node are lost to: its provider that is down, the market that a spot instance went back to, or the node.
 fn loss_of(state: &State, node: &Node) -> (FailureCategory, StopCause) {
     let pool = node.report.as_ref().and_then(|report| state.pools.get(&report.pool)?.declared.as_ref());
@@ -419,6 +418,7 @@ fn loss_of(state: &State, node: &Node) -> (FailureCategory, StopCause) {
     }
 }
 
+/// What a run holds is released, and its job waits again.
 fn lose_run(epoch: &mut Epoch<'_>, id: &RunId, trouble: Trouble) {
     let Some(run) = epoch.state.runs.get(id) else { return };
     let job = run.job.clone();

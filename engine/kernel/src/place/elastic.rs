@@ -78,7 +78,7 @@ pub fn in_time(
 ) -> Option<Candidate> {
     let (job, spec) = state.jobs.get(id).zip(state.spec(id))?;
     let (least, most) = (spec.gang.replicas_min.0, most_replicas(&spec));
-    let (_, speed) = accepted(state, &spec, pool).filter(|_| least < most)?;
+    let (_, speed) = accepted(&spec, pool).filter(|_| least < most)?;
     let left = spec.deadline_us?.since(state.now());
     let enough = |replicas: &i64| duration_of(state, &spec, job, scaled(speed, *replicas, least)).0 <= left;
     // The fewest: what keeps it with some number keeps it with every larger one.

@@ -16,7 +16,7 @@ use crate::state::State;
 /// Limits of a pool for a job that do not depend on what is free.
 pub fn fixed_limits(state: &State, spec: &Spec, pool: &PoolDeclared) -> Option<Limit> {
     let of = |kind, subject: &str| Limit { subject: Some(RefId::from(subject)), ..limit(kind) };
-    if accepted(state, spec, pool).is_none() {
+    if accepted(spec, pool).is_none() {
         return Some(of(LimitKind::GpuModel, pool.gpu_model.as_str()));
     }
     let Some(site) = state.sites.get(&pool.site) else {

@@ -18,7 +18,7 @@ use std::collections::BTreeSet;
 use solyx_schemas::events::capacity::{CapacityClass, PoolDeclared};
 use solyx_schemas::events::common::NodeGpus;
 use solyx_schemas::events::decisions::{CostTerms, Limit, LimitKind};
-use solyx_schemas::events::policy::{GpuModelDeclared, OwnedFirst};
+use solyx_schemas::events::policy::OwnedFirst;
 use solyx_schemas::ids::*;
 use solyx_schemas::units::*;
 
@@ -272,32 +272,13 @@ pub fn places_of(
     found
 }
 
-/// The model of a pool that a job accepts, with its speed there: what the job says of it, or, where it names no models, what is
-/// declared of this one for its kind of work.
-pub fn accepted<'a>(state: &State, spec: &'a Spec, pool: &'a PoolDeclared) -> Option<(&'a GpuModelId, i64)> {
-    if spec.gang.gpus.0 == 0 {
+/// The model of a pool that a job accepts, with its speed there.
+pub fn accepted<'a>(spec: &'a Spec, pool: &'a PoolDeclared) -> Option<(&'a GpuModelId, i64)> {
+    if spec.models.is_empty() || spec.gang.gpus.0 == 0 {
         return Some((&pool.gpu_model, 1_000));
-    }
-    if spec.models.is_empty() {
-        let declared = state.models.get(&pool.gpu_model).and_then(|model| speed_for(model, spec));
-        return Some((&pool.gpu_model, declared.unwrap_or(1_000)));
     }
     let choice = spec.models.iter().find(|choice| choice.model == pool.gpu_model)?;
     Some((&choice.model, choice.speed_milli.0))
-}
-
-/// The speed that a model is declared to have at a job's kind of work, thousandths of the reference.
-fn speed_for(model: &GpuModelDeclared, spec: &Spec) -> Option<i64> {
-    let speed = model.speeds.iter().find(|speed| speed.kind.as_str().eq_ignore_ascii_case(spec.kind.as_str()))?;
-    Some(speed.speed_milli.0.max(1))
-}
-
-/// The speeds at which a job may run, thousandths of the reference; on models of which nothing is said it is the reference itself.
-pub fn speeds_of(state: &State, spec: &Spec) -> impl Iterator<Item = i64> {
-    let any = spec.models.is_empty() && spec.gang.gpus.0 > 0;
-    let named = spec.models.iter().map(|choice| choice.speed_milli.0.max(1));
-    let declared = state.models.iter().filter(move |_| any).map(|(_, model)| speed_for(model, spec).unwrap_or(1_000));
-    named.chain(declared)
 }
 
 /// What a pool answers to a job with the replicas that `spec` asks for; what it says of its work is of a gang of `least`. The
@@ -321,7 +302,7 @@ fn candidate(
     if let Some(limit) = spread_limit(state, spec, pool) {
         return Err(limit);
     }
-    let (model, speed) = accepted(state, spec, pool).ok_or_else(|| limit(LimitKind::GpuModel))?;
+    let (model, speed) = accepted(spec, pool).ok_or_else(|| limit(LimitKind::GpuModel))?;
     let replicas = spec.gang.replicas_min.0;
     if let Some(segment) = Layout::of(spec).segment.filter(|segment| replicas % segment != 0) {
         let fit = replicas - replicas % segment;
@@ -430,7 +411,7 @@ pub fn price(
     (start, duration): (TimeUs, DurationUs),
     new_instances: i64,
 ) -> Result<CostTerms, Limit> {
-    let (model, _) = accepted(state, spec, pool).ok_or_else(|| limit(LimitKind::GpuModel))?;
+    let (model, _) = accepted(spec, pool).ok_or_else(|| limit(LimitKind::GpuModel))?;
     let replicas = spec.gang.replicas_min.0;
     let checkpoint_mib = spec.checkpoint_mib.map_or(0, |size| size.0);
     let interval = spec.checkpoint_interval_us.map_or(duration.0, |interval| interval.0.min(duration.0));

@@ -266,7 +266,7 @@ fn within_power(
 /// The MIG instances of a gang as it was chosen.
 fn instances_of(state: &State, spec: &Spec, pool: &PoolDeclared, gang: &[Choice]) -> Option<Instances> {
     let profile = spec.gang.mig_profile.clone()?;
-    let (model, _) = accepted(state, spec, pool)?;
+    let (model, _) = accepted(spec, pool)?;
     let slices = crate::mig::profile(state, model, &profile)?.1.slices.0;
     let starts = gang.iter().map(|choice| choice.starts.iter().map(|start| i64::from(*start)).collect());
     Some(Instances { profile, slices, starts: starts.collect() })

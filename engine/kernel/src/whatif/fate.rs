@@ -90,7 +90,7 @@ fn leases(state: &State, index: &mut Index, id: &JobId, pool: &PoolId, instances
     let declared = state.pools.get(pool).and_then(|pool| pool.declared.as_ref());
     let start = declared.map_or(now, |declared| now.after(declared.start_delay_us));
     let terms = declared.zip(state.jobs.get(id)).zip(state.spec(id)).and_then(|((declared, job), spec)| {
-        let (_, speed) = accepted(state, &spec, declared)?;
+        let (_, speed) = accepted(&spec, declared)?;
         let (duration, _) = duration_of(state, &spec, job, speed);
         let ask = ask_at(state, &spec, job, index, &declared.gpu_model);
         price(state, index, &spec, job, &ask, declared, (start, duration), instances).ok()

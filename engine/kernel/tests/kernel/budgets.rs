@@ -429,3 +429,20 @@ fn what_a_tenant_has_held_goes_with_it_to_another_parent() {
     world.step(vec![world.finish("a")]);
     assert_eq!((held_of(&world, "red"), held_of(&world, "blue")), (0, 0));
 }
+
+#[test]
+fn who_comes_under_a_budget_that_is_used_up_stops_and_who_leaves_it_goes_on() {
+    let mut world = World::with_nodes(1);
+    world.step(vec![card(None, "USD"), below("child", "blue"), budget("red", "red", 5).into()]);
+    world.step(vec![job("own", "red", 1, 1, 5).into(), job("a", "child", 1, 2, 9).into()]);
+    world.step(used(&world, "own", 6).into_iter().collect());
+    let leaves = |world: &World| {
+        let run = world.kernel.state().runs.get(&world.running[&JobId::from("a")].run).unwrap();
+        run.stop.is_some() || run.stop_at_checkpoint == Some(StopCause::Budget)
+    };
+    assert!(!leaves(&world));
+    world.step(vec![below("child", "red")]);
+    assert!(leaves(&world), "its budget now is used up");
+    world.step(vec![below("child", "blue")]);
+    assert!(!leaves(&world), "it is under none");
+}

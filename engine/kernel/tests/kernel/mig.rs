@@ -392,3 +392,18 @@ fn an_elastic_job_of_instances_has_as_many_as_fit() {
     let orders = outputs.iter().filter(|output| matches!(output, Event::MigOrdered(_))).count();
     assert_eq!(orders, 1);
 }
+
+#[test]
+fn instances_of_a_model_with_seven_of_them_fill_it_whole_though_each_counts_a_seventh_rounded_up() {
+    let mut world = world(1);
+    let mut model = divisible();
+    model.mig_profiles.truncate(1);
+    model.mig_profiles[0].slices = Count(1);
+    model.mig_profiles[0].starts = (0..7).collect();
+    let profile = model.mig_profiles[0].profile.clone();
+    world.step(vec![model.into()]);
+    let outputs =
+        world.step((0..8).map(|i| mig_job(&format!("job-{i}"), "red", 1, profile.as_str(), 1).into()).collect());
+    assert_eq!((0..8).filter(|i| placed(&outputs, &format!("job-{i}")).is_some()).count(), 7, "{outputs:?}");
+    assert_eq!(world.kernel.state().violations(), Vec::<String>::new());
+}

@@ -488,30 +488,6 @@ fn a_job_whose_price_has_no_exchange_rate_yet_starts_when_one_comes_into_force()
 }
 
 #[test]
-fn who_names_no_models_runs_as_fast_as_its_kind_of_work_does_on_each() {
-    let mut world = World::with_nodes(1);
-    let declared = |speed_milli: i64| -> Event {
-        let speeds = vec![KindSpeed { kind: Name::from("training"), speed_milli: Milli(speed_milli) }];
-        GpuModelDeclared { speeds, ..divisible() }.into()
-    };
-    let end_of = |outputs: &[Event], job: &str| {
-        let placed = placed(outputs, job).unwrap();
-        (placed.speed_milli.0, placed.expected_end_us.map_or(0, |end| end.0 - START))
-    };
-    let serving = JobRequested { kind: JobKind::Serving, ..job("serves", "red", 1, 1, 2) };
-    let outputs = world.step(vec![declared(2_000), job("trains", "red", 1, 1, 2).into(), serving.into()]);
-    assert_eq!(end_of(&outputs, "trains"), (2_000, HOUR_US));
-    assert_eq!(end_of(&outputs, "serves"), (1_000, 2 * HOUR_US), "of its kind nothing is said");
-    let models = vec![ModelChoice { model: GpuModelId::from("H100"), speed_milli: Milli(1_500) }];
-    let outputs = world.step(vec![JobRequested { models, ..job("knows", "red", 1, 1, 3) }.into()]);
-    assert_eq!(end_of(&outputs, "knows"), (1_500, 2 * HOUR_US), "what it says itself goes before");
-    let late = JobRequested { deadline_us: Some(TimeUs(world.now + HOUR_US)), ..job("late", "red", 1, 1, 3) };
-    assert!(placed(&world.step(vec![late.into()]), "late").is_none());
-    let timely = JobRequested { deadline_us: Some(TimeUs(world.now + HOUR_US)), ..job("timely", "red", 1, 1, 2) };
-    assert!(placed(&world.step(vec![timely.into()]), "timely").is_some());
-}
-
-#[test]
 fn what_is_said_for_another_scope_than_the_cell_is_rejected_and_changes_nothing() {
     let mut world = World::with_nodes(1);
     let policy = SchedulingPolicySet { scope: Name::from("cel"), ..ordered_by("fifo") };
