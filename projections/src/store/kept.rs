@@ -39,7 +39,7 @@ impl RowDifference {
         let (kept, derived) = (kept.to_string(), derived.to_string());
         let same = kept.chars().zip(derived.chars()).take_while(|(one, other)| one == other).count();
         // What is told ends after the point at which they part.
-        let from = if same < SHOWN_MAX / 2 { 0 } else { same - SHOWN_MAX / 2 };
+        let from = same.saturating_sub(SHOWN_MAX / 2);
         let shown = |text: String| {
             let rest: String = text.chars().skip(from).take(SHOWN_MAX).collect();
             if from == 0 { rest } else { format!("…{rest}") }

@@ -29,6 +29,10 @@ impl KeptBackBook {
         });
         let (Some(id), None) = (placed.next(), placed.next()) else { return };
         let Some(run) = state.runs.get(id) else { return };
+        // Idle instances count until they are given back, which is decided last.
+        if closed.outputs.iter().any(|output| matches!(output, Event::CapacityReleaseOrdered(_))) {
+            return;
+        }
         // An instance takes the GPU that is divided for it, or nothing.
         let is_plain = run.draws.is_none() && run.mig.is_none() && run.gpu_milli.0 > 0;
         if !is_plain || state.claims.iter().any(|(_, claim)| claim.berth.is_some()) {
@@ -52,7 +56,7 @@ impl KeptBackBook {
                 of == model && declared(state, pool).is_some_and(|pool| !is_inside(domain, pool))
             });
             let left: i64 = outside.map(|(_, milli)| milli).sum();
-            assert!(left >= reserve.held_back_milli.0, "{id} leaves {left} of {reserve:?}");
+            assert!(left >= reserve.held_back_milli.0, "{id} leaves {left} of {reserve:?}; free are {free:?}");
             self.beside_reserve += usize::from(reserve.held_back_milli.0 > 0);
         }
     }

@@ -1,12 +1,12 @@
 //! A small world told by hand, for rules that generated ones seldom come to: an elastic job that grows, room that is made by a
-//! class that preempts, a job moved off few nodes, a budget that runs out.
+//! class that preempts, a job moved off few nodes, a budget that runs out, a node that fails.
 
 use solyx_histories::{START, World, base_events, checkpointed, identify, job, money, node, ordered_by, started, usd};
 use solyx_schemas::codec::Codec;
 use solyx_schemas::events::Event;
-use solyx_schemas::events::jobs::JobRequested;
+use solyx_schemas::events::jobs::{FailureCategory, JobRequested};
 use solyx_schemas::events::policy::*;
-use solyx_schemas::events::runs::{RunStopped, StopReason};
+use solyx_schemas::events::runs::{RunFailed, RunStopped, StopReason};
 use solyx_schemas::events::usage::{Meter, UsageMetered};
 use solyx_schemas::ids::*;
 use solyx_schemas::log::Log;
@@ -72,6 +72,8 @@ pub fn told() -> MemoryLog {
     let policy = SchedulingPolicySet {
         run_lease_us: Some(DurationUs(10_000 * HOUR_US)),
         consolidation_budget_us: Some(DurationUs(100 * HOUR_US)),
+        lemon_failures_max: Some(Count(1)),
+        lemon_window_us: Some(DurationUs(24 * HOUR_US)),
         ..ordered_by("share-surcharge")
     };
     events.extend([policy.into(), FeatureEnabled { feature: "spine".into(), ..FeatureEnabled::default() }.into()]);
@@ -79,6 +81,7 @@ pub fn told() -> MemoryLog {
     an_elastic_job_grows(&mut scene);
     a_budget_runs_out(&mut scene);
     what_is_held_back_and_who_preempts(&mut scene);
+    a_node_fails(&mut scene);
     scene.log
 }
 
@@ -147,4 +150,14 @@ fn what_is_held_back_and_who_preempts(scene: &mut Scene) {
     scene.step(vec![now.into()]);
     scene.passes(MINUTE_US);
     scene.step(vec![]);
+}
+
+/// A GPU fails, and its node takes nothing more.
+fn a_node_fails(scene: &mut Scene) {
+    scene.starts(vec![job("unlucky", "red", 1, 1, 5).into()]);
+    scene.passes(MINUTE_US);
+    let placed = &scene.world.running["unlucky"];
+    let (job, run, node) = (placed.job.clone(), placed.run.clone(), Some(placed.nodes[0].node.clone()));
+    let (category, failed_us) = (FailureCategory::Gpu, TimeUs(scene.world.now));
+    scene.step(vec![RunFailed { job, run, node, category, failed_us, ..RunFailed::default() }.into()]);
 }
