@@ -77,16 +77,24 @@ impl Books {
         assert_eq!(self.ledger.by_epoch, by_run, "GPU time from placing to release is held once");
     }
 
-    /// Where no quotas are set, nothing grows in an epoch after which somebody waits for room: each could use every pool.
+    /// Where no quotas are set, nothing grows in an epoch after which somebody waits for room that it may use.
     fn nobody_is_kept_out_by_growth(&self, state: &State) {
         let ledger = &self.ledger;
         if ledger.grown.is_empty() || !state.quotas.is_empty() {
             return;
         }
+        let runs = ledger.grown.iter().filter_map(|job| state.jobs.get(job)?.run.as_ref());
+        let countries: BTreeSet<_> =
+            runs.filter_map(|run| state.sites.get(&state.runs.get(run)?.site)).map(|site| &site.country).collect();
         for (id, job) in state.jobs.iter().filter(|(_, job)| job.phase == Phase::Waiting) {
             let room =
                 matches!(job.told, Some(LimitKind::Gpus | LimitKind::Cpu | LimitKind::Memory | LimitKind::Scratch));
-            assert!(!room, "{id} waits for {:?} and {:?} grows", job.told, ledger.grown);
+            let Some(spec) = state.spec(id).filter(|_| room) else { continue };
+            let datasets = spec.datasets.iter().filter_map(|id| state.datasets.get(id));
+            let confined: Vec<_> =
+                datasets.map(|d| &d.residency).chain([&spec.residency]).filter(|all| !all.is_empty()).collect();
+            let could = countries.iter().any(|country| confined.iter().all(|all| all.contains(country)));
+            assert!(!could, "{id} waits for {:?} and {:?} grows", job.told, ledger.grown);
         }
     }
 }
