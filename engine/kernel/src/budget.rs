@@ -55,30 +55,45 @@ pub fn renew(state: &mut State, index: &mut Index, id: &RefId) {
     index.redeclared = true;
 }
 
-/// Whether a budget is one of what a tenant uses in a project by a job: its own, or one of a tenant above it. A project is its
-/// tenant's, and so is a job.
-fn is_of(state: &State, set: &BudgetSet, whose: (&TenantId, Option<&ProjectId>, &JobId)) -> bool {
-    let (tenant, project, job) = whose;
-    let is_own = set.tenant == *tenant;
-    let is_above =
-        || set.project.is_none() && set.job.is_none() && state.lineage(tenant).any(|above| *above == set.tenant);
-    (is_own || is_above())
-        && set.project.as_ref().is_none_or(|own| Some(own) == project)
-        && set.job.as_ref().is_none_or(|own| own == job)
+/// Who uses something: a job in a project of a tenant that is below others.
+struct User<'u> {
+    /// The tenant, then those above it.
+    lineage: Vec<&'u TenantId>,
+    project: Option<&'u ProjectId>,
+    job: &'u JobId,
 }
 
-fn covers(state: &State, set: &BudgetSet, spec: &Spec) -> bool {
-    is_of(state, set, (&spec.tenant, spec.project.as_ref(), &spec.job))
+impl<'u> User<'u> {
+    fn of(state: &'u State, tenant: &'u TenantId, project: Option<&'u ProjectId>, job: &'u JobId) -> Self {
+        Self { lineage: state.lineage(tenant).collect(), project, job }
+    }
+
+    fn by(state: &'u State, spec: &'u Spec) -> Self {
+        Self::of(state, &spec.tenant, spec.project.as_ref(), &spec.job)
+    }
+
+    /// Whether a budget is one of its tenant's, or of a tenant above that. A project is its tenant's, and so is a job.
+    fn is_under(&self, set: &BudgetSet) -> bool {
+        let is_whole = set.project.is_none() && set.job.is_none();
+        let reach = if is_whole { self.lineage.len() } else { 1 };
+        self.lineage[..reach].contains(&&set.tenant)
+            && set.project.as_ref().is_none_or(|own| Some(own) == self.project)
+            && set.job.as_ref().is_none_or(|own| own == self.job)
+    }
 }
 
 /// Budgets that a job's use is taken from.
 pub fn budgets_of<'s>(state: &'s State, spec: &Spec) -> Vec<(&'s RefId, &'s Budget)> {
-    state.budgets.iter().filter(|(_, budget)| covers(state, &budget.set, spec)).collect()
+    if state.budgets.is_empty() {
+        return Vec::new();
+    }
+    let user = User::by(state, spec);
+    state.budgets.iter().filter(|(_, budget)| user.is_under(&budget.set)).collect()
 }
 
 /// Whether what a job costs is held for it.
 pub fn is_budgeted(state: &State, spec: &Spec) -> bool {
-    spec.budget.is_some() || state.budgets.iter().any(|(_, budget)| covers(state, &budget.set, spec))
+    spec.budget.is_some() || !budgets_of(state, spec).is_empty()
 }
 
 /// The sold lease that pays for what a job uses: the one that it names, if it names no reservation.
@@ -183,8 +198,8 @@ pub fn hold_anew(state: &mut State, index: &mut Index) {
     let mut late = Vec::new();
     for (id, job) in state.jobs.iter().filter(|(_, job)| !job.is_over() && job.phase != Phase::Requested) {
         let Some(spec) = state.spec(id) else { continue };
-        let mut is_covered = false;
-        for (set, held) in held.values_mut().filter(|(set, _)| covers(state, set, &spec)) {
+        let (user, mut is_covered) = (User::by(state, &spec), false);
+        for (set, held) in held.values_mut().filter(|(set, _)| user.is_under(set)) {
             is_covered = true;
             let own = job.budget_held.as_ref().filter(|own| own.price.currency == set.amount.currency);
             *held += own.map_or(0, |own| i128::from(own.price.micros.0));
@@ -293,13 +308,11 @@ pub fn use_up(state: &mut State, index: &mut Index, e: &UsageMetered) {
     let micros =
         i64::try_from(exact.saturating_add(GPU_MILLI_US_PER_GPU_HOUR - 1).div_euclid(GPU_MILLI_US_PER_GPU_HOUR))
             .unwrap_or(i64::MAX);
+    let user = User::of(state, &owner.tenant, owner.project.as_ref(), &owner.job);
     let ids: Vec<RefId> = state
         .budgets
         .iter()
-        .filter(|(_, budget)| {
-            budget.set.amount.currency == currency
-                && is_of(state, &budget.set, (&owner.tenant, owner.project.as_ref(), &owner.job))
-        })
+        .filter(|(_, budget)| budget.set.amount.currency == currency && user.is_under(&budget.set))
         .map(|(id, _)| id.clone())
         .collect();
     let held = state.jobs.get(&owner.job).and_then(|job| job.budget_held.as_ref());

@@ -93,7 +93,8 @@ impl State {
         }
         let mut held: BTreeMap<&RefId, i128> = BTreeMap::new();
         for (id, job) in self.jobs.iter().filter(|(_, job)| !job.is_over()) {
-            let Some((own, spec)) = job.budget_held.as_ref().zip(self.spec(id)) else { continue };
+            let Some(own) = job.budget_held.as_ref() else { continue };
+            let Some(spec) = self.spec(id) else { continue };
             let price = &own.price;
             for (budget, _) in
                 budgets_of(self, &spec).into_iter().filter(|(_, b)| b.set.amount.currency == price.currency)

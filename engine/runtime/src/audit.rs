@@ -158,7 +158,7 @@ pub fn audit(
         }
         Some(Difference::new(end, "the log", "head", format!("history ends with {chain_head}"), head))
     });
-    let first_difference = first_difference.or_else(|| broken(applying.kernel.as_ref()?, end - 1));
+    let first_difference = first_difference.or_else(|| broken(applying.kernel.as_ref()?));
     let Progress { epochs, events, .. } = applying.done;
     let per_second = |time: Duration| (u128::from(events) * 1_000_000 / time.as_micros().max(1)) as u64;
     let Plans { derived: plans, as_recorded: plans_as_recorded, .. } = applying.plans;
@@ -179,9 +179,9 @@ pub fn audit(
 }
 
 /// What the last state breaks, although all of it came out as recorded: then the engine that decided it was wrong.
-fn broken(kernel: &Kernel, epoch: i64) -> Option<Difference> {
+fn broken(kernel: &Kernel) -> Option<Difference> {
     let violation = kernel.state().violations().into_iter().next()?;
-    Some(Difference::new(epoch, "the state", "invariants", "all of them hold", violation))
+    Some(Difference::new(kernel.next_epoch() - 1, "the state", "invariants", "all of them hold", violation))
 }
 
 /// What a thread came to; its panic goes on here.

@@ -61,6 +61,7 @@ impl Books {
         self.kept_back.epoch(state, closed);
         self.stops.epoch(state, closed);
         budgets::check(state, &closed.outputs);
+        assert_eq!(state.violations(), Vec::<String>::new(), "after epoch {}", closed.record.epoch);
         assert_eq!(kernel.index_differences(), Vec::<String>::new(), "after epoch {}", closed.record.epoch);
         self.nobody_is_kept_out_by_growth(state);
         let live: BTreeSet<&RunId> = state.runs.iter().map(|(id, _)| id).collect();

@@ -17,7 +17,7 @@ use solyx_schemas::units::*;
 
 use self::frame::NODES;
 pub use self::frame::{beginning, calm_policy, frame, one_pool};
-pub use self::wider::Wider;
+pub use self::wider::{USUAL_CARBON_MG_PER_KWH, USUAL_PRICE_MICROS_PER_MWH, Wider, nodes_by_site};
 use crate::usd;
 
 /// A stream of numbers (splitmix64).

@@ -8,6 +8,7 @@ pub mod kept_back;
 pub mod kept_room;
 pub mod ledger;
 pub mod moves;
+pub mod reasons;
 pub mod set_aside;
 pub mod shared_gpus;
 pub mod stops;

@@ -1,5 +1,7 @@
 //! What tenants ask for.
 
+use std::collections::BTreeSet;
+
 use solyx_schemas::epochs::Position;
 use solyx_schemas::events::jobs::*;
 use solyx_schemas::ids::JobId;
@@ -17,6 +19,12 @@ pub fn job_requested(state: &mut State, index: &mut Index, position: Position, e
     if state.jobs.contains(&e.job) {
         return Err(Rejection::rejected(format!(
             "field job: found {}, expected a job that was not requested before",
+            e.job
+        )));
+    }
+    if let Some(waited_for) = closes_a_ring(state, index, e) {
+        return Err(Rejection::rejected(format!(
+            "field depends_on: found {waited_for}, which waits for {} itself, expected a job that does not",
             e.job
         )));
     }
@@ -42,6 +50,29 @@ pub fn job_requested(state: &mut State, index: &mut Index, position: Position, e
     index.requested.insert((arrival, e.job.clone()));
     index.changed = true;
     Ok(())
+}
+
+/// Jobs that are looked at for one that waits for the job that is to wait for it; longer chains are let in.
+const CHAIN_MAX: usize = 10_000;
+
+/// The job named by a request that waits, itself or over others, for the job that is requested: none of them could ever start.
+fn closes_a_ring<'e>(state: &State, index: &Index, e: &'e JobRequested) -> Option<&'e JobId> {
+    let of = |job: &JobId| (job.clone(), JobId::default());
+    index.dependents.range(of(&e.job)..).next().filter(|(job, _)| *job == e.job)?;
+    let mut seen: BTreeSet<JobId> = BTreeSet::new();
+    e.depends_on.iter().map(|dependency| &dependency.job).find(|first| {
+        let mut ahead = vec![(*first).clone()];
+        while let Some(job) = ahead.pop() {
+            if job == e.job {
+                return true;
+            }
+            if seen.len() < CHAIN_MAX && seen.insert(job.clone()) {
+                let spec = state.jobs.get(&job).filter(|row| !row.is_over()).and_then(|_| state.spec(&job));
+                ahead.extend(spec.into_iter().flat_map(|spec| spec.depends_on).map(|dependency| dependency.job));
+            }
+        }
+        false
+    })
 }
 
 /// The job of a request about a living job.

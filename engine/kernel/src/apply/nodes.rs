@@ -29,7 +29,12 @@ pub fn node_reported(state: &mut State, index: &mut Index, e: &NodeReported) -> 
 }
 
 pub fn node_state_changed(state: &mut State, index: &mut Index, e: &NodeStateChanged) -> Folded {
-    state.nodes.edit_or_default(&e.node).state = e.state;
+    let node = state.nodes.edit_or_default(&e.node);
+    // Whoever lets a node that was cordoned take work again has looked at what was held against it.
+    if node.state == NodeState::Cordoned && e.state == NodeState::Ready {
+        node.failures.clear();
+    }
+    node.state = e.state;
     index.refresh_node(state, &e.node);
     index.suspects.insert(e.node.clone());
     index.changed = true;

@@ -115,11 +115,14 @@ pub fn tenant_declared(state: &mut State, index: &mut Index, e: &TenantDeclared)
 /// that is used up binds what it had not bound before.
 fn moved_under_budgets(state: &mut State, index: &mut Index, tenant: &TenantId, before: &[TenantId]) {
     let now: Vec<TenantId> = state.lineage(tenant).cloned().collect();
-    let is_other = |of: &TenantId| before.contains(of) != now.contains(of);
+    // Those of a project or a job bind nobody below their tenant.
+    let binds_others = |set: &BudgetSet| {
+        set.project.is_none() && set.job.is_none() && before.contains(&set.tenant) != now.contains(&set.tenant)
+    };
     let ids: Vec<RefId> =
-        state.budgets.iter().filter(|(_, budget)| is_other(&budget.set.tenant)).map(|(id, _)| id.clone()).collect();
+        state.budgets.iter().filter(|(_, budget)| binds_others(&budget.set)).map(|(id, _)| id.clone()).collect();
     for id in ids {
-        if let Some(budget) = state.budgets.edit(&id) {
+        if let Some(budget) = state.budgets.edit(&id).filter(|budget| now.contains(&budget.set.tenant)) {
             budget.exhausted = false;
         }
         index.budgets_set.insert(id.clone());

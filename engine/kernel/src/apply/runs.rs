@@ -183,6 +183,7 @@ pub fn record_failure(state: &mut State, index: &mut Index, id: &JobId, run: &Ru
         run: crate::decide::run_id_of(state, id),
         category: trouble.category,
         node: trouble.node,
+        started: run.started_us.is_some(),
         cause: trouble.cause,
         kept: done,
         pool: run.pool.clone(),

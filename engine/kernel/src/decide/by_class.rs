@@ -1,17 +1,18 @@
 //! Priority between classes: a job of a class that preempts takes room from runs of lower classes, under every order rule.
 //!
-//! At each tick, before anything else that makes room. Victims are whole gangs that may be preempted, those with the least lost
+//! At each tick, before anything else that makes room. Where a quota is full, runs within it make room in it. Victims are whole gangs that may be preempted, those with the least lost
 //! work first; a class is never stopped for an equal or a lower one, so that no chain of such stops comes back to where it
 //! began. Where somebody of the same class or a higher one was promised a start before it was, room is made beside what that needs.
 
 use std::collections::BTreeMap;
 
 use solyx_schemas::events::decisions::LimitKind;
-use solyx_schemas::ids::{JobId, NodeId, PoolId};
+use solyx_schemas::ids::{JobId, NodeId, PoolId, TenantId};
 
 use super::Epoch;
-use super::preempt::{Head, Scene, Victim, find, is_room, make_room, waiting};
+use super::preempt::{Bounds, Head, Scene, Victim, find_by, is_room, make_room, waiting};
 use super::promise::promised_starts;
+use super::room::FullQuota;
 use super::share::Given;
 use crate::index::{QuotaKey, quota_keys};
 use crate::place::Promise;
@@ -31,8 +32,8 @@ pub(super) fn for_classes(epoch: &mut Epoch<'_>, scene: &mut Scene) {
             class.and_then(|class| epoch.state.classes.get(&class)).is_some_and(|class| class.preempts)
         })
     };
-    // What is kept for a promise is no room for them, but there may be other.
-    let is_room = |kind: LimitKind| is_room(kind) || kind == LimitKind::Backfill;
+    // What is kept for a promise is no room for them, but there may be other; in a full quota those within it make room.
+    let is_room = |kind: LimitKind| is_room(kind) || matches!(kind, LimitKind::Backfill | LimitKind::Quota);
     let mut heads: Vec<Head> = waiting(epoch, &is_room).flatten().collect();
     heads.retain(|head| preempts(epoch, head));
     heads.sort_by(|a, b| (-a.class_value, a.turn, &a.job).cmp(&(-b.class_value, b.turn, &b.job)));
@@ -41,21 +42,24 @@ pub(super) fn for_classes(epoch: &mut Epoch<'_>, scene: &mut Scene) {
     }
     let promised = PromisedStarts::of(epoch);
     let mut kept: BTreeMap<JobId, Vec<NodeId>> = BTreeMap::new();
-    // What found no room, and how many promises it had to heed.
-    let mut failed: BTreeMap<Fit, usize> = BTreeMap::new();
+    // What found no room, within whose quotas, and how many promises it had to heed.
+    let mut failed: BTreeMap<(Fit, Option<TenantId>), usize> = BTreeMap::new();
+    let has_quotas = !epoch.state.quotas.is_empty();
     for head in heads {
         let before = promised.before(head.class_value, head.jobs());
-        if failed.get(&head.fit).is_some_and(|heeded| before.len() >= *heeded)
+        let what = (head.fit, has_quotas.then(|| head.tenant().clone()));
+        if failed.get(&what).is_some_and(|heeded| before.len() >= *heeded)
             || before.iter().any(|promised| promised.needs_quota_of(epoch, &head))
         {
             continue;
         }
         keep_for(epoch, &mut kept, &before);
         let lower = |victim: &Victim, _: Given| victim.class_value < head.class_value;
-        match find(epoch, scene, &head, None, &lower) {
+        let bounds = Bounds { by: epoch.now, budget: None, full: FullQuota::GivesWay };
+        match find_by(epoch, scene, &head, bounds, &lower) {
             Some(plans) => make_room(epoch, scene, &head, plans, false),
             None => {
-                failed.extend(Some((head.fit, before.len())).filter(|_| head.set.is_empty()));
+                failed.extend(Some((what, before.len())).filter(|_| head.set.is_empty()));
             }
         }
     }

@@ -12,8 +12,8 @@ use solyx_schemas::units::{DurationUs, SECOND_US, TimeUs};
 
 use super::Epoch;
 use super::closing::Closing;
-use super::preempt::{Head, Scene, Victim, find, find_by, free_milli, is_room, make_room, waiting};
-use super::room::Plan;
+use super::preempt::{Bounds, Head, Scene, Victim, find, find_by, free_milli, is_room, make_room, waiting};
+use super::room::{FullQuota, Plan};
 use super::share::{Given, Held, Shares};
 use crate::queue::Fit;
 
@@ -112,7 +112,7 @@ pub(super) fn room_by_moving(
     };
     let is_small = |victim: &Victim| victim.gpu_milli < head.gpu_milli().min(LARGE_MILLI) && held.on(&victim.model);
     let in_the_way = |victim: &Victim, given: Given| among(victim) && (owed(victim, given) || is_small(victim));
-    find_by(epoch, scene, head, by, None, &in_the_way).filter(|plans| {
+    find_by(epoch, scene, head, Bounds { by, budget: None, full: FullQuota::Stays }, &in_the_way).filter(|plans| {
         let victims = plans.iter().flat_map(|(_, plan)| &plan.victims).map(|victim| &scene.victims[*victim]);
         let moved: Vec<&Victim> = victims.filter(|victim| !owed(victim, Given::default())).collect();
         have_somewhere_to_go(epoch, &scene.shares, head, held, &moved)

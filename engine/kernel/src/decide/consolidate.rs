@@ -23,7 +23,7 @@ use super::Epoch;
 use super::moving::{berth_of, move_run};
 use super::preempt::{Head, Victim, is_room, movable, waiting};
 use super::promise::{earliest_start, promised_starts};
-use super::room::{Plan, plan, standing_pools};
+use super::room::{FullQuota, Plan, plan, standing_pools};
 use super::share::{Given, Shares};
 use crate::place::{Promises, costs_no_more, elsewhere, place_of};
 use crate::queue::Fit;
@@ -142,7 +142,8 @@ fn for_gang(
             let number = victims.binary_search_by(|other| other.run.cmp(&victim.run));
             number.is_ok_and(|number| !stays.contains(&number))
         };
-        let plan = plan(epoch, &head.job, victims, &may).filter(|plan| plan.victims.len() <= MOVES_MAX)?;
+        let plan =
+            plan(epoch, &head.job, victims, &may, FullQuota::Stays).filter(|plan| plan.victims.len() <= MOVES_MAX)?;
         let lost_us = lost_us(epoch, plan.victims.iter().map(|number| &victims[*number]));
         let saved = *worth.get_or_insert_with(|| saved(epoch, head));
         if lost_us > left_us || saved <= i128::from(lost_us) * 1_000 {

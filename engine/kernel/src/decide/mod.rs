@@ -28,6 +28,7 @@ use solyx_schemas::units::{TimeUs, WorkUs};
 
 use crate::index::Index;
 use crate::place::Promises;
+use crate::queue::Shape;
 use crate::rows::Stop;
 use crate::state::State;
 
@@ -71,6 +72,8 @@ pub struct Failure {
     pub category: FailureCategory,
     /// The node that failed.
     pub node: Option<NodeId>,
+    /// Whether the run had started.
+    pub started: bool,
     /// Why the job waits again.
     pub cause: StopCause,
     /// Work that is durable.
@@ -224,10 +227,25 @@ pub fn note_losses(state: &mut State, index: &mut Index, cell: &CellId) {
     upkeep::losses(&mut Epoch::of(state, index, cell, 0));
 }
 
-/// What a tenant is promised, and what it has, thousandths of GPUs.
-pub fn share_of(state: &mut State, index: &mut Index, cell: &CellId, tenant: &TenantId) -> (i64, i64) {
-    let shares = share::Shares::of(&Epoch::of(state, index, cell, 0));
-    (shares.promised(tenant), shares.taken(tenant))
+/// How tenants stand to what they are promised.
+pub struct Standing(share::Shares);
+
+impl Standing {
+    /// As things are.
+    pub fn of(state: &mut State, index: &mut Index, cell: &CellId) -> Self {
+        Self(share::Shares::of(&Epoch::of(state, index, cell, 0)))
+    }
+
+    /// What a tenant is promised, and what it has, thousandths of GPUs.
+    pub fn share(&self, tenant: &TenantId) -> (i64, i64) {
+        (self.0.promised(tenant), self.0.taken(tenant))
+    }
+
+    /// Whether what is promised to a tenant holds a job in line that asks for this: such jobs go before the others of their class.
+    pub fn holds(&self, index: &Index, tenant: &TenantId, shape: Shape) -> bool {
+        let common = index.queue.common(shape);
+        self.0.held(tenant, common.gpu_milli, index.queue.accepted(Some(common.models))).everywhere
+    }
 }
 
 /// The run of a job's present attempt.

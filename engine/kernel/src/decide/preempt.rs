@@ -19,7 +19,7 @@ use solyx_schemas::units::{DurationUs, HOUR_US, TimeUs};
 use super::by_class::{any_preempts, for_classes};
 use super::by_share::for_shares;
 use super::promise::earliest_start;
-use super::room::{MayStop, Plan, plan};
+use super::room::{FullQuota, MayStop, Plan, plan};
 use super::sets::{room_for_all, suffices, unstarted};
 use super::share::{Given, Held, Shares, model_at};
 use super::start::together;
@@ -390,19 +390,29 @@ pub(super) fn find(
     budget: Option<i64>,
     may: &MayStop<'_>,
 ) -> Option<Vec<(JobId, Plan)>> {
-    let now = epoch.now;
-    find_by(epoch, scene, head, now, budget, may)
+    let bounds = Bounds { by: epoch.now, budget, full: FullQuota::Stays };
+    find_by(epoch, scene, head, bounds, may)
 }
 
-/// Room as it could be made by an instant, for at most so much lost work.
+/// How far room is looked for.
+pub(super) struct Bounds {
+    /// By when it can be made.
+    pub by: TimeUs,
+    /// The most work that may be lost, thousandths of a GPU × s; none for as much as it takes.
+    pub budget: Option<i64>,
+    /// What becomes of a quota that is full; those of a set stay.
+    pub full: FullQuota,
+}
+
+/// Room within bounds.
 pub(super) fn find_by(
     epoch: &mut Epoch<'_>,
     scene: &Scene,
     head: &Head,
-    by: TimeUs,
-    budget: Option<i64>,
+    bounds: Bounds,
     may: &MayStop<'_>,
 ) -> Option<Vec<(JobId, Plan)>> {
+    let Bounds { by, budget, full } = bounds;
     let may = |victim: &Victim, given: Given| {
         !victim.stopped
             && victim.stoppable_us <= by
@@ -419,7 +429,7 @@ pub(super) fn find_by(
     }
     let plans = match head.set.is_empty() {
         true => {
-            let plans = vec![(head.job.clone(), plan(epoch, &head.job, &scene.victims, &may)?)];
+            let plans = vec![(head.job.clone(), plan(epoch, &head.job, &scene.victims, &may, full)?)];
             // A plan knows nothing of power, of a deadline and of what is set aside or held back: nobody is stopped for whom that
             // keeps out.
             if !suffices(epoch, &plans, &scene.victims) {

@@ -13,7 +13,7 @@ use solyx_schemas::ids::{JobId, NodeId, RunId};
 use super::Epoch;
 use super::order::Pass;
 use super::preempt::{Victim, is_room, lent, loss_of};
-use super::room::plan;
+use super::room::{FullQuota, plan};
 use super::start::{Outcome, try_start};
 use super::stops::stop_run;
 use crate::place::Promises;
@@ -106,7 +106,7 @@ fn make_room(epoch: &mut Epoch<'_>, victims: &mut [Victim], id: &JobId) -> bool 
     if !needs_nodes {
         return false;
     }
-    let Some(found) = plan(epoch, id, victims, &|victim, _| !victim.stopped) else { return false };
+    let Some(found) = plan(epoch, id, victims, &|victim, _| !victim.stopped, FullQuota::Stays) else { return false };
     let mut stopped = Vec::new();
     for victim in found.victims {
         let victim = &mut victims[victim];

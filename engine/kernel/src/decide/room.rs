@@ -13,8 +13,11 @@ use super::preempt::Victim;
 use super::share::Given;
 use crate::apart::keeps;
 use crate::clearing::{OwnLine, closed_to};
+use crate::index::{QuotaKey, quota_keys};
 use crate::packing::{Ask, Division, GPU_MILLI, Slices, mig_replicas};
-use crate::place::{Layout, accepted, ask_of, ask_on, domain_of, fixed_limits, lending_limit, quota_limit};
+use crate::place::{
+    Layout, accepted, ask_of, ask_on, domain_of, fixed_limits, lending_limit, on_order, quota_limit, quota_most,
+};
 use crate::rows::{Job, Run, Spec};
 use crate::set_aside::{in_force, places_of};
 
@@ -229,8 +232,23 @@ pub(super) struct Plan {
 /// Whether a run can be stopped when its tenant has given back so much already.
 pub(super) type MayStop<'a> = dyn Fn(&Victim, Given) -> bool + 'a;
 
+/// What becomes of a quota that is full.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum FullQuota {
+    /// It keeps the gang out.
+    Stays,
+    /// Who is within it may have to stop.
+    GivesWay,
+}
+
 /// The plan with the least lost work over all pools and domains.
-pub(super) fn plan(epoch: &mut Epoch<'_>, id: &JobId, victims: &[Victim], may: &MayStop<'_>) -> Option<Plan> {
+pub(super) fn plan(
+    epoch: &mut Epoch<'_>,
+    id: &JobId,
+    victims: &[Victim],
+    may: &MayStop<'_>,
+    full: FullQuota,
+) -> Option<Plan> {
     let (job, spec) = (epoch.state.jobs.get(id)?, epoch.state.spec(id)?);
     let any_model = ask_of(epoch.state, &spec, job, epoch.index);
     let replicas = spec.gang.replicas_min.0;
@@ -244,12 +262,18 @@ pub(super) fn plan(epoch: &mut Epoch<'_>, id: &JobId, victims: &[Victim], may: &
         let on_model = ask_on(epoch.state, &spec, epoch.index, &any_model, model);
         let ask = on_model.unwrap_or_else(|| any_model.clone());
         // What draws on a contract is in its place, and counts against no quota.
+        let asked = replicas * ask.gpu_milli();
+        let mut within = Vec::new();
         if let Some((_, terms)) = &draws {
             if !places_of(pool).contains(&terms.place) {
                 continue;
             }
-        } else if quota_limit(epoch.state, epoch.index, &spec, model, replicas * ask.gpu_milli()).is_some() {
-            continue;
+        } else if quota_limit(epoch.state, epoch.index, &spec, model, asked).is_some() {
+            if full == FullQuota::Stays {
+                continue;
+            }
+            let Some(found) = within_quotas(epoch, &spec, model, asked, victims, &may_stop) else { continue };
+            within = found;
         }
         let mut domains: BTreeMap<String, Domain<'_>> = BTreeMap::new();
         for (node, room) in rooms_of(epoch, job, &spec, pool, &ask) {
@@ -268,10 +292,10 @@ pub(super) fn plan(epoch: &mut Epoch<'_>, id: &JobId, victims: &[Victim], may: &
         }
         for domain in domains.into_values() {
             let lay = |rooms: &[(&NodeId, i64)]| lay_out(epoch, (job, &spec, &ask), pool, rooms);
-            let plan = domain.plan(replicas, divided.then_some(&lay as &Lay<'_>)).filter(|plan| {
+            let plan = domain.plan(replicas, &within, divided.then_some(&lay as &Lay<'_>)).filter(|plan| {
                 // What others keep has to stay free once the victims are gone.
                 let freed: i64 = plan.victims.iter().map(|victim| victims[*victim].gpu_milli).sum();
-                let taken = replicas * ask.gpu_milli() - freed;
+                let taken = asked - freed;
                 draws.is_some() || lending_limit(epoch.state, epoch.index, pool, &spec, model, taken).is_none()
             });
             if let Some(plan) = plan.filter(|plan| best.as_ref().is_none_or(|best| plan.loss < best.loss)) {
@@ -280,6 +304,49 @@ pub(super) fn plan(epoch: &mut Epoch<'_>, id: &JobId, victims: &[Victim], may: &
         }
     }
     best
+}
+
+/// Who has to stop so that the quotas of a gang have room for it: of those who may, the ones with the least lost work, and nobody whom
+/// the others make up for.
+fn within_quotas(
+    epoch: &Epoch<'_>,
+    spec: &Spec,
+    model: &GpuModelId,
+    asked_milli: i64,
+    victims: &[Victim],
+    may_stop: &[usize],
+) -> Option<Vec<usize>> {
+    let keys = quota_keys(epoch.state, &spec.tenant, spec.project.as_ref(), model);
+    let lacking = |key: QuotaKey| {
+        let most = epoch.state.quotas.get(&key).and_then(quota_most)?;
+        let used = epoch.index.quota_use.get(&key).copied().unwrap_or(0) + on_order(epoch.state, &key, &spec.job);
+        Some((key, used + asked_milli - most)).filter(|(_, lacking)| *lacking > 0)
+    };
+    let lacking: BTreeMap<QuotaKey, i64> = keys.into_iter().filter_map(lacking).collect();
+    // What each would give back, by quota.
+    let gives = |number: &usize| -> BTreeMap<QuotaKey, i64> {
+        let Some(run) = epoch.state.runs.get(&victims[*number].run).filter(|run| run.draws.is_none()) else {
+            return BTreeMap::new();
+        };
+        let keys = quota_keys(epoch.state, &run.tenant, run.project.as_ref(), &run.model);
+        keys.into_iter().filter(|key| lacking.contains_key(key)).map(|key| (key, run.gpu_milli.0)).collect()
+    };
+    let mut offers: Vec<(usize, BTreeMap<QuotaKey, i64>)> =
+        may_stop.iter().map(|number| (*number, gives(number))).filter(|(_, gives)| !gives.is_empty()).collect();
+    let suffice = |of: &[(usize, BTreeMap<QuotaKey, i64>)]| {
+        lacking.iter().all(|(key, lacking)| of.iter().filter_map(|(_, gives)| gives.get(key)).sum::<i64>() >= *lacking)
+    };
+    offers.sort_by_key(|(number, _)| (victims[*number].loss, *number));
+    let least = (1..=offers.len()).find(|count| suffice(&offers[..*count]))?;
+    offers.truncate(least);
+    // The most lost work first.
+    for spared in (0..offers.len()).rev() {
+        let offer = offers.remove(spared);
+        if !suffice(&offers) {
+            offers.insert(spared, offer);
+        }
+    }
+    Some(offers.into_iter().map(|(number, _)| number).collect())
 }
 
 /// Lays a gang out over rooms, if they hold it.
@@ -311,15 +378,17 @@ impl<'e> Domain<'e> {
         }
     }
 
-    /// Stops runs node by node, where a replica more costs least, until the gang fits; then spares those that need not stop.
-    fn plan(mut self, replicas: i64, lay: Option<&Lay<'_>>) -> Option<Plan> {
+    /// Stops those who have to, wherever they are, and then runs node by node, where a replica more costs least, until the gang fits;
+    /// then spares those that need not stop.
+    fn plan(mut self, replicas: i64, forced: &[usize], lay: Option<&Lay<'_>>) -> Option<Plan> {
+        forced.iter().for_each(|victim| self.release(*victim));
         let before = self.rooms.clone();
         let mut have: i64 = self.rooms.values().map(|room| room.replicas(self.ask).min(replicas)).sum();
         // It is something else than room that it lacks here.
-        if have >= replicas {
+        if have >= replicas && forced.is_empty() {
             return None;
         }
-        let mut chosen: Vec<usize> = Vec::new();
+        let mut chosen: Vec<usize> = forced.to_vec();
         while have < replicas {
             let offers = self.on_node.keys().filter_map(|node| self.cheapest(node, &chosen));
             let (_, set) = offers.min()?;
@@ -329,6 +398,7 @@ impl<'e> Domain<'e> {
             }
             have = self.rooms.values().map(|room| room.replicas(self.ask).min(replicas)).sum();
         }
+        chosen.retain(|victim| !forced.contains(victim));
         chosen.sort_by_key(|victim| (-self.victims[*victim].loss, *victim));
         for spared in chosen.clone() {
             let others: Vec<usize> = chosen.iter().copied().filter(|victim| *victim != spared).collect();
@@ -355,6 +425,7 @@ impl<'e> Domain<'e> {
                 nodes.into_keys().collect()
             }
         };
+        chosen.splice(0..0, forced.iter().copied());
         let loss = chosen.iter().map(|victim| self.victims[*victim].loss).sum();
         (!chosen.is_empty()).then_some(Plan { nodes, victims: chosen, loss })
     }

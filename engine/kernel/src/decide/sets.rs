@@ -11,7 +11,7 @@ use solyx_schemas::ids::{JobId, NodeId, RefId, RunId};
 
 use super::Epoch;
 use super::preempt::{Victim, is_room};
-use super::room::{MayStop, Plan, plan};
+use super::room::{FullQuota, MayStop, Plan, plan};
 use super::share::Given;
 use super::start::{amount, order_instances, order_of, place, run_of};
 use crate::place::{Candidate, Promises, places};
@@ -100,7 +100,7 @@ pub(super) fn room_for_all(
                     of_model_milli: given.of_model_milli + gave(victim, true),
                 };
                 let may = |victim: &Victim, given| !is_taken(victim) && may(victim, with_others(victim, given));
-                plan(epoch, id, victims, &may)
+                plan(epoch, id, victims, &may, FullQuota::Stays)
             }
         };
         let Some(found) = found else { break };

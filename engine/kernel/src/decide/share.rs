@@ -212,41 +212,57 @@ fn guaranteed(epoch: &Epoch<'_>) -> BTreeMap<GpuModelId, Book> {
     models
 }
 
-/// Promised shares by tenant: its guaranteed quota, or its part by weight of what is promised of the fleet. Below a tenant, its
-/// share is divided among its children in the same way.
+/// Those directly below one tenant, or below none.
+#[derive(Default)]
+struct Siblings {
+    /// What those with a quota are guaranteed, thousandths of a GPU.
+    guaranteed_milli: i64,
+    /// Weights of the others together.
+    weight_milli: i64,
+}
+
+/// Promised shares by tenant: its guaranteed quota; without one, its part by weight of what is promised of the fleet and not guaranteed
+/// to others. Below a tenant, its share is divided among its children in the same way.
 fn promised(epoch: &Epoch<'_>) -> BTreeMap<TenantId, i64> {
     let tenants = &epoch.state.tenants;
-    let mut weights: BTreeMap<Option<&TenantId>, i64> = BTreeMap::new();
+    let mut siblings: BTreeMap<Option<&TenantId>, Siblings> = BTreeMap::new();
     let above = |tenant: &TenantId| {
         let parent = tenants.get(tenant)?.parent.as_ref()?;
         tenants.contains(parent).then_some(parent)
     };
+    let quota_of = |tenant: &TenantId| Some(epoch.state.quotas.get(&(tenant.clone(), None, None))?.guaranteed_milli.0);
     for (id, tenant) in tenants.iter() {
-        *weights.entry(above(id)).or_default() += tenant.weight_milli.0.max(1);
+        let siblings = siblings.entry(above(id)).or_default();
+        match quota_of(id) {
+            Some(milli) => siblings.guaranteed_milli = siblings.guaranteed_milli.saturating_add(milli),
+            None => siblings.weight_milli += tenant.weight_milli.0.max(1),
+        }
     }
     let part = i128::from(epoch.state.policy().promised_milli());
     let fleet = i128::from(epoch.index.total.gpu_milli);
     let share = |id: &TenantId| {
-        if let Some(quota) = epoch.state.quotas.get(&(id.clone(), None, None)) {
-            return quota.guaranteed_milli.0;
+        if let Some(milli) = quota_of(id) {
+            return milli;
         }
         // From the tenant up to the root, or to the first that has a quota.
-        let mut milli = None;
+        let (mut milli, mut others) = (None, 0i128);
         let (mut over, mut under) = (1i128, 1i128);
         for tenant in epoch.state.lineage(id) {
-            if let Some(quota) = epoch.state.quotas.get(&(tenant.clone(), None, None)) {
-                milli = Some(i128::from(quota.guaranteed_milli.0));
+            if let Some(own) = quota_of(tenant) {
+                milli = Some(i128::from(own));
                 break;
             }
+            let beside = siblings.get(&above(tenant));
             over *= i128::from(tenants.get(tenant).map_or(1_000, |tenant| tenant.weight_milli.0.max(1)));
-            under *= i128::from(weights.get(&above(tenant)).copied().unwrap_or(1_000));
+            under *= i128::from(beside.map_or(1_000, |beside| beside.weight_milli));
             // However deep a tenant lies, the part stays one of 64 bits; what is cut off is less than 2⁻⁵⁰ of it.
             while under >= 1 << 63 {
                 (over, under) = (over >> 1, under >> 1);
             }
+            others += beside.map_or(0, |beside| i128::from(beside.guaranteed_milli)) * over / under;
         }
-        let milli = milli.map_or_else(|| fleet * over / under / 1_000 * part, |milli| milli * over / under);
-        i64::try_from(milli).unwrap_or(i64::MAX).max(LEAST_MILLI)
+        let whole = milli.map_or_else(|| fleet * over / under / 1_000 * part, |milli| milli * over / under);
+        i64::try_from(whole - others).unwrap_or(i64::MAX).max(LEAST_MILLI)
     };
     tenants.iter().map(|(id, _)| (id.clone(), share(id))).collect()
 }

@@ -231,12 +231,17 @@ fn answer(epoch: &mut Epoch<'_>, failure: Failure) {
         let detail = format!("{} failures of category {}, {most} retries allowed", count, failure.category);
         cancel_job(epoch, &failure.job, StopCause::Failed, detail);
         if let Some(node) = node_avoided {
-            cordon_lemon(epoch, &node);
+            count_failure(epoch, &node);
         }
         return;
     }
     let own_fault = default != i64::MAX;
-    let wait = if own_fault { backoff.0.saturating_mul(1 << (count - 1).clamp(0, 16)) } else { 0 };
+    let wait = match own_fault {
+        true => backoff.0.saturating_mul(1 << (count - 1).clamp(0, 16)),
+        // Whoever cannot even start them would be given the job again at once, for ever.
+        false if !failure.started && failure.node.is_none() && failure.cause == StopCause::Failed => backoff.0,
+        false => 0,
+    };
     let retry_at_us = TimeUs(now.0.saturating_add(wait));
     job.not_before_us = job.not_before_us.max(retry_at_us);
     job.not_before_limit = (wait > 0).then_some(LimitKind::RetryBackoff);
@@ -278,34 +283,51 @@ fn answer(epoch: &mut Epoch<'_>, failure: Failure) {
         ..JobRequeued::default()
     });
     if let Some(node) = failure.node.filter(|_| avoids) {
-        cordon_lemon(epoch, &node);
+        count_failure(epoch, &node);
     }
 }
 
 /// The most times of failures that evidence against a node names.
 const EVIDENCE_MAX: usize = 8;
 
-/// Cordons a node that fails too often, with the evidence.
-fn cordon_lemon(epoch: &mut Epoch<'_>, id: &NodeId) {
+/// How many failures are too many, and since when they count.
+fn lemon_rule(epoch: &Epoch<'_>) -> Option<(i64, TimeUs)> {
     let policy = epoch.state.policy();
-    let Some(set) = policy.as_set() else { return };
-    let Some(most) = set.lemon_failures_max.filter(|most| most.0 > 0) else { return };
-    let window = policy.lemon_window();
+    let most = policy.as_set()?.lemon_failures_max.filter(|most| most.0 > 0)?;
+    Some((most.0, TimeUs((epoch.now.0 - policy.lemon_window().0).max(0))))
+}
+
+/// Holds a failure against a node. Whatever fails on it at one instant failed for one reason.
+fn count_failure(epoch: &mut Epoch<'_>, id: &NodeId) {
+    let Some((_, since)) = lemon_rule(epoch) else { return };
     let now = epoch.now;
-    let since = TimeUs((now.0 - window.0).max(0));
-    let Some(node) = epoch.state.nodes.edit(id).filter(|node| !node.is_lost()) else { return };
+    let Some(node) = epoch.state.nodes.edit(id).filter(|node| !node.gone) else { return };
     node.failures.retain(|at| *at >= since);
-    node.failures.push(now);
-    let failures = node.failures.len() as i64;
-    if failures < most.0 || node.state != NodeState::Ready {
+    if node.failures.last() != Some(&now) {
+        node.failures.push(now);
+    }
+    cordon_lemon(epoch, id);
+}
+
+/// Cordons a node that takes work and has failed too often, with the evidence.
+fn cordon_lemon(epoch: &mut Epoch<'_>, id: &NodeId) {
+    let Some((most, since)) = lemon_rule(epoch) else { return };
+    let is_lemon = |node: &Node| {
+        let failures = node.failures.iter().filter(|at| **at >= since).count() as i64;
+        failures >= most && !node.gone && node.state == NodeState::Ready
+    };
+    if !epoch.state.nodes.get(id).is_some_and(is_lemon) {
         return;
     }
+    let Some(node) = epoch.state.nodes.edit(id) else { return };
+    node.failures.retain(|at| *at >= since);
+    let failures = node.failures.len() as i64;
     let latest = &node.failures[node.failures.len().saturating_sub(EVIDENCE_MAX)..];
     let times: Vec<String> = latest.iter().map(|at| at.0.to_string()).collect();
     node.state = NodeState::Cordoned;
     epoch.index.refresh_node(epoch.state, id);
     let evidence =
-        format!("{failures} failures of runs on it, {} are too many; the latest at {} µs", most.0, times.join(", "));
+        format!("{failures} failures of runs on it, {most} are too many; the latest at {} µs", times.join(", "));
     let failures = Count(failures);
     epoch.say(NodeCordonOrdered {
         node: id.clone(),
@@ -343,6 +365,8 @@ pub fn losses(epoch: &mut Epoch<'_>) {
 pub fn nodes(epoch: &mut Epoch<'_>) {
     for id in std::mem::take(&mut epoch.index.suspects) {
         moving::check_node(epoch, &id);
+        // One that was fenced may have come back.
+        cordon_lemon(epoch, &id);
         let Some(node) = epoch.state.nodes.get(&id) else { continue };
         let runs: Vec<RunId> =
             epoch.index.uses.get(&id).map(|used| used.runs.iter().cloned().collect()).unwrap_or_default();

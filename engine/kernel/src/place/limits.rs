@@ -44,12 +44,13 @@ pub fn fixed_limits(state: &State, spec: &Spec, pool: &PoolDeclared) -> Option<L
         },
     };
     if let Some(least) = spec.gang.gpu_memory_mib {
-        let memory = match pool.shape.gpu_memory_mib.0 {
-            // With a MIG profile it is the instance that has to have it.
-            _ if instance.is_some() => instance.unwrap_or(0),
+        let whole = match pool.shape.gpu_memory_mib.0 {
             0 => state.models.get(&pool.gpu_model).map_or(0, |model| model.memory_mib.0),
             own => own,
         };
+        // With a MIG profile it is the instance that has to have it, with a share its part: all parts of a GPU have its memory.
+        let share = i128::from(spec.gang.gpu_milli_each.0.clamp(0, 1_000));
+        let memory = instance.unwrap_or((i128::from(whole) * share / 1_000) as i64);
         if spec.gang.gpus.0 > 0 && memory < least.0 {
             return Some(limit_of(LimitKind::GpuMemory, pool.gpu_model.as_str(), least.0, memory, "MiB"));
         }
@@ -112,18 +113,32 @@ pub fn quota_limit(state: &State, index: &Index, spec: &Spec, model: &GpuModelId
     None
 }
 
-/// What jobs other than `asking` will use of a quota once the instances have come that are on order for them, thousandths of a GPU.
+/// What jobs other than `asking` will use of a quota once the instances have come that are on order for them, or those have stopped
+/// who make room for them, thousandths of a GPU.
 pub fn on_order(state: &State, (tenant, project, model): &QuotaKey, asking: &JobId) -> i64 {
-    let counts = |order: &&Order| {
+    let is_under = |of: &TenantId, in_project: Option<&ProjectId>| match project {
+        Some(_) => of == tenant && in_project == project.as_ref(),
+        None => state.lineage(of).any(|above| above == tenant),
+    };
+    let ordered = |order: &&Order| {
         order.job != *asking
             && model.as_ref().is_none_or(|model| order.model == *model)
-            && match project {
-                Some(_) => order.tenant == *tenant && order.project == *project,
-                None => state.lineage(&order.tenant).any(|above| above == tenant),
-            }
+            && is_under(&order.tenant, order.project.as_ref())
             && state.jobs.get(&order.job).is_some_and(|job| !job.is_over())
     };
-    state.orders.iter().map(|(_, order)| order).filter(counts).map(|order| order.gpu_milli.0).sum()
+    // Who is moved holds what it will have.
+    let claimed = |(job, claim): &(&JobId, &Claim)| {
+        let on_model = |node: &NodeId| {
+            let pool = &state.nodes.get(node)?.report.as_ref()?.pool;
+            Some(state.pools.get(pool)?.declared.as_ref()?.gpu_model == *model.as_ref()?)
+        };
+        *job != asking
+            && claim.berth.is_none()
+            && (model.is_none() || claim.nodes.first().and_then(on_model) == Some(true))
+            && state.spec(job).is_some_and(|spec| is_under(&spec.tenant, spec.project.as_ref()))
+    };
+    let orders = state.orders.iter().map(|(_, order)| order).filter(ordered).map(|order| order.gpu_milli.0);
+    orders.sum::<i64>() + state.claims.iter().filter(claimed).map(|(_, claim)| claim.gpu_milli).sum::<i64>()
 }
 
 /// Capacity held back for failover that would no longer be there.

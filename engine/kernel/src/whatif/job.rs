@@ -1,6 +1,8 @@
 //! What of one job: one that nobody has asked for yet, or one that waits. Where it would go and why, pool by pool; its place in
 //! line; when it could start at the earliest, and when it will if nothing unforeseen happens.
 
+use std::collections::BTreeMap;
+
 use solyx_schemas::epochs::Position;
 use solyx_schemas::events::Event;
 use solyx_schemas::events::decisions::{CostTerms, JobPlaced, Limit};
@@ -11,12 +13,12 @@ use solyx_schemas::units::*;
 use super::foresee::{Foreseen, Step};
 use super::{Fate, Rehearsal, fate};
 use crate::apply::apply;
-use crate::decide::{decide, earliest_start, share_of};
+use crate::decide::{Standing, decide, earliest_start};
 use crate::index::Index;
 use crate::judge::judge;
 use crate::order_rule::{OrderRule, rank};
 use crate::place::{Promises, places};
-use crate::queue::{Place, Told};
+use crate::queue::{Place, Shape, Told};
 use crate::rows::{Closed, Phase};
 use crate::state::State;
 
@@ -143,17 +145,26 @@ impl Rehearsal {
 
     fn place_in_line(&self, state: &mut State, index: &mut Index, id: &JobId) -> Option<PlaceInLine> {
         let (class_value, turn) = index.queue.turn_of(id)?;
-        let (tenant, _) = index.queue.line_of(id)?;
+        let (tenant, shape) = index.queue.line_of(id)?;
+        let standing = state.policy().promises_shares().then(|| Standing::of(state, index, &self.cell));
+        let is_beyond = |tenant: &TenantId, shape: Shape| {
+            standing.as_ref().is_some_and(|standing| !standing.holds(index, tenant, shape))
+        };
+        let own = (is_beyond(&tenant, shape), turn, id);
         let (mut ahead, mut ahead_of_tenant) = (0, 0);
         for class in index.queue.classes().take_while(|class| *class >= class_value) {
             for (other, lines) in index.queue.tenants(class) {
-                let before = |((_, other, job), _): &(&Place, &Told)| class > class_value || (*other, job) < (turn, id);
-                let count = lines.iter().filter(before).count();
+                let mut beyond: BTreeMap<Shape, bool> = BTreeMap::new();
+                let mut before = |((shape, turn, job), _): &(&Place, &Told)| {
+                    let beyond = *beyond.entry(*shape).or_insert_with(|| is_beyond(other, *shape));
+                    class > class_value || (beyond, *turn, job) < own
+                };
+                let count = lines.iter().filter(|place| before(place)).count();
                 ahead += count;
                 ahead_of_tenant += if *other == tenant { count } else { 0 };
             }
         }
-        let share = state.policy().promises_shares().then(|| share_of(state, index, &self.cell, &tenant));
+        let share = standing.as_ref().map(|standing| standing.share(&tenant));
         let rule = state.policy().order_rule();
         let (job, spec) = (state.jobs.get(id)?, state.spec(id)?);
         let own_rank = turn.rank().unwrap_or_else(|| rank(state, job, &spec));

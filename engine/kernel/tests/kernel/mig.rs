@@ -120,6 +120,19 @@ fn the_memory_that_a_job_needs_is_that_of_its_instance() {
 }
 
 #[test]
+fn a_share_of_a_gpu_has_that_share_of_its_memory() {
+    let mut world = World::with_nodes(1);
+    let share = |name: &str, milli: i64| {
+        let mut request = job(name, "red", 1, 1, 1);
+        (request.gang.gpu_milli_each, request.gang.gpu_memory_mib) = (GpuMilli(milli), Some(MemoryMib(40_960)));
+        Event::from(request)
+    };
+    let outputs = world.step(vec![share("small", 300), share("half", 500)]);
+    assert_eq!(said(&limit_of(&outputs, "small")), (LimitKind::GpuMemory, Some(40_960), Some(24_576), "MiB"));
+    assert!(placed(&outputs, "half").is_some());
+}
+
+#[test]
 fn an_order_says_all_that_a_gpu_is_to_have() {
     let mut world = world(1);
     world.step(vec![mig_job("a", "red", 1, "1g.10gb", 1).into()]);

@@ -44,6 +44,50 @@ fn urgent(name: &str, gpus: i64, hours: i64) -> JobRequested {
 }
 
 #[test]
+fn in_a_full_quota_a_class_that_preempts_takes_the_room_of_lower_ones_within_it_and_of_nobody_else() {
+    let mut world = World::with_nodes(3);
+    let quota = QuotaSet {
+        tenant: TenantId::from("blue"),
+        guaranteed_milli: GpuMilli(8_000),
+        borrowing_limit_milli: Some(GpuMilli(0)),
+        ..QuotaSet::default()
+    };
+    world.step(vec![policy("classic").into(), class("urgent", 200, true, 0), quota.into()]);
+    let low = |name: &str, tenant: &str, gpus: i64| Event::from(job(name, tenant, 1, gpus, 20));
+    world.step(vec![low("own-1", "blue", 4), low("own-2", "blue", 4), low("other", "red", 4)]);
+    world.now += MINUTE_US;
+    let outputs = world.step(vec![urgent("high", 6, 1).into()]);
+    let mut stopped: Vec<String> = preempted(&outputs).iter().map(|stop| stop.job.to_string()).collect();
+    stopped.sort();
+    assert_eq!(stopped, ["own-1", "own-2"]);
+    // What one of them gives back is kept for whom it stopped.
+    let stop = world.stopped("own-1", StopReason::Preempted);
+    let outputs = world.step(vec![stop, low("small", "blue", 1)]);
+    assert!(placed(&outputs, "small").is_none() && placed(&outputs, "high").is_none(), "{outputs:?}");
+    let stop = world.stopped("own-2", StopReason::Preempted);
+    let outputs = world.step(vec![stop]);
+    assert!(placed(&outputs, "high").is_some(), "{outputs:?}");
+    assert!(placed(&outputs, "small").is_some(), "two GPUs of the quota are left: {outputs:?}");
+}
+
+#[test]
+fn nobody_is_stopped_for_a_quota_that_would_not_hold_the_job_even_then() {
+    let mut world = World::with_nodes(3);
+    let quota = QuotaSet {
+        tenant: TenantId::from("blue"),
+        guaranteed_milli: GpuMilli(8_000),
+        borrowing_limit_milli: Some(GpuMilli(0)),
+        ..QuotaSet::default()
+    };
+    world.step(vec![policy("classic").into(), class("urgent", 200, true, 0), quota.into()]);
+    let fixed = JobRequested { preemptible: false, ..job("fixed", "blue", 1, 4, 20) };
+    world.step(vec![fixed.into(), job("own", "blue", 1, 4, 20).into()]);
+    world.now += MINUTE_US;
+    let outputs = world.step(vec![urgent("high", 6, 1).into()]);
+    assert_eq!(preempted(&outputs), Vec::<JobPreempted>::new());
+}
+
+#[test]
 fn under_every_rule_a_class_that_preempts_takes_the_room_of_a_lower_one_at_the_next_tick() {
     for rule in ["share-surcharge", "classic", "fifo", "sjf", "las", "srpt"] {
         let mut world = World::with_nodes(1);

@@ -102,6 +102,18 @@ fn what_a_tenant_has_within_its_promise_is_not_taken_back() {
 }
 
 #[test]
+fn what_is_guaranteed_to_one_is_promised_to_nobody_else() {
+    let mut world = world();
+    world.step(vec![guaranteed_to("red", 24).into()]);
+    // Of 28 promised, 24 are red's: blue is left four, and has borrowed the rest.
+    run(&mut world, (0..4).map(|i| ask(&format!("blue-{i}"), "blue", 1, 8)).collect());
+    world.advance(20 * MINUTE_US);
+    let mut outputs = world.step(vec![ask("red", "red", 3, 8)]);
+    outputs.extend(world.advance(2 * MINUTE_US));
+    assert_eq!(told_to_stop(&outputs).len(), 3, "{outputs:?}");
+}
+
+#[test]
 fn a_long_job_gives_way_to_new_ones_of_its_tenant_and_goes_on_where_it_was() {
     let mut world = world();
     run(&mut world, (0..4).map(|i| ask(&format!("long-{i}"), "red", 1, 8)).collect());

@@ -88,6 +88,7 @@ fn a_node_that_fails_too_often_is_cordoned_with_the_evidence_and_takes_nothing_m
     assert!(cordons(&outputs).is_empty(), "what a job does itself is not held against its node");
     let outputs = world.step(vec![failed(&world, "b", FailureCategory::Gpu)]);
     assert!(cordons(&outputs).is_empty());
+    world.now += SECOND_US;
     let outputs = world.step(vec![failed(&world, "c", FailureCategory::Node)]);
     let [cordon] = &cordons(&outputs)[..] else { panic!("{outputs:?}") };
     assert_eq!((cordon.node.as_str(), cordon.failures), ("node-000", Count(2)));
@@ -109,9 +110,68 @@ fn a_failure_that_ends_its_job_counts_against_its_node_like_any() {
     world.step(vec![once("a"), once("b")]);
     let outputs = world.step(vec![failed(&world, "a", FailureCategory::Gpu)]);
     assert_eq!(cancelled(&outputs, "a"), Some(StopCause::Failed));
+    world.now += SECOND_US;
     let outputs = world.step(vec![failed(&world, "b", FailureCategory::Gpu)]);
     assert_eq!(cancelled(&outputs, "b"), Some(StopCause::Failed));
     assert!(outputs.iter().any(|output| matches!(output, Event::NodeCordonOrdered(_))), "{outputs:?}");
+}
+
+fn node_state(node: &str, state: NodeState) -> Event {
+    NodeStateChanged { node: NodeId::from(node), state, ..NodeStateChanged::default() }.into()
+}
+
+/// Cordoned after two failures within six hours.
+fn with_lemons() -> SchedulingPolicySet {
+    let (lemon_failures_max, lemon_window_us) = (Some(Count(2)), Some(DurationUs(6 * HOUR_US)));
+    SchedulingPolicySet { lemon_failures_max, lemon_window_us, ..ordered_by("classic") }
+}
+
+fn is_cordoned(world: &World, node: &str) -> bool {
+    world.kernel.state().nodes.get(&NodeId::from(node)).unwrap().state == NodeState::Cordoned
+}
+
+#[test]
+fn what_fails_on_a_node_at_one_instant_counts_once_and_whoever_lets_it_work_again_wipes_the_slate() {
+    let mut world = fleet(1, with_lemons());
+    world.step(["a", "b", "c"].map(|name| job(name, "red", 1, 1, 9).into()).to_vec());
+    let both = ["a", "b"].map(|name| failed(&world, name, FailureCategory::Gpu)).to_vec();
+    world.step(both);
+    assert!(!is_cordoned(&world, "node-000"));
+    world.now += SECOND_US;
+    world.step(vec![failed(&world, "c", FailureCategory::Gpu)]);
+    assert!(is_cordoned(&world, "node-000"));
+    world.step(vec![node_state("node-000", NodeState::Ready)]);
+    world.now += SECOND_US;
+    world.step(vec![job("d", "red", 1, 1, 9).into()]);
+    world.step(vec![failed(&world, "d", FailureCategory::Gpu)]);
+    assert!(!is_cordoned(&world, "node-000"), "it has failed once since");
+}
+
+#[test]
+fn a_node_that_is_fenced_again_and_again_is_cordoned_when_it_comes_back() {
+    let mut world = fleet(1, with_lemons());
+    for time in ["once", "twice"] {
+        world.step(vec![job(time, "red", 1, 1, 9).into()]);
+        assert!(!is_cordoned(&world, "node-000"), "{time}");
+        world.step(vec![node_state("node-000", NodeState::Fenced)]);
+        world.now += HOUR_US;
+        world.step(vec![node_state("node-000", NodeState::Ready)]);
+    }
+    assert!(is_cordoned(&world, "node-000"));
+}
+
+#[test]
+fn what_nobody_could_start_is_tried_again_after_a_wait() {
+    let mut world = plain(2);
+    world.step(vec![job("a", "red", 1, 1, 9).into()]);
+    let placed_run = &world.running[&JobId::from("a")];
+    let (run, category, failed_us) = (placed_run.run.clone(), FailureCategory::Provider, TimeUs(world.now));
+    let failed = RunFailed { job: JobId::from("a"), run, category, failed_us, ..RunFailed::default() };
+    let outputs = world.step(vec![failed.into()]);
+    assert_eq!(requeued(&outputs, "a"), Some((StopCause::Failed, Some(FailureCategory::Provider))));
+    assert!(placed(&outputs, "a").is_none(), "{outputs:?}");
+    let outputs = world.advance(HOUR_US);
+    assert!(placed(&outputs, "a").is_some());
 }
 
 #[test]
@@ -162,6 +222,20 @@ fn behind_a_job_that_fails_whoever_needs_it_ends_and_whoever_only_waits_for_it_s
     let outputs = world.step(vec![failed(&world, "first", FailureCategory::UserCode)]);
     assert_eq!(cancelled(&outputs, "after-ok"), Some(StopCause::Dependency));
     assert!(placed(&outputs, "after-any").is_some(), "{outputs:?}");
+}
+
+#[test]
+fn a_job_that_would_wait_for_itself_over_others_is_not_let_in() {
+    let mut world = plain(1);
+    let behind = |name: &str, other: &str| {
+        let depends_on = vec![Dependency { job: JobId::from(other), condition: DependencyCondition::Ok }];
+        Event::from(JobRequested { depends_on, ..job(name, "red", 1, 1, 1) })
+    };
+    let (_, counted) = world.close_counting(vec![behind("c", "b"), behind("b", "a"), behind("a", "c")]);
+    assert_eq!(counted.len(), 2, "the one that closes the ring does not count");
+    assert!(world.kernel.state().jobs.get(&JobId::from("a")).is_none());
+    let (_, counted) = world.close_counting(vec![job("a", "red", 1, 1, 1).into()]);
+    assert_eq!(counted.len(), 1);
 }
 
 #[test]

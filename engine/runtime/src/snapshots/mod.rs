@@ -105,9 +105,21 @@ impl Snapshots {
     }
 
     /// Begins one of the state as it is; [`Snapshots::go_on`] writes it. The log must be durable up to there. One that is being
-    /// written is given up.
+    /// written is given up. Of a state that breaks an invariant there is none, and an error in the log of the process.
     pub fn begin(&mut self, kernel: &mut Kernel, frontier: &Frontier) {
         let Some(dir) = &self.dir else { return };
+        let violations = kernel.state().violations();
+        if let Some(first) = violations.first() {
+            let (epoch, count) = (frontier.next_epoch - 1, violations.len());
+            tracing::error!(
+                epoch,
+                count,
+                first,
+                "the state breaks an invariant: no snapshot is made of it; audit the log"
+            );
+            self.not_before = Instant::now() + FAILED_PAUSE;
+            return;
+        }
         // One of the same name may be under way: it lets go of the file first.
         self.writing = None;
         let file = dir.join(format!("{:020}.{WHOLE}", frontier.next_epoch));

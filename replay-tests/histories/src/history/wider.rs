@@ -14,6 +14,7 @@ use solyx_schemas::ids::*;
 use solyx_schemas::units::*;
 
 use self::world::World;
+pub use self::world::{USUAL_CARBON_MG_PER_KWH, USUAL_PRICE_MICROS_PER_MWH, nodes_by_site};
 use super::frame::{NODES, TENANTS};
 use super::{Executor, Luck, Mood};
 use crate::job;

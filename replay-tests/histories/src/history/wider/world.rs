@@ -1,6 +1,8 @@
 //! The world of a wider history: two countries and two providers, prices of energy and carbon that are corrected, weights of costs,
 //! data sets and what it costs to move them, reserves for failover, and sites and providers that are lost as a whole.
 
+use std::ops::Range;
+
 use solyx_schemas::events::Event;
 use solyx_schemas::events::capacity::*;
 use solyx_schemas::events::facility::SiteDeclared;
@@ -25,6 +27,11 @@ const PROVIDERS: [&str; 2] = ["metapod", "lambda"];
 const DATASETS: [&str; 3] = ["data-0", "data-1", "data-2"];
 /// Each site has half of the nodes.
 const NODES_OF_SITE: i64 = 3;
+const PRICE_UNIT_MICROS: i64 = 1_000_000;
+/// Prices of a MWh as they are most often, also less than nothing. What is beyond is wrong.
+pub const USUAL_PRICE_MICROS_PER_MWH: Range<i64> = -30 * PRICE_UNIT_MICROS..270 * PRICE_UNIT_MICROS;
+/// The same of carbon.
+pub const USUAL_CARBON_MG_PER_KWH: Range<i64> = 0..600_000;
 
 /// What was said of it that is still to be taken back.
 #[derive(Default)]
@@ -85,7 +92,7 @@ impl World {
                     events.push(self.price(luck, zone, (from, to), value, now));
                 }
                 if luck.chance(70) {
-                    let value = luck.below(600_000);
+                    let value = luck.below(USUAL_CARBON_MG_PER_KWH.end);
                     events.push(self.carbon(luck, zone, (from, to), value, now));
                 }
             }
@@ -176,7 +183,7 @@ impl World {
             let value = usual_price(luck) * factor;
             events.push(self.price(luck, zone, hours, value, now));
         } else {
-            let value = luck.below(600_000) * factor.max(0);
+            let value = luck.below(USUAL_CARBON_MG_PER_KWH.end) * factor.max(0);
             events.push(self.carbon(luck, zone, hours, value, now));
         }
     }
@@ -214,12 +221,17 @@ impl World {
     }
 }
 
-/// Of a MWh, also less than nothing.
 fn usual_price(luck: &mut Luck) -> i64 {
-    (luck.below(300) - 30) * 1_000_000
+    let Range { start, end } = USUAL_PRICE_MICROS_PER_MWH;
+    luck.below((end - start) / PRICE_UNIT_MICROS) * PRICE_UNIT_MICROS + start
 }
 
-fn nodes_of(at: usize) -> std::ops::Range<i64> {
+/// The nodes that are lost with each site.
+pub fn nodes_by_site() -> [Vec<NodeId>; 2] {
+    [0, 1].map(|at| nodes_of(at).map(node).collect())
+}
+
+fn nodes_of(at: usize) -> Range<i64> {
     let first = at as i64 * NODES_OF_SITE;
     first..first + NODES_OF_SITE
 }
