@@ -6,7 +6,7 @@ use solyx_schemas::events::decisions::{Limit, LimitKind};
 use solyx_schemas::ids::{JobId, NodeId};
 use solyx_schemas::units::{TimeUs, rfc3339};
 
-use super::explain::{limit, terms, total};
+use super::explain::{limit, on_nodes, terms, total};
 use crate::failure::one_line;
 use crate::output::{self, decimal, duration, money};
 
@@ -98,9 +98,7 @@ fn fate(fate: &Fate) -> String {
     let on = |start: TimeUs| format!("at {}", rfc3339(start));
     match fate {
         Fate::Placed { pool, nodes, start, terms: t } => {
-            let mut names: Vec<&str> = nodes.iter().map(|n| n.node.as_str()).collect();
-            names.dedup();
-            format!("starts {} in {pool} on {}, for {} ({})", on(*start), names.join(", "), money(total(t)), terms(t))
+            format!("starts {} in {pool} on {}, for {} ({})", on(*start), on_nodes(nodes), money(total(t)), terms(t))
         }
         Fate::Leases { pool, instances, start, .. } => {
             format!("has {instances} instances ordered of {pool}, and starts {} when they come", on(*start))
@@ -121,7 +119,9 @@ fn place(line: &PlaceInLine) -> String {
     let surcharge =
         line.surcharge_us.filter(|us| *us > 0).map_or(String::new(), |us| format!(", surcharge {}", duration(us)));
     let owed = line.recover_by.map_or(String::new(), |by| format!(", owed to run again by {}", rfc3339(by)));
-    format!("{ahead} (class value {}, order rule {}{surcharge}{owed})", line.class_value, line.rule)
+    // Which tenant is next changes with each start.
+    let by_time = if line.rule.as_str() == "classic" { ", here by time: tenants with the least share go first" } else { "" };
+    format!("{ahead} (class value {}, order rule {}{by_time}{surcharge}{owed})", line.class_value, line.rule)
 }
 
 fn earliest(answer: &Answer) -> String {

@@ -4,6 +4,7 @@ use clap::Args;
 use serde_json::{Value, json};
 use solyx_schemas::epochs::EpochReader;
 use solyx_schemas::events::Event;
+use solyx_schemas::events::common::NodeGpus;
 use solyx_schemas::events::common::Sum;
 use solyx_schemas::events::decisions::{CostTerms, JobPlaced, Limit, LimitKind};
 use solyx_schemas::events::jobs::{Gang, JobRequestAmended};
@@ -215,10 +216,14 @@ fn for_job(job: Option<&JobId>) -> String {
 }
 
 fn placed(e: &JobPlaced) -> String {
-    let nodes: Vec<&str> = e.nodes.iter().map(|n| n.node.as_str()).collect();
     let backfilled = if e.backfilled { ", ahead of a gang that it does not delay" } else { "" };
-    let mut text =
-        format!("placed in {} on {}{backfilled}: {} {}", e.pool, nodes.join(", "), money(total(&e.terms)), e.currency);
+    let mut text = format!(
+        "placed in {} on {}{backfilled}: {} {}",
+        e.pool,
+        on_nodes(&e.nodes),
+        money(total(&e.terms)),
+        e.currency
+    );
     text += &format!(" ({})", terms(&e.terms));
     if let Some(other) = &e.runner_up {
         let more = total(&other.terms) - total(&e.terms);
@@ -230,6 +235,34 @@ fn placed(e: &JobPlaced) -> String {
         text += &format!("; not in {} at {start}: {difference} ({})", other.pool, terms(&other.terms));
     }
     text
+}
+
+/// Nodes with the replicas on each, if they are several, and what each of those has.
+pub(super) fn on_nodes(replicas: &[NodeGpus]) -> String {
+    let mut by_node: Vec<(&NodeGpus, i64)> = Vec::new();
+    for replica in replicas {
+        match by_node.iter_mut().find(|(other, _)| other.node == replica.node) {
+            Some((_, count)) => *count += 1,
+            None => by_node.push((replica, 1)),
+        }
+    }
+    let on_node = |(replica, count): &(&NodeGpus, i64)| {
+        let gpus = replica.gpus.len() as i64;
+        let each = match (gpus, replica.gpu_milli_each.0) {
+            (0, _) => None,
+            (gpus, 1_000) => Some(counted(gpus, "GPU")),
+            (1, milli) => Some(format!("{milli}/1000 of a GPU")),
+            (gpus, milli) => Some(format!("{milli}/1000 of {gpus} GPUs")),
+        };
+        let replicas = (*count > 1).then(|| counted(*count, "replica"));
+        let what = match (replicas, each) {
+            (None, each) => each,
+            (replicas, None) => replicas,
+            (Some(replicas), Some(each)) => Some(format!("{replicas} with {each} each")),
+        };
+        what.map_or_else(|| replica.node.to_string(), |what| format!("{} ({what})", replica.node))
+    };
+    by_node.iter().map(on_node).collect::<Vec<_>>().join(", ")
 }
 
 fn named(t: &CostTerms) -> [(&'static str, i64); 8] {

@@ -87,15 +87,25 @@ fn jobs_that_were_placed_hear_where_at_what_cost_and_what_was_not_taken() {
     }
 }
 
-/// The same cell under EASY, with a class that preempts, a budget, a reservation and a queue that is drained.
-fn pushed() -> World {
-    let mut world = World::new();
+/// The events of the cell, under EASY.
+fn under_easy() -> Vec<Event> {
     let mut events = fleet();
     for event in &mut events {
         if let Event::SchedulingPolicySet(policy) = event {
             policy.order_rule = "classic".into();
         }
     }
+    events
+}
+
+fn on_h100(name: &str, tenant: &str, replicas: i64, hours: i64) -> JobRequested {
+    JobRequested { gang: gang(replicas, 8), models: models(&["H100"]), ..job(name, tenant, hours) }
+}
+
+/// The same cell under EASY, with a class that preempts, a budget, a reservation and a queue that is drained.
+fn pushed() -> World {
+    let mut world = World::new();
+    let mut events = under_easy();
     let urgent = PriorityClassSet { class: "urgent".into(), value: 200, preempts: true, ..PriorityClassSet::default() };
     let card = RateCardSet {
         rate_card: "list".into(),
@@ -118,11 +128,6 @@ fn pushed() -> World {
     };
     events.extend([urgent.into(), card.into(), budget.into()]);
     world.at(0, events);
-    let on_h100 = |name: &str, tenant: &str, replicas, hours| JobRequested {
-        gang: gang(replicas, 8),
-        models: models(&["H100"]),
-        ..job(name, tenant, hours)
-    };
     world.at(
         1,
         vec![
@@ -143,7 +148,7 @@ fn pushed() -> World {
         replicas_max: Some(Count(2)),
         ..JobRequestAmended::default()
     };
-    world.at(2, vec![on_h100("waits/amended", "blue", 2, 3).into(), on_h100("waits/backfill", "blue", 1, 9).into()]);
+    world.at(2, vec![on_h100("waits/amended", "blue", 2, 3).into(), on_h100("waits/in-turn", "blue", 1, 9).into()]);
     world.at(3, vec![amended.into()]);
     let drained = ScopeStateChanged {
         scope_kind: ScopeKind::Queue,
@@ -166,9 +171,25 @@ fn pushed() -> World {
 }
 
 #[test]
+fn who_would_delay_a_promised_gang_hears_so_and_who_does_not_goes_ahead() {
+    let mut world = World::new();
+    world.at(0, under_easy());
+    world.at(1, vec![JobRequested { preemptible: false, ..on_h100("runs", "blue", 1, 5) }.into()]);
+    world.at(2, vec![on_h100("waits/gang", "blue", 2, 3).into()]);
+    world.at(3, vec![on_h100("waits/backfill", "blue", 1, 9).into()]);
+    world.run_until(30);
+    for job in ["waits/gang", "waits/backfill"] {
+        insta::assert_snapshot!(job.replace('/', "-"), world.explain(job));
+    }
+    world.at(40, vec![on_h100("placed/ahead", "blue", 1, 2).into()]);
+    world.run_until(60);
+    insta::assert_snapshot!("placed-ahead", world.explain("placed/ahead"));
+}
+
+#[test]
 fn jobs_that_were_stopped_refused_or_amended_hear_why_and_what_it_cost_them() {
     let world = pushed();
-    let jobs = "stopped/for-another stopped/for-a-drain refused/budget waits/amended waits/backfill placed/by-stopping";
+    let jobs = "stopped/for-another stopped/for-a-drain refused/budget waits/amended waits/in-turn placed/by-stopping";
     for job in jobs.split(' ') {
         insta::assert_snapshot!(job.replace('/', "-"), world.explain(job));
     }

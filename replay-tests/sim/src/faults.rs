@@ -73,6 +73,16 @@ faults! {
     Reordered = "reordered",
     /// A producer's clock is off by up to a day.
     ProducerClock = "producer-clock",
+    /// A node is down, fenced or gone.
+    NodeLost = "node-lost",
+    /// All nodes of a site are down, fenced or gone at once.
+    SiteLost = "site-lost",
+    /// A provider is down, or works badly.
+    ProviderDown = "provider-down",
+    /// A power feed, or a panel below one, fails.
+    FeedLost = "feed-lost",
+    /// A price of energy, or its carbon, is wrong by far.
+    WrongPrice = "wrong-price",
 }
 
 impl Fault {
@@ -98,9 +108,10 @@ impl Fault {
 }
 
 /// How often what goes wrong in one history. Each kind has luck of its own, so that a history without one of them has the others
-/// as before.
+/// as before. What goes wrong in the world is drawn by the history itself, and counted or left out here.
 pub struct Weather {
     chances: BTreeMap<Fault, (i64, Luck)>,
+    without: BTreeSet<Fault>,
     /// How often each struck.
     pub struck: BTreeMap<Fault, u64>,
 }
@@ -114,7 +125,7 @@ impl Weather {
             let percent = if luck.chance(40) { 0 } else { 1 + luck.below(12) };
             (*fault, (if without.contains(fault) { 0 } else { percent }, luck))
         });
-        Self { chances: drawn.collect(), struck: BTreeMap::new() }
+        Self { chances: drawn.collect(), without: without.clone(), struck: BTreeMap::new() }
     }
 
     /// Whether it goes wrong now.
@@ -124,6 +135,15 @@ impl Weather {
             *self.struck.entry(fault).or_default() += 1;
         }
         strikes
+    }
+
+    /// Whether what has gone wrong in the world is said; it is not where it is left out.
+    pub fn lets_through(&mut self, fault: Fault) -> bool {
+        let comes = !self.without.contains(&fault);
+        if comes {
+            *self.struck.entry(fault).or_default() += 1;
+        }
+        comes
     }
 
     /// The luck of a kind, for how it goes wrong.

@@ -10,6 +10,7 @@ use solyx_schemas::topics::{Topic, TopicName};
 use solyx_schemas::units::HOUR_US;
 
 use crate::faults::{Fault, Weather};
+use crate::losses;
 
 /// Honest records that are remembered to be repeated.
 const REMEMBERED_MAX: usize = 64;
@@ -36,8 +37,12 @@ impl Inputs {
         now: i64,
     ) -> anyhow::Result<()> {
         let mut records = self.arrived();
-        for event in events {
-            self.say(log, weather, event, now, &mut records);
+        for (wrong, event) in losses::in_events(&events).into_iter().zip(events) {
+            // It has its number all the same, so that the others keep theirs.
+            self.said += 1;
+            if wrong.is_none_or(|fault| weather.lets_through(fault)) {
+                self.say(log, weather, event, now, &mut records);
+            }
         }
         if weather.strikes(Fault::Garbage) {
             let luck = weather.luck(Fault::Garbage);
@@ -61,7 +66,6 @@ impl Inputs {
     }
 
     fn say(&mut self, log: &MemoryLog, weather: &mut Weather, mut event: Event, now: i64, records: &mut Vec<Record>) {
-        self.said += 1;
         let occurred = match weather.strikes(Fault::ProducerClock) {
             true => now + weather.luck(Fault::ProducerClock).below(48 * HOUR_US) - 24 * HOUR_US,
             false => now,

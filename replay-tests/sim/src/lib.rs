@@ -1,9 +1,11 @@
 //! Whole cells under faults, in simulated time: producers that lie, engines that die, logs that fail, two who believe that they
 //! lead. Everything follows from one seed; after each epoch a witness derives it again and the books are kept.
 
+pub mod bills;
 pub mod cell;
 pub mod faults;
 pub mod inputs;
+pub mod losses;
 pub mod money;
 pub mod shrink;
 pub mod tamper;
@@ -18,7 +20,7 @@ use solyx_schemas::log::memory::MemoryLog;
 use solyx_schemas::topics::{Topic, TopicName};
 use solyx_schemas::units::HOUR_US;
 
-use crate::cell::Cell;
+use crate::cell::{Cell, Starts};
 use crate::faults::{Fault, Weather};
 use crate::inputs::Inputs;
 use crate::money::Money;
@@ -51,6 +53,8 @@ pub struct Summary {
     pub inputs: u64,
     /// What went wrong, how often.
     pub struck: BTreeMap<Fault, u64>,
+    /// How often engines began to lead until it came to rest.
+    pub starts: Starts,
     /// Chain hash of the last epoch.
     pub chain_head: Hash32,
 }
@@ -85,7 +89,8 @@ impl History {
         let spared = Fault::OF_INPUTS.iter().filter(|_| orderly);
         let mut weather = Weather::of(self.seed, &self.without.iter().chain(spared).copied().collect());
         let disk = if self.seed.is_multiple_of(ON_DISK) { Some(tempfile::tempdir()?) } else { None };
-        let mut cell = Cell::of(log, disk.as_ref().map(|disk| disk.path().to_path_buf()));
+        let dir = disk.as_ref().map(|disk| disk.path().to_path_buf());
+        let mut cell = Cell::of(log, dir, self.seed, &self.without);
         let mut witness = Witness::of(log, if orderly { mood } else { as_told(mood) })?;
         let mut inputs = Inputs::default();
         let (mut executor, mut events) = beginning(&mut luck, mood);
@@ -110,11 +115,13 @@ impl History {
         log.set_clock_us(Some(now));
         cell.come_to_rest(now)?;
         witness.look()?;
-        witness.at_rest()?;
+        witness.at_rest(&mut Luck(self.seed))?;
         witness.tampering_is_found(&mut Luck(self.seed))?;
         let (epochs, inputs) = (witness.epochs, witness.inputs);
         let chain_head = witness.kernel().chain_head();
-        Ok(Summary { simulated_us: now - START, epochs, inputs, struck: weather.struck, chain_head })
+        let mut struck = weather.struck;
+        cell.struck().iter().for_each(|(fault, count)| *struck.entry(*fault).or_default() += count);
+        Ok(Summary { simulated_us: now - START, epochs, inputs, struck, starts: cell.starts, chain_head })
     }
 }
 

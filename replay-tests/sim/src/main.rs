@@ -31,7 +31,7 @@ const DAY_US: i64 = 86_400_000_000;
     version,
     max_term_width = 110,
     after_help = "Examples:\n  ./ops/sim --seeds 10000\n  ./ops/sim --seeds 1 --first 4711 --turns 20 --without crash,late\n\n\
-                  The last line is JSON: seeds, failed, simulated_days, faults. Exit code 1 when a history failed."
+                  The last line is JSON: seeds, failed, simulated_days, faults, cold and warm starts. Exit code 1 when a history failed."
 )]
 struct Options {
     /// How many histories.
@@ -68,6 +68,8 @@ struct Report {
     failed: u64,
     simulated_days: i64,
     faults: BTreeMap<&'static str, u64>,
+    cold_starts: u64,
+    warm_starts: u64,
     epochs: u64,
     inputs: u64,
     seconds: u64,
@@ -129,6 +131,8 @@ fn work(options: &Options, next: &AtomicU64, report: &Mutex<Report>, bar: &Progr
                 report.simulated_us += summary.simulated_us;
                 report.epochs += summary.epochs;
                 report.inputs += summary.inputs;
+                report.cold_starts += summary.starts.cold;
+                report.warm_starts += summary.starts.warm;
                 add(&mut report.faults, &summary);
             }
             Err(found) => {

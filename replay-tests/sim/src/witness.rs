@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, ensure};
 use solyx_histories::books::Books;
 use solyx_histories::history::{Luck, Mood};
+use solyx_histories::reasons::who_was_told_of_a_lack_lacks_it;
 use solyx_kernel::rows::Phase;
 use solyx_kernel::{Closed, Kernel};
 use solyx_projections::billing::Billing;
@@ -20,6 +21,7 @@ use solyx_schemas::log::Log;
 use solyx_schemas::log::memory::MemoryLog;
 use solyx_schemas::topics::Topic;
 
+use crate::bills;
 use crate::tamper::{Epochs, is_found, of_outputs};
 
 /// Copies of the log that are changed.
@@ -125,9 +127,10 @@ impl<'l> Witness<'l> {
         (0..TAMPERINGS).try_for_each(|_| is_found(self.log, &epochs, self.kernel().chain_head(), luck))
     }
 
-    /// What has to hold once nothing is on its way any more.
-    pub fn at_rest(&mut self) -> anyhow::Result<()> {
+    /// What has to hold once nothing is on its way any more. By luck one of those who wait is asked whether it has to.
+    pub fn at_rest(&mut self, luck: &mut Luck) -> anyhow::Result<()> {
         self.books.gpu_time_is_held_once();
+        who_was_told_of_a_lack_lacks_it(self.kernel(), luck);
         let state = self.kernel().state();
         for (id, job) in state.jobs.iter().filter(|(_, job)| job.phase == Phase::Waiting) {
             ensure!(job.told.is_some(), "{id} waits and was not told why");
@@ -152,7 +155,17 @@ impl<'l> Witness<'l> {
             written += self.log.end(topic.into(), partition)?;
         }
         ensure!(written == self.inputs, "{written} records were written, epochs took {}", self.inputs);
+        bills::add_up(&self.billing()?.view())?;
         self.views_are_as_rebuilt()
+    }
+
+    /// The billing view as its entries make it.
+    fn billing(&self) -> anyhow::Result<Billing> {
+        let mut billing = Billing::default();
+        let name = billing.name();
+        let watched = self.views.iter().find(|view| view.fold.name() == name).context("the billing view")?;
+        billing.load(&mut watched.fold.entries().into_iter())?;
+        Ok(billing)
     }
 
     /// A view is what its changes made of its store, and what a fresh one makes of the same log, with a pause in the middle.

@@ -20,17 +20,21 @@ fn a_seed_is_one_history() {
 }
 
 #[test]
-fn some_histories_hold_and_every_kind_of_fault_strikes_in_them() {
+fn some_histories_hold_and_every_kind_of_fault_and_of_start_is_in_them() {
     let mut struck: BTreeMap<Fault, u64> = BTreeMap::new();
+    let (mut cold, mut warm) = (0, 0);
     for seed in 0..60 {
         let history = History::of(seed);
         let summary = outcome(&history).unwrap_or_else(|found| panic!("{}: {found}", command(&history)));
         for (fault, count) in summary.struck {
             *struck.entry(fault).or_default() += count;
         }
+        cold += summary.starts.cold;
+        warm += summary.starts.warm;
     }
     let never: Vec<&Fault> = Fault::ALL.iter().filter(|fault| !struck.contains_key(fault)).collect();
     assert_eq!(never, Vec::<&Fault>::new());
+    assert!(cold > 0 && warm > 0, "{cold} cold starts, {warm} warm ones");
 }
 
 #[test]
@@ -63,6 +67,15 @@ fn a_history_without_a_fault_has_the_others_as_before() {
     let without = BTreeSet::from([Fault::ClockAhead]);
     let calmer = History { without, ..History::of(seed) }.simulate().unwrap();
     assert!(calmer.struck.contains_key(&Fault::WrongKey) && !calmer.struck.contains_key(&Fault::ClockAhead));
+}
+
+#[test]
+fn what_goes_wrong_in_the_world_can_be_left_out() {
+    let world = [Fault::NodeLost, Fault::SiteLost, Fault::ProviderDown, Fault::FeedLost, Fault::WrongPrice];
+    let has_any = |summary: &solyx_sim::Summary| world.iter().any(|fault| summary.struck.contains_key(fault));
+    let seed = (0..40).find(|seed| has_any(&History::of(*seed).simulate().unwrap())).unwrap();
+    let calmer = History { without: BTreeSet::from(world), ..History::of(seed) }.simulate().unwrap();
+    assert!(!has_any(&calmer) && calmer.inputs > 0);
 }
 
 #[test]
