@@ -96,6 +96,48 @@ fn an_unchanged_base_comes_out_to_the_bit_and_a_variation_beside_it_with_differe
 }
 
 #[test]
+fn what_was_written_between_two_runs_comes_late_again() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let file = |name: &str| directory.path().join(name).display().to_string();
+    let (world, keep) = (file("twice"), file("worlds"));
+    done(&["generate", "--seed", "7", "--jobs", "40", "--nodes", "6", "--days", "1", "--log", &world]);
+    done(&["run", "--log", &world, "--virtual", "--until-idle"]);
+    for key in ["first", "second"] {
+        done(&["proofs", "keygen", "--out", &file(key)]);
+        done(&["proofs", "declare", "--key", &file(&format!("{key}.pub")), "--log", &world]);
+        let left = json(&done(&["--json", "audit", "--log", &world]));
+        assert_eq!(left["inputs_not_taken"], 1, "{left}");
+        let told = text(&done(&["audit", "--log", &world]).stdout);
+        assert!(
+            told.contains("input records that no epoch has taken yet, and of which nothing is said here: 1"),
+            "{told}"
+        );
+        let run = json(&done(&["--json", "run", "--log", &world, "--virtual", "--until-idle"]));
+        assert_eq!(run["epochs"], 1, "it is read in an epoch of its own");
+    }
+    assert_eq!(json(&done(&["--json", "audit", "--log", &world]))["inputs_not_taken"], 0);
+    let asked = ["--json", "backtest", "--base", &world, "--baseline", "shortest-first,local-only", "--keep", &keep];
+    let report = json(&done(&asked));
+    assert_eq!(report["bases"][0]["reproduced"], true, "{}", report["bases"][0]);
+    assert_eq!(report["bases"][0]["chain_head"], report["bases"][0]["recorded_chain_head"]);
+    // For people, too; what is told of each tenant stays within a terminal.
+    let told = text(&done(&["backtest", "--base", &world, "--baseline", "shortest-first,easy,fgd,fifo"]).stdout);
+    let tenants = told.lines().skip_while(|line| !line.starts_with("tenant ")).take_while(|line| !line.is_empty());
+    let tenants: Vec<&str> = tenants.collect();
+    for of in ["cost:", "revenue:", "energy, MWh:", "carbon, kg CO2e:", "waiting, mean:", "request to end, mean:"] {
+        assert!(tenants.iter().any(|line| line.trim_end() == of), "{of} {told}");
+    }
+    assert!(tenants.iter().all(|line| line.chars().count() <= 160), "{told}");
+    for name in ["base", "shortest-first", "local-only"] {
+        let kept = format!("{keep}/{name}");
+        let audit = json(&done(&["--json", "audit", "--log", &kept]));
+        assert_eq!(audit["inputs_not_taken"], 0, "{name}: both were taken");
+        let policies = text(&done(&["--json", "tail", "policy", "--all", "--log", &kept]).stdout);
+        assert_eq!(policies.matches("SigningKeyDeclared").count(), 2, "{name}: {policies}");
+    }
+}
+
+#[test]
 fn another_fleet_and_dearer_pools_over_an_archive() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let archive = directory.path().join("archive").display().to_string();
@@ -164,9 +206,10 @@ fn two_variations_run_on_a_real_ray_cluster_as_they_do_here() {
     assert_eq!(there["bases"][0]["reproduced"], true);
     for n in 0..2 {
         let of = |report: &Value, name: &str| report["variations"][n][name].clone();
-        for name in ["variation", "chain_head", "all", "difference", "tenants"] {
+        for name in ["variation", "chain_head", "all", "difference", "tenants", "waiting_counts"] {
             assert_eq!(of(&there, name), of(&here, name), "{name}");
         }
+        assert!(of(&there, "changed").is_null(), "jobs are not compared there");
     }
 }
 
@@ -188,6 +231,8 @@ fn what_is_wrong_is_said_and_nothing_runs() {
     let horizon = written(directory.path(), "horizon.toml", "name = \"h\"\nplanner = \"horizon\"\n");
     let said = refused(&["backtest", "--base", base(), "--vary", &horizon]);
     assert!(said.contains("which this build does not have yet"), "{said}");
+    let said = refused(&["backtest", "--base", base(), "--baseline", "fifo", "--ray", "local", "--changed", "3"]);
+    assert!(said.contains("jobs are not compared on a cluster") && said.contains("leave --changed out"), "{said}");
     let empty = directory.path().join("none").display().to_string();
     assert_eq!(code(&solyx(&["backtest", "--base", &empty, "--baseline", "fifo"])), 2);
 }

@@ -10,6 +10,7 @@ use serde_json::Value;
 use solyx_connectors::log::embedded::{Durability, EmbeddedLog, EmbeddedOptions};
 use solyx_schemas::codec::Codec;
 use solyx_schemas::events::Event;
+use solyx_schemas::events::nodes::NodeRemoved;
 use solyx_schemas::log::{Log, ReadLimit, Record};
 use solyx_schemas::topics::{Topic, TopicName};
 
@@ -80,13 +81,66 @@ fn figures_have_stable_names_and_agree_with_the_views_they_are_from() {
         assert_eq!(stage["audit"]["ok"], true);
         assert_eq!(stage["audit"]["chain_head"], stage["chain_head"]);
     }
-    assert_eq!(stages[1]["gpus"]["owned_used"], 0);
+    assert_eq!(stages[1]["gpus"]["owned_used_gpu_milli_s"], 0);
     assert_eq!(stages[1]["energy"]["own_j"], 0, "a world without hardware of its own draws nothing");
-    assert!(integer(&stages[1]["gpus"]["leased_held"]) >= integer(&stages[1]["gpus"]["leased_used"]));
+    assert!(
+        integer(&stages[1]["gpus"]["leased_held_gpu_milli_s"])
+            >= integer(&stages[1]["gpus"]["leased_used_gpu_milli_s"])
+    );
     assert!(integer(&stages[0]["gpus"]["owned_share_milli"]) > 900, "the hybrid world fills its own first");
     let billing = json(&solyx(&["view", "billing", "--log", hybrid, "--json"]));
     assert_eq!(billing["totals"]["cost_micros"], stages[0]["cost_micros"]);
     assert_eq!(billing["gpu_time"]["conserved"], true);
+    // No node of the hybrid world comes or goes: what stood is what stands, for as long as the world lasted.
+    let gpus = &stages[0]["gpus"];
+    let lasted_us = integer(&stages[0]["to_us"]) - integer(&stages[0]["from_us"]);
+    let stood_s = integer(&gpus["owned"]) * 1_000 * lasted_us / 1_000_000;
+    let in_use = integer(&gpus["owned_used_gpu_milli_s"]) * 1_000 / stood_s;
+    // What is told is cut off at a second.
+    assert!((in_use..=in_use + 1).contains(&integer(&gpus["owned_in_use_milli"])), "{gpus}");
+}
+
+#[test]
+fn what_nodes_did_while_they_stood_counts_after_they_were_removed() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let world = directory.path().join("gone").display().to_string();
+    let done = |arguments: &[&str]| {
+        let output = solyx(arguments);
+        assert_eq!(code(&output), 0, "{arguments:?}: {}", text(&output.stderr));
+        output
+    };
+    done(&["generate", "--seed", "7", "--jobs", "40", "--nodes", "6", "--days", "1", "--log", &world]);
+    done(&["run", "--log", &world, "--virtual", "--until-idle"]);
+    let of = || json(&done(&["compare", &world, "--json"]))["stages"][0]["gpus"].clone();
+    let before = of();
+    assert!(integer(&before["owned"]) > 0 && integer(&before["owned_in_use_milli"]) > 0, "{before}");
+    // All that is left is removed at the last instant: no time passes without it.
+    let dcim = json(&done(&["view", "dcim", "--log", &world, "--json"]));
+    let nodes =
+        dcim["sites"].as_array().expect("sites").iter().flat_map(|site| site["nodes"].as_array().expect("nodes"));
+    let removed: Vec<Event> = nodes
+        .filter_map(|node| {
+            let node = node["node"].as_str()?;
+            let (event_id, source) = (format!("{node}/removed").as_str().into(), "operator".into());
+            Some(
+                NodeRemoved { event_id, source, node: node.into(), reason: "sold".into(), ..NodeRemoved::default() }
+                    .into(),
+            )
+        })
+        .collect();
+    let log = EmbeddedLog::open(&Path::new(&world).join("log"), EmbeddedOptions::default()).expect("the world's log");
+    let topic = TopicName::live(Topic::Nodes);
+    let record = |event: &Event| Codec::global().record(event, topic, log.partitions(topic));
+    let mut producer = log.producer("operator").expect("a producer");
+    producer.append(removed.iter().map(record).collect()).expect("they are written");
+    producer.sync().expect("and synced");
+    drop((producer, log));
+    done(&["run", "--log", &world, "--virtual", "--until-idle"]);
+    let after = of();
+    assert_eq!(after["owned"], 0);
+    for part in ["owned_used_gpu_milli_s", "owned_in_use_milli", "in_use_milli"] {
+        assert_eq!(after[part], before[part], "{part}");
+    }
 }
 
 #[test]

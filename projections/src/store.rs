@@ -10,6 +10,7 @@ mod layout;
 
 use std::cmp::Ordering;
 use std::path::Path;
+use std::time::Duration;
 
 use rocksdb::{DB, Direction, IteratorMode, Options, WriteBatch, WriteOptions, checkpoint::Checkpoint};
 use serde::{Deserialize, Serialize};
@@ -19,11 +20,14 @@ use solyx_schemas::hash::Hash32;
 use solyx_schemas::log::Log;
 
 use crate::fold::{Change, Entry, EpochSource, Fold, FoldError, SourceError};
-pub use crate::store::kept::{KeptStore, RowDifference};
+pub use crate::store::kept::{KeptCheckpoint, KeptStore, RowDifference};
 use crate::store::layout::{Layout, Turn};
 
 /// Epochs folded between two writes while catching up.
 pub const BATCH_EPOCHS: u64 = 1_000;
+/// How often a store is opened for reading, and the pause between two tries.
+const OPEN_TRIES_MAX: u32 = 5;
+const OPEN_PAUSE: Duration = Duration::from_millis(20);
 const POSITION_KEY: &[u8] = b"\0position";
 /// State keys stand behind this byte, so that the position's own key is none of them.
 const STATE: u8 = 1;
@@ -321,8 +325,16 @@ fn open_for_writing(layout: &Layout, generation: u64) -> Result<DB, StoreError> 
     DB::open(&options(), path).map_err(|e| layout.storage("open", e))
 }
 
+/// Opens beside whoever writes: its files may change under the opening, which is tried again then.
 fn open_read_only(layout: &Layout, path: &Path) -> Result<DB, StoreError> {
-    DB::open_for_read_only(&options(), path, false).map_err(|e| layout.storage("read", e))
+    let mut tries = 1;
+    loop {
+        match DB::open_for_read_only(&options(), path, false) {
+            Err(_) if tries < OPEN_TRIES_MAX && path.exists() => std::thread::sleep(OPEN_PAUSE),
+            opened => return opened.map_err(|e| layout.storage("read", e)),
+        }
+        tries += 1;
+    }
 }
 
 /// One batch: what changed and where that leaves the view.

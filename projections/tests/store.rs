@@ -223,3 +223,54 @@ fn the_first_row_that_a_kept_store_holds_otherwise_is_named_whatever_is_wrong_wi
     let difference = kept.first_difference(&fold, &other, whole).unwrap().unwrap();
     assert_eq!((difference.row.as_str(), difference.field.as_str()), ("position", "chain_head"));
 }
+
+#[test]
+fn checkpoints_of_a_kept_store_are_opened_one_by_one_and_go_with_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let history = history(250);
+    let mut store = ViewStore::<Counts<true>>::open(directory.path()).unwrap().keep_checkpoints(100);
+    for end in [100, 200, 250] {
+        let part = History { epochs: history.epochs[..end].to_vec(), ..History::default() };
+        let from = store.position().next_epoch;
+        store.catch_up(&mut Epochs(part.source(from))).unwrap();
+    }
+    drop(store);
+    let kept = KeptStore::open(directory.path()).unwrap().unwrap();
+    let checkpoints = kept.checkpoints().unwrap();
+    assert_eq!(checkpoints.iter().map(|kept| kept.next_epoch()).collect::<Vec<_>>(), [100, 200]);
+    for checkpoint in &checkpoints {
+        let opened = checkpoint.open().unwrap().unwrap();
+        assert_eq!(opened.position().next_epoch, checkpoint.next_epoch());
+        let View { fold, position } = folded::<true>(&history, checkpoint.next_epoch() - 1);
+        assert_eq!(opened.first_difference(&fold, &position, fold.entries()).unwrap(), None);
+        let earlier = folded::<true>(&history, checkpoint.next_epoch() - 2).fold.entries();
+        let difference = opened.first_difference(&fold, &position, earlier).unwrap().unwrap();
+        let told = difference.of_checkpoint(checkpoint.next_epoch()).to_string();
+        assert!(told.starts_with(&format!("checkpoint before epoch {}, counts/", checkpoint.next_epoch())), "{told}");
+    }
+    std::fs::write(directory.path().join("gen-1.at/100/CURRENT"), "nothing\n").unwrap();
+    assert!(checkpoints[0].open().is_err(), "it is there and cannot be read");
+    drop(ViewStore::<Counts<true>>::rebuild(directory.path(), &mut Epochs(history.source(0))).unwrap());
+    assert!(checkpoints.iter().all(|kept| kept.open().unwrap().is_none()));
+}
+
+#[test]
+fn a_kept_store_is_opened_while_its_writer_opens_and_closes_it_all_the_time() {
+    let directory = tempfile::tempdir().unwrap();
+    let history = history(400);
+    drop(ViewStore::<Counts<true>>::open(directory.path()).unwrap());
+    std::thread::scope(|scope| {
+        let writing = scope.spawn(|| {
+            for end in (10..=400).step_by(10) {
+                let mut store = ViewStore::<Counts<true>>::open(directory.path()).unwrap();
+                let part = History { epochs: history.epochs[..end].to_vec(), ..History::default() };
+                let from = store.position().next_epoch;
+                store.catch_up(&mut Epochs(part.source(from))).unwrap();
+            }
+        });
+        while !writing.is_finished() {
+            let kept = KeptStore::open(directory.path()).unwrap().unwrap();
+            assert_eq!(kept.position().next_epoch % 10, 0);
+        }
+    });
+}

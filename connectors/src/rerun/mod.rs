@@ -15,7 +15,7 @@ pub mod truth;
 pub mod variation;
 
 pub use apply::{Changes, changes};
-pub use recording::{Recording, Taken};
+pub use recording::{Recording, RecordingError, Taken};
 pub use role::Reporter;
-pub use run::{RunError, run, stage};
+pub use run::{RunError, run, stage, stage_and_run};
 pub use variation::Variation;

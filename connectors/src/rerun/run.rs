@@ -1,9 +1,12 @@
-//! Staging a recording in an empty log, and running it.
+//! Staging a recording in an empty log, and running it: in one go, or, where records came late, in as many as it took.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
-use solyx_runtime::{EngineOptions, INSTANT, Lockstep, Progress, RunEnd, RuntimeError, VirtualOptions, run_virtual};
+use solyx_runtime::{
+    Ending, EngineOptions, INSTANT, Lockstep, Progress, RunEnd, RuntimeError, VirtualOptions, run_virtual,
+};
 use solyx_schemas::codec::Codec;
 use solyx_schemas::epochs::EpochBatch;
 use solyx_schemas::events::Event;
@@ -36,6 +39,16 @@ pub enum RunError {
 /// Writes a recording with its changes to an empty log: demand and world to the staged topics, each at its instant; scripts to
 /// topic `sim`.
 pub fn stage(recording: &Recording, changes: &Changes, log: &dyn Log) -> Result<(), LogError> {
+    stage_but(recording, changes, log, &BTreeSet::new())
+}
+
+/// The same without what has these places.
+fn stage_but(
+    recording: &Recording,
+    changes: &Changes,
+    log: &dyn Log,
+    left_out: &BTreeSet<usize>,
+) -> Result<(), LogError> {
     let mut producer = log.producer(PRODUCER)?;
     let (mut batch, mut bytes) = (Vec::new(), 0);
     let mut put = |record: Record| -> Result<(), LogError> {
@@ -47,11 +60,9 @@ pub fn stage(recording: &Recording, changes: &Changes, log: &dyn Log) -> Result<
         }
         Ok(())
     };
-    for (at, taken) in recording.taken.iter().enumerate() {
-        match changes.replaced.get(&at) {
-            None => put(staged(&taken.record, taken.at))?,
-            Some(Some(record)) => put(staged(record, taken.at))?,
-            Some(None) => {}
+    for (at, taken) in recording.taken.iter().enumerate().filter(|(at, _)| !left_out.contains(at)) {
+        if let Some(record) = changed(taken, at, changes) {
+            put(staged(record, taken.at))?;
         }
     }
     for Taken { at, record, .. } in &changes.added {
@@ -65,6 +76,14 @@ pub fn stage(recording: &Recording, changes: &Changes, log: &dyn Log) -> Result<
         producer.append(batch)?;
     }
     producer.sync()
+}
+
+/// What is in the place of a record, if anything is.
+fn changed<'r>(taken: &'r Taken, at: usize, changes: &'r Changes) -> Option<&'r Record> {
+    match changes.replaced.get(&at) {
+        None => Some(&taken.record),
+        Some(record) => record.as_ref(),
+    }
 }
 
 fn staged(record: &Record, at: TimeUs) -> Record {
@@ -84,23 +103,94 @@ pub fn run(
     see: &mut (dyn FnMut(&EpochBatch) + Send),
     progress: &mut dyn FnMut(&Progress),
 ) -> Result<RunEnd, RunError> {
-    let mut engine = EngineOptions::new(recording.cell.clone(), dir);
-    // Nothing goes on from here: a snapshot would only cost time.
-    engine.snapshot_every_epochs = i64::MAX;
-    let mut options = VirtualOptions::new(engine);
-    options.sync_every_epochs = u64::MAX;
-    options.until_idle = recording.complete;
-    options.idle_from = Some(recording.to);
-    options.until = (!recording.complete).then_some(recording.to);
-    let executor = SimulatedExecutor::from_log(recording.executor(), log)?;
-    let mut watched = Watched { executor, see };
-    Ok(run_virtual(log, Some(&mut watched), &options, stop, progress)?)
+    let mut going = Going { recording, log, dir, stop, see, seen: 0, progress };
+    going.finish()
 }
 
-/// An executor whose epochs somebody else is shown as well.
+/// Stages a recording with its changes in an empty log and runs it. What came late comes so again: the run ends at the instant
+/// before it, as it did then, and goes on with it.
+pub fn stage_and_run(
+    recording: &Recording,
+    changes: &Changes,
+    log: &dyn Log,
+    dir: Option<PathBuf>,
+    stop: &AtomicBool,
+    see: &mut (dyn FnMut(&EpochBatch) + Send),
+    progress: &mut dyn FnMut(&Progress),
+) -> Result<RunEnd, RunError> {
+    stage_but(recording, changes, log, &recording.late.iter().cloned().flatten().collect())?;
+    let mut going = Going { recording, log, dir, stop, see, seen: 0, progress };
+    for late in &recording.late {
+        let at = recording.taken[late.start].at;
+        let end = going.up_to(at)?;
+        if matches!(end.ending, Ending::Stopped) {
+            return Ok(end);
+        }
+        let places = late.clone().map(|at| (at, &recording.taken[at]));
+        let records = places.filter_map(|(at, taken)| changed(taken, at, changes));
+        // A variation may have nothing to do at this instant: then it is yet to come to it.
+        let is_there = end.progress.now == at;
+        let records: Vec<Record> =
+            records.map(|record| if is_there { record.clone() } else { staged(record, at) }).collect();
+        if !records.is_empty() {
+            let mut producer = log.producer(PRODUCER)?;
+            producer.append(records)?;
+            producer.sync()?;
+        }
+    }
+    going.finish()
+}
+
+/// A run in one or several goes.
+struct Going<'r> {
+    recording: &'r Recording,
+    log: &'r dyn Log,
+    dir: Option<PathBuf>,
+    stop: &'r AtomicBool,
+    see: &'r mut (dyn FnMut(&EpochBatch) + Send),
+    /// Epochs that were shown; a go begins with all that there are.
+    seen: i64,
+    progress: &'r mut dyn FnMut(&Progress),
+}
+
+impl Going<'_> {
+    fn finish(&mut self) -> Result<RunEnd, RunError> {
+        let Recording { complete, to, .. } = *self.recording;
+        let mut options = self.options();
+        options.until_idle = complete;
+        options.idle_from = Some(to);
+        options.until = (!complete).then_some(to);
+        self.go(&options)
+    }
+
+    fn up_to(&mut self, at: TimeUs) -> Result<RunEnd, RunError> {
+        let mut options = self.options();
+        options.until_idle = false;
+        options.until = Some(at);
+        self.go(&options)
+    }
+
+    fn options(&self) -> VirtualOptions {
+        let mut engine = EngineOptions::new(self.recording.cell.clone(), self.dir.clone());
+        // Nothing goes on from here: a snapshot would only cost time.
+        engine.snapshot_every_epochs = i64::MAX;
+        let mut options = VirtualOptions::new(engine);
+        options.sync_every_epochs = u64::MAX;
+        options
+    }
+
+    fn go(&mut self, options: &VirtualOptions) -> Result<RunEnd, RunError> {
+        let executor = SimulatedExecutor::from_log(self.recording.executor(), self.log)?;
+        let mut watched = Watched { executor, see: &mut *self.see, seen: &mut self.seen };
+        Ok(run_virtual(self.log, Some(&mut watched), options, self.stop, self.progress)?)
+    }
+}
+
+/// An executor whose epochs somebody else is shown as well, each once.
 struct Watched<'s> {
     executor: SimulatedExecutor,
     see: &'s mut (dyn FnMut(&EpochBatch) + Send),
+    seen: &'s mut i64,
 }
 
 impl Lockstep for Watched<'_> {
@@ -110,7 +200,10 @@ impl Lockstep for Watched<'_> {
 
     fn observe(&mut self, epoch: &EpochBatch) {
         self.executor.observe(epoch);
-        (self.see)(epoch);
+        if epoch.record.epoch >= *self.seen {
+            *self.seen = epoch.record.epoch + 1;
+            (self.see)(epoch);
+        }
     }
 
     fn next_report_us(&self) -> Option<TimeUs> {

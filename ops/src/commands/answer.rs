@@ -120,7 +120,8 @@ fn place(line: &PlaceInLine) -> String {
         line.surcharge_us.filter(|us| *us > 0).map_or(String::new(), |us| format!(", surcharge {}", duration(us)));
     let owed = line.recover_by.map_or(String::new(), |by| format!(", owed to run again by {}", rfc3339(by)));
     // Which tenant is next changes with each start.
-    let by_time = if line.rule.as_str() == "classic" { ", here by time: tenants with the least share go first" } else { "" };
+    let by_time =
+        if line.rule.as_str() == "classic" { ", here by time: tenants with the least share go first" } else { "" };
     format!("{ahead} (class value {}, order rule {}{by_time}{surcharge}{owed})", line.class_value, line.rule)
 }
 

@@ -3,14 +3,16 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use clap::Args;
+use indicatif::ProgressBar;
 use serde_json::{Value, json};
 use solyx_runtime::{AuditOptions, AuditReport, Progress, Rates, SealedTexts};
 
 use super::audit_many::{Sources, at_once, name, threads};
 use super::audit_signed::{KnownHead, Signed, known_head, signed, witness_head};
+use super::audit_untaken::untaken;
 use super::audit_views::{AuditedView, KeptViews, audited};
 use crate::failure::{Exit, Failure, Outcome};
-use crate::world::Source;
+use crate::world::{self, Source};
 use crate::{output, progress, this_build};
 
 /// Derive everything again from a log or an archive and compare.
@@ -50,6 +52,26 @@ struct Audited {
     signed: Option<Signed>,
     /// Every view; none where they were left out, or the log they come from is not good.
     views: Option<Vec<AuditedView>>,
+    /// Input records that no epoch has taken; absent where only a part was looked at, or the log is not good.
+    inputs_not_taken: Option<u64>,
+}
+
+/// Who hears how far the audits have come.
+struct Heard<'b> {
+    bar: &'b ProgressBar,
+    audited: AtomicU64,
+    folded: AtomicU64,
+}
+
+impl Heard<'_> {
+    fn audited(&self, epochs: u64) {
+        self.bar.set_position(self.audited.fetch_add(epochs, Ordering::Relaxed) + epochs);
+    }
+
+    fn folded(&self, epochs: u64) {
+        let folded = self.folded.fetch_add(epochs, Ordering::Relaxed) + epochs;
+        self.bar.set_message(format!("epochs folded into views: {}, audited:", output::grouped(folded)));
+    }
 }
 
 impl Audited {
@@ -67,6 +89,7 @@ impl Audited {
         said["ok"] = self.is_good().into();
         said["build"] = this_build::json();
         said["views"] = json!(self.views);
+        said["inputs_not_taken"] = json!(self.inputs_not_taken);
         if let Some(signed) = &self.signed {
             said["proofs"] = signed.json();
         }
@@ -78,10 +101,9 @@ impl Audited {
 pub fn run(command: &Audit, json: bool) -> Outcome {
     let sources = command.sources.each();
     let bar = progress::spinner("epochs audited:", json);
-    let audited = AtomicU64::new(0);
+    let heard = Heard { bar: &bar, audited: AtomicU64::new(0), folded: AtomicU64::new(0) };
     if let [source] = &sources[..] {
-        let report =
-            one(command, source, &|epochs| bar.set_position(audited.fetch_add(epochs, Ordering::Relaxed) + epochs));
+        let report = one(command, source, &heard);
         bar.finish_and_clear();
         let audited = report?;
         if json {
@@ -96,9 +118,7 @@ pub fn run(command: &Audit, json: bool) -> Outcome {
         return Err(Failure::usage("a head is of one log", detail, "audit that log alone"));
     }
     let threads = command.threads.map_or_else(threads, usize::from);
-    let reports = at_once(&sources, threads, |source| {
-        one(command, source, &|epochs| bar.set_position(audited.fetch_add(epochs, Ordering::Relaxed) + epochs))
-    });
+    let reports = at_once(&sources, threads, |source| one(command, source, &heard));
     bar.finish_and_clear();
     let exit = reports.iter().map(|said| said.as_ref().map_or_else(|failure| failure.exit, Audited::exit));
     let exit = exit.max_by_key(|exit| *exit as u8).unwrap_or(Exit::Good);
@@ -128,8 +148,8 @@ fn json_of((source, said): (&Source, &Result<Audited, Failure>)) -> Value {
     }
 }
 
-/// Audits one log; `advance` hears how many epochs more are done.
-fn one(command: &Audit, source: &Source, advance: &dyn Fn(u64)) -> Result<Audited, Failure> {
+/// Audits one log.
+fn one(command: &Audit, source: &Source, heard: &Heard<'_>) -> Result<Audited, Failure> {
     let witness = match &command.head {
         Some(KnownHead::File(path)) => Some(witness_head(path)?),
         _ => None,
@@ -152,10 +172,11 @@ fn one(command: &Audit, source: &Source, advance: &dyn Fn(u64)) -> Result<Audite
     };
     let mut told = 0;
     let mut progress = |p: &Progress| {
-        advance(p.epochs - told);
+        heard.audited(p.epochs - told);
         told = p.epochs;
     };
     let report = solyx_runtime::audit(&*log, &options, &mut progress).map_err(super::run::failure)?;
+    heard.audited(report.epochs.saturating_sub(told));
     let signed = match signed(&*log, witness.as_ref()) {
         // Where history breaks off is said already.
         Err(_) if !report.ok => None,
@@ -163,15 +184,18 @@ fn one(command: &Audit, source: &Source, advance: &dyn Fn(u64)) -> Result<Audite
     };
     let views = if report.ok && !command.no_views && report.from_epoch == 0 {
         let end = report.epochs as i64;
-        Some(audited(&*log, kept, end, command.until_epoch.is_some_and(|until| until < end))?)
+        let in_part = command.until_epoch.is_some_and(|until| until < end);
+        Some(audited(&*log, kept, end, in_part, &|epochs| heard.folded(epochs))?)
     } else {
         None
     };
-    Ok(Audited { report, signed, views })
+    let cell = if report.ok && command.until_epoch.is_none() { world::cell_of(&*log)? } else { None };
+    let inputs_not_taken = cell.map(|cell| untaken(&*log, &cell)).transpose()?;
+    Ok(Audited { report, signed, views, inputs_not_taken })
 }
 
 /// A report for a person.
-fn tell(command: &Audit, Audited { report, signed, views }: &Audited) {
+fn tell(command: &Audit, Audited { report, signed, views, inputs_not_taken }: &Audited) {
     let same_views = views.iter().flatten().all(AuditedView::is_good);
     let verdict = match (report.ok, same_views, signed.as_ref().is_none_or(Signed::is_good)) {
         (true, true, true) => "everything came out as recorded",
@@ -215,6 +239,12 @@ fn tell(command: &Audit, Audited { report, signed, views }: &Audited) {
             "outputs of earlier terms that are of no epoch: {}, the first at {}; views leave them out",
             output::grouped(left.records),
             left.first
+        ));
+    }
+    if let Some(records @ 1..) = inputs_not_taken {
+        output::line(format!(
+            "input records that no epoch has taken yet, and of which nothing is said here: {}",
+            output::grouped(*records)
         ));
     }
     for sealed in &report.sealed {

@@ -8,6 +8,7 @@ pub mod archive;
 pub mod audit;
 mod audit_many;
 mod audit_signed;
+mod audit_untaken;
 mod audit_views;
 pub mod backtest;
 pub mod bisect;

@@ -90,6 +90,9 @@ fn failure(of: &Of, error: ProveError) -> Failure {
             "lines are in `solyx view billing --invoice TENANT --json`, decisions in `solyx tail decisions --json`; what is newer than the head needs `solyx proofs sign`"
         }
         ProveError::Id { .. } => return Failure::usage(what, error, "`solyx tail decisions --json` shows the ids"),
+        ProveError::Feature { .. } => {
+            return Failure::environment(what, error, "`solyx --version` says which build this is");
+        }
         ProveError::NotAlone(_) => "report this with the id; `solyx audit` says whether the log is good",
         ProveError::Fold(_) => "`solyx audit` says whether the log is good",
         ProveError::History(_) => match error {

@@ -1,6 +1,6 @@
 //! A view's store as somebody keeps it, held against the same view derived anew. It is looked at and left as it is.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rocksdb::DB;
 use serde::Serialize;
@@ -16,8 +16,17 @@ const SHOWN_MAX: usize = 300;
 /// A store as it stood when it was opened, whoever writes it meanwhile.
 pub struct KeptStore {
     layout: Layout,
+    generation: u64,
     db: DB,
     position: ViewPosition,
+}
+
+/// A state of an earlier epoch, which views of the past begin with.
+pub struct KeptCheckpoint {
+    layout: Layout,
+    generation: u64,
+    next_epoch: i64,
+    path: PathBuf,
 }
 
 /// Where a kept view and the same view derived anew part.
@@ -31,6 +40,8 @@ pub struct RowDifference {
     pub kept: String,
     /// As it was derived.
     pub derived: String,
+    /// Of a checkpoint, the first epoch that it does not hold.
+    pub checkpoint: Option<i64>,
 }
 
 impl RowDifference {
@@ -45,7 +56,12 @@ impl RowDifference {
             if from == 0 { rest } else { format!("…{rest}") }
         };
         let (kept, derived) = (shown(kept), shown(derived));
-        Self { row: row.into(), field: field.into(), kept, derived }
+        Self { row: row.into(), field: field.into(), kept, derived, checkpoint: None }
+    }
+
+    /// The same of the checkpoint that ends before this epoch.
+    pub fn of_checkpoint(self, next_epoch: i64) -> Self {
+        Self { checkpoint: Some(next_epoch), ..self }
     }
 
     /// Of a row's canonical entries.
@@ -72,7 +88,10 @@ impl RowDifference {
 
 impl std::fmt::Display for RowDifference {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { row, field, kept, derived } = self;
+        let Self { row, field, kept, derived, checkpoint } = self;
+        if let Some(next_epoch) = checkpoint {
+            write!(f, "checkpoint before epoch {next_epoch}, ")?;
+        }
         write!(f, "{row}, {field}: kept {kept}, derived {derived}")
     }
 }
@@ -99,7 +118,7 @@ impl KeptStore {
         loop {
             let opened = open_read_only(&layout, &layout.generation(generation));
             match opened.and_then(|db| Ok((position_of(&db, &layout)?, db))) {
-                Ok((position, db)) => return Ok(Some(Self { layout, db, position })),
+                Ok((position, db)) => return Ok(Some(Self { layout, generation, db, position })),
                 // One that was built beside it may have taken its place meanwhile.
                 Err(error) => match layout.current()? {
                     Some(now) if now != generation => generation = now,
@@ -112,6 +131,15 @@ impl KeptStore {
     /// How far it has come.
     pub fn position(&self) -> &ViewPosition {
         &self.position
+    }
+
+    /// Its checkpoints, the earliest first.
+    pub fn checkpoints(&self) -> Result<Vec<KeptCheckpoint>, StoreError> {
+        let Self { layout, generation, .. } = self;
+        let found = layout.checkpoints(*generation)?.into_iter();
+        let kept =
+            |(next_epoch, path)| KeptCheckpoint { layout: layout.clone(), generation: *generation, next_epoch, path };
+        Ok(found.map(kept).collect())
     }
 
     /// The first row that it holds otherwise than a fold that stands where it stands and has these entries.
@@ -131,5 +159,25 @@ impl KeptStore {
         };
         let kept = self.db.get(stored_key(&key)).map_err(failed)?;
         Ok(Some(RowDifference::of(fold, &key, kept.as_deref(), derived.as_deref())))
+    }
+}
+
+impl KeptCheckpoint {
+    /// The first epoch that it does not hold, as its name says.
+    pub fn next_epoch(&self) -> i64 {
+        self.next_epoch
+    }
+
+    /// Opens it; none when it has gone meanwhile, as it does with a store that another takes the place of.
+    pub fn open(&self) -> Result<Option<KeptStore>, StoreError> {
+        let Self { layout, generation, path, .. } = self;
+        let opened = open_read_only(layout, path);
+        match opened.and_then(|db| Ok((position_of(&db, layout)?, db))) {
+            Ok((position, db)) => Ok(Some(KeptStore { layout: layout.clone(), generation: *generation, db, position })),
+            Err(error) => match layout.current()? {
+                Some(now) if now == *generation => Err(error),
+                _ => Ok(None),
+            },
+        }
     }
 }

@@ -15,6 +15,7 @@ const TURN_WAIT_MAX: Duration = Duration::from_secs(60);
 const TURN_PAUSE: Duration = Duration::from_millis(20);
 
 /// The directory of one view.
+#[derive(Clone)]
 pub(super) struct Layout {
     directory: PathBuf,
 }

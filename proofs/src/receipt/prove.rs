@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use solyx_kernel::unknown_feature;
 use solyx_projections::billing::Billing;
 use solyx_projections::fold::{Fold, FoldError};
 use solyx_schemas::codec::{Codec, frame_id};
@@ -52,6 +53,16 @@ pub enum ProveError {
         found: String,
         /// What should be.
         expected: &'static str,
+    },
+    /// A feature is in force that this build lacks: it may change what is billed.
+    #[error(
+        "epoch {epoch} has the feature {feature} in force, which this build lacks; use the build that wrote it or a newer one"
+    )]
+    Feature {
+        /// Epoch.
+        epoch: i64,
+        /// The feature.
+        feature: String,
     },
     /// What was picked does not give a good receipt.
     #[error("what it comes from cannot be shown alone: {0}")]
@@ -140,7 +151,11 @@ fn is_request_of(value: &[u8], job: Option<&serde_json::Value>) -> bool {
 pub fn prove_line(log: &dyn Log, id: &str) -> Result<Receipt, ProveError> {
     let mut billing = Billing::default();
     let under = under_head(log, |raw: RawEpoch, size| {
-        if (raw.record.epoch as u64) < size {
+        let epoch = raw.record.epoch;
+        if (epoch as u64) < size {
+            if let Some(feature) = unknown_feature(&raw.record.features) {
+                return Err(ProveError::Feature { epoch, feature: feature.to_string() });
+            }
             billing.apply(&raw.decode()?)?;
         }
         Ok(())
@@ -311,4 +326,31 @@ fn rotations_to(report: &HeadsReport, head: &Head) -> Vec<RotationSigned> {
     }
     rotations.reverse();
     rotations
+}
+
+#[cfg(test)]
+mod tests {
+    use solyx_schemas::events::decisions::EpochCommitted;
+    use solyx_schemas::events::plans::HeadSigned;
+    use solyx_schemas::field::Field;
+    use solyx_schemas::log::memory::MemoryLog;
+    use solyx_schemas::topics::TopicName;
+    use solyx_schemas::units::Count;
+
+    use super::*;
+
+    #[test]
+    fn a_line_is_not_rated_by_a_build_that_lacks_a_feature_in_force() {
+        let log = MemoryLog::new();
+        let record = EpochCommitted { features: vec!["from-the-future".into()], ..EpochCommitted::default() };
+        let head = HeadSigned { tree_size: Count(1), ..HeadSigned::example("") };
+        for event in [Event::from(record), Event::from(head)] {
+            let topic = TopicName::live(event.topic());
+            let record = Codec::global().record(&event, topic, log.partitions(topic));
+            log.producer("engine").and_then(|mut engine| engine.append(vec![record])).expect("it is written");
+        }
+        let error = prove_line(&log, "a/2023-09/1").expect_err("it is refused").to_string();
+        let expected = "epoch 0 has the feature from-the-future in force, which this build lacks; use the build that wrote it or a newer one";
+        assert_eq!(error, expected);
+    }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 use solyx_kernel::rating::Month;
+use solyx_kernel::unknown_feature;
 use solyx_projections::billing::{Billing, LineView};
 use solyx_projections::fold::Fold;
 use solyx_schemas::codec::Decoded;
@@ -291,6 +292,11 @@ fn rated_again(
     let at = "subject.invoice_line";
     let mut billing = Billing::default();
     for epoch in epochs {
+        if let Some(feature) = unknown_feature(&epoch.record.features) {
+            let number = epoch.record.epoch;
+            let lacks = format!("epoch {number} has the feature {feature} in force, which this build lacks");
+            return Err(wrong(at, lacks + "; use the build that wrote it or a newer one"));
+        }
         billing.apply(epoch).map_err(|e| wrong(at, e))?;
     }
     let month = Month::parse(period).filter(|month| month.to_string() == period);

@@ -2,11 +2,13 @@
 
 use serde::Serialize;
 use solyx_projections::billing::{BillingView, SupplyHourView};
-use solyx_projections::dcim::{DcimView, HourView, NodeView};
+use solyx_projections::dcim::{DcimView, HourView};
 use solyx_projections::jobs::{Completion, JobCounts, JobsView, Waiting};
 use solyx_runtime::AuditReport;
 use solyx_schemas::hash::Hash32;
-use solyx_schemas::units::TimeUs;
+use solyx_schemas::units::{SECOND_US, TimeUs};
+
+use super::standing::Standing;
 
 /// A world in figures.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -88,30 +90,29 @@ pub struct Energy {
     pub unpriced_j: i64,
 }
 
-/// GPUs and their time, thousandths of a GPU × µs.
+/// GPUs and their time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Gpus {
     /// GPUs of our own, at the end.
     pub owned: i64,
-    /// GPU time that runs held on our own hardware.
-    pub owned_used: i64,
-    /// GPU time that runs held on leased capacity.
-    pub leased_used: i64,
-    /// GPU time of leased instances that was paid for.
-    pub leased_held: i64,
+    /// GPU time that runs held on our own hardware, thousandths of a GPU × s.
+    pub owned_used_gpu_milli_s: i64,
+    /// GPU time that runs held on leased capacity, thousandths of a GPU × s.
+    pub leased_used_gpu_milli_s: i64,
+    /// GPU time of leased instances that was paid for, thousandths of a GPU × s.
+    pub leased_held_gpu_milli_s: i64,
     /// Part of the used time that is on our own, thousandths.
     pub owned_share_milli: i64,
-    /// Part of our own GPUs' time that was used, thousandths; absent without any.
+    /// Part of the time for which GPUs of our own stood that was used, thousandths; absent without any.
     pub owned_in_use_milli: Option<i64>,
     /// Part of all GPU time that was there or paid for that was used, thousandths; absent without any.
     pub in_use_milli: Option<i64>,
 }
 
 impl Figures {
-    /// The figures of a world's views.
-    pub fn of(name: String, billing: &BillingView, dcim: &DcimView, jobs: &JobsView) -> Self {
+    /// The figures of a world's views, and of what stood in the same epochs.
+    pub fn of(name: String, billing: &BillingView, dcim: &DcimView, jobs: &JobsView, standing: &Standing) -> Self {
         let totals = &billing.totals;
-        let period_us = jobs.now_us.since(jobs.began_us).0;
         Self {
             name,
             from_us: jobs.began_us,
@@ -127,7 +128,7 @@ impl Figures {
             margin_micros: totals.margin_micros,
             margin_milli: part_milli(totals.margin_micros, totals.revenue_micros),
             energy: Energy::of(dcim),
-            gpus: Gpus::of(&billing.hours, standing_gpus(dcim), period_us),
+            gpus: Gpus::of(&billing.hours, standing),
             egress_bytes: jobs.egress_bytes,
             egress_micros: jobs.egress_micros,
             problems: billing.problems.len(),
@@ -187,32 +188,27 @@ fn divided(amount: i64, hour: &HourView) -> (i64, i64) {
 }
 
 impl Gpus {
-    fn of(hours: &[SupplyHourView], (owned, standing): (i64, i64), period_us: i64) -> Self {
-        let sum = |of: fn(&SupplyHourView) -> i64| hours.iter().map(of).sum::<i64>();
+    fn of(hours: &[SupplyHourView], standing: &Standing) -> Self {
+        let sum = |of: fn(&SupplyHourView) -> i64| hours.iter().map(|hour| i128::from(of(hour))).sum::<i128>();
+        let in_s = |us: i128| i64::try_from(us / i128::from(SECOND_US)).unwrap_or(i64::MAX);
         let (owned_used, leased_used) = (sum(|hour| hour.owned_used), sum(|hour| hour.leased_used));
         let leased_held = sum(|hour| hour.leased_held);
-        let there = |gpus: i64| i128::from(gpus) * 1_000 * i128::from(period_us);
+        // A run holds its GPUs until it is released, which may be a moment after its node was removed.
+        let in_use = |used: i128, held: i128| part_milli(used, held).map(|milli| milli.min(1_000));
         Self {
-            owned,
-            owned_used,
-            leased_used,
-            leased_held,
+            owned: standing.owned(),
+            owned_used_gpu_milli_s: in_s(owned_used),
+            leased_used_gpu_milli_s: in_s(leased_used),
+            leased_held_gpu_milli_s: in_s(leased_held),
             owned_share_milli: part_milli(owned_used, owned_used + leased_used).unwrap_or(0),
-            owned_in_use_milli: part_milli(owned_used, there(owned)),
-            in_use_milli: part_milli(owned_used + leased_used, there(standing) + i128::from(leased_held)),
+            owned_in_use_milli: in_use(owned_used, standing.owned_held()),
+            in_use_milli: in_use(owned_used + leased_used, standing.held() + leased_held),
         }
     }
 }
 
-/// GPUs of our own, and of nodes that are there whoever they are of: reserved ones are ours to use.
-fn standing_gpus(dcim: &DcimView) -> (i64, i64) {
-    let nodes = || dcim.sites.iter().flat_map(|site| &site.nodes);
-    let sum = |nodes: &mut dyn Iterator<Item = &NodeView>| nodes.map(|node| node.gpus as i64).sum();
-    (sum(&mut nodes().filter(|node| node.owned)), sum(&mut nodes()))
-}
-
 /// A part in thousandths of a whole, rounded down; absent when the whole is nothing.
-fn part_milli(part: i64, whole: impl Into<i128>) -> Option<i64> {
-    let milli = (i128::from(part) * 1_000).checked_div(whole.into())?;
+fn part_milli(part: impl Into<i128>, whole: impl Into<i128>) -> Option<i64> {
+    let milli = (part.into() * 1_000).checked_div(whole.into())?;
     i64::try_from(milli).ok()
 }

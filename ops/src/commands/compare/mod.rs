@@ -7,6 +7,7 @@ pub mod figures;
 mod focus;
 pub mod report;
 mod stage;
+pub mod standing;
 mod table;
 
 use std::path::{Path, PathBuf};

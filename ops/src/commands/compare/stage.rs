@@ -10,6 +10,7 @@ use solyx_runtime::AuditOptions;
 use solyx_schemas::log::Log;
 
 use super::figures::Figures;
+use super::standing::Standing;
 use crate::commands::view::up_to_date;
 use crate::failure::Failure;
 use crate::world;
@@ -54,7 +55,8 @@ impl Stage {
         let options = AuditOptions::default();
         let audit = audit.then(|| solyx_runtime::audit(&*log, &options, &mut |_| {})).transpose();
         let audit = audit.map_err(crate::commands::run::failure)?;
-        let mut figures = Figures::of(name, &billing, &dcim, &jobs);
+        let standing = Standing::read(&*log, jobs.epoch).map_err(|e| world::unreadable_history(&e))?;
+        let mut figures = Figures::of(name, &billing, &dcim, &jobs, &standing);
         figures.directory = directory.display().to_string();
         figures.chain_head = chain_head;
         figures.audit = audit;

@@ -15,8 +15,8 @@ pub struct Line {
 const J_PER_MWH: i128 = 3_600_000_000;
 const MG_PER_KG: i128 = 1_000_000;
 const MICROS: i128 = 1_000_000;
-/// Thousandths of a GPU × µs in a GPU-hour.
-const GPU_HOUR: i128 = 3_600_000_000_000;
+/// Thousandths of a GPU × s in a GPU-hour.
+const GPU_HOUR: i128 = 3_600_000;
 
 /// What is said under the table.
 pub const NOTES: [&str; 4] = [
@@ -81,7 +81,7 @@ pub fn lines(figures: &[&Figures]) -> Vec<Line> {
     line("  owned share of them", &|f| percent(f.gpus.owned_share_milli));
     line("  own GPUs in use", &|f| f.gpus.owned_in_use_milli.map_or_else(none, percent));
     line("  all GPUs in use", &|f| f.gpus.in_use_milli.map_or_else(none, percent));
-    line("  leased GPU-hours held", &|f| decimal(f.gpus.leased_held.into(), GPU_HOUR, 0));
+    line("  leased GPU-hours held", &|f| decimal(f.gpus.leased_held_gpu_milli_s.into(), GPU_HOUR, 0));
     head(&mut line, "energy, MWh");
     line("  own sites, measured", &|f| decimal(f.energy.own_j.into(), J_PER_MWH, 1));
     line("  leased, metered", &|f| decimal(f.energy.bought_j.into(), J_PER_MWH, 1));
@@ -124,7 +124,7 @@ fn none() -> String {
 }
 
 fn used(f: &Figures) -> i128 {
-    i128::from(f.gpus.owned_used) + i128::from(f.gpus.leased_used)
+    i128::from(f.gpus.owned_used_gpu_milli_s) + i128::from(f.gpus.leased_used_gpu_milli_s)
 }
 
 fn grams_per_job(f: &Figures) -> String {

@@ -61,9 +61,9 @@ pub struct Vary {
     /// Title of the page.
     #[arg(long, requires = "page", default_value = "The same demand, decided otherwise")]
     title: String,
-    /// Jobs that are told of each variation: those that changed most.
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(..=1_000))]
-    changed: u16,
+    /// Jobs that are told of each variation, those that changed most; by default 5. Of runs on this machine alone.
+    #[arg(long, value_name = "N", requires = "base", value_parser = clap::value_parser!(u16).range(..=1_000))]
+    changed: Option<u16>,
     /// Keep the worlds of all runs in this directory, for `solyx explain` and `view`.
     #[arg(long, value_name = "DIR", requires = "base")]
     keep: Option<PathBuf>,
@@ -90,6 +90,13 @@ pub fn run(command: &Vary, json: bool) -> Ending {
             "nothing is to be otherwise",
             "found --base alone",
             "name --vary FILE, --baseline NAME or --grid FILE",
+        ));
+    }
+    if let (Some(changed), Some(address)) = (command.changed, &command.ray) {
+        return Err(Failure::usage(
+            "jobs are not compared on a cluster",
+            format!("found --changed {changed} with --ray {address}: each run there says its numbers alone"),
+            "leave --changed out, or run it on this machine without --ray",
         ));
     }
     // What came of hours is not to be lost to a path.
@@ -129,7 +136,7 @@ fn as_json(report: &Report) -> Value {
                 let before = base.said.tenants.get(tenant).copied().unwrap_or_default();
                 (tenant.clone(), json!({"numbers": numbers, "difference": difference::of(numbers, &before)}))
             }).collect::<serde_json::Map<String, Value>>(),
-            "changed": case.changed,
+            "waiting_counts": case.said.waiting_counts, "changed": case.changed,
         })
     };
     json!({"bases": report.bases, "variations": report.cases.iter().map(of_case).collect::<Vec<_>>()})

@@ -132,7 +132,7 @@ impl Numbers {
             energy_j: figures.energy.own_j + figures.energy.bought_j,
             carbon_mg: figures.energy.own_carbon_mg + figures.energy.bought_carbon_mg,
             egress_micros: figures.egress_micros,
-            gpu_milli_s: (figures.gpus.owned_used + figures.gpus.leased_used) / 1_000_000,
+            gpu_milli_s: figures.gpus.owned_used_gpu_milli_s + figures.gpus.leased_used_gpu_milli_s,
             owned_share_milli: Some(figures.gpus.owned_share_milli),
             owned_in_use_milli: figures.gpus.owned_in_use_milli,
             in_use_milli: figures.gpus.in_use_milli,

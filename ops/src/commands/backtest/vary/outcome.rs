@@ -20,6 +20,7 @@ use solyx_schemas::log::Log;
 use super::numbers::Numbers;
 use super::trail::{Trail, Trails};
 use crate::commands::compare::figures::Figures;
+use crate::commands::compare::standing::Standing;
 use crate::failure::Failure;
 
 /// What came of a variation.
@@ -55,6 +56,8 @@ pub struct Said {
     pub all: Numbers,
     /// Numbers by tenant.
     pub tenants: BTreeMap<String, Numbers>,
+    /// Jobs by how long they waited, as in the jobs view.
+    pub waiting_counts: Vec<usize>,
     /// Wall time of the run, ms.
     pub elapsed_ms: u64,
 }
@@ -67,6 +70,7 @@ impl Outcome {
             currency: self.figures.currency.clone(),
             all: self.all,
             tenants: self.tenants.clone(),
+            waiting_counts: self.figures.waiting.counts.clone(),
             elapsed_ms: self.elapsed.as_millis() as u64,
         }
     }
@@ -79,6 +83,7 @@ struct Folds {
     dcim: Dcim,
     jobs: Jobs,
     trails: Trails,
+    standing: Standing,
     failed: Option<FoldError>,
 }
 
@@ -89,6 +94,7 @@ impl Folds {
             self.failed.get_or_insert(error);
         }
         self.trails.apply(epoch);
+        self.standing.apply(epoch);
     }
 }
 
@@ -105,10 +111,10 @@ pub fn run(
     let partitions = Some(recording.partitions.clone());
     let options = EmbeddedOptions { durability: Durability::EveryN(u32::MAX), partitions };
     let log: Arc<dyn Log> = EmbeddedLog::open(&dir.join("log"), options)?;
-    rerun::stage(recording, changes, &*log)?;
     let mut folds = Folds::default();
     let mut see = |epoch: &EpochBatch| folds.apply(epoch);
-    let end = rerun::run(recording, &*log, Some(dir.to_owned()), stop, &mut see, progress).map_err(failure)?;
+    let end = rerun::stage_and_run(recording, changes, &*log, Some(dir.to_owned()), stop, &mut see, progress);
+    let end = end.map_err(failure)?;
     if matches!(end.ending, Ending::Stopped) {
         return Err(Failure::environment("the backtest was stopped", "a signal came", "run it again"));
     }
@@ -145,7 +151,7 @@ pub fn recorded(log: &dyn Log, name: &str) -> Result<Outcome, Failure> {
 
 fn outcome(folds: &Folds, name: &str) -> Outcome {
     let (billing, dcim, jobs) = (folds.billing.view(), folds.dcim.view(), folds.jobs.view());
-    let figures = Figures::of(name.to_owned(), &billing, &dcim, &jobs);
+    let figures = Figures::of(name.to_owned(), &billing, &dcim, &jobs, &folds.standing);
     let mut of_tenants: BTreeMap<String, Vec<&JobView>> = BTreeMap::new();
     let mut tenant_of = BTreeMap::new();
     for job in &jobs.jobs {

@@ -3,7 +3,7 @@
 
 use super::numbers::Numbers;
 use super::sweep::{BASE, Base, Case, Report};
-use super::table::{LINES, Line, NOTES, cell, difference, heading, is_of_use, title};
+use super::table::{LINES, Line, NOT_COMPARED, NOTES, cell, difference, heading, is_of_use, title};
 use crate::commands::compare::report::charts::{legend, waited};
 use crate::commands::compare::report::{section, section_of, whole};
 use crate::output::{duration, grouped};
@@ -86,10 +86,9 @@ fn of_base(base: &Base, cases: &[&Case]) -> String {
         &trade(&numbers),
         "Each point is a run: further left is cheaper, further down waits less. Rest the pointer on one to see which.",
     );
-    if cases.len() < WAITING_LINES_MAX && !base.waiting_counts.is_empty() {
-        let series = std::iter::once((base.waiting_counts.as_slice(), &base.said.all))
-            .chain(cases.iter().map(|case| (case.waiting_counts.as_slice(), &case.said.all)));
-        let lines = series.enumerate().map(|(n, (counts, of))| (colour(n), counts, of.jobs as usize));
+    if cases.len() < WAITING_LINES_MAX && !base.said.waiting_counts.is_empty() {
+        let series = std::iter::once(&base.said).chain(cases.iter().map(|case| &case.said)).enumerate();
+        let lines = series.map(|(n, said)| (colour(n), said.waiting_counts.as_slice(), said.all.jobs as usize));
         let names = numbers.iter().enumerate().map(|(n, (name, _))| (colour(n), *name));
         body += &section_of(
             "How long jobs waited",
@@ -99,9 +98,12 @@ fn of_base(base: &Base, cases: &[&Case]) -> String {
     }
     body += &section("Side by side", &(described(cases) + &table(base, cases)));
     body += &section("By tenant", &OF_TENANTS.map(|at| tenants(&LINES[at], base, cases)).concat());
-    let changed: String = cases.iter().filter(|case| !case.changed.is_empty()).map(|case| changed(case)).collect();
-    if !changed.is_empty() {
-        body += &section("Jobs that changed most, and why", &changed);
+    let mut jobs: String = cases.iter().filter_map(|case| changed(case)).collect();
+    if cases.iter().any(|case| case.changed.is_none()) {
+        jobs += &format!("<p class=\"note\">{}</p>", escaped(NOT_COMPARED));
+    }
+    if !jobs.is_empty() {
+        body += &section("Jobs that changed most, and why", &jobs);
     }
     body
 }
@@ -216,7 +218,8 @@ fn tenants(line: &Line, base: &Base, cases: &[&Case]) -> String {
     format!("<details><summary>{}</summary>{tables}</details>", escaped(line.label))
 }
 
-fn changed(case: &Case) -> String {
+fn changed(case: &Case) -> Option<String> {
+    let jobs = case.changed.as_ref().filter(|jobs| !jobs.is_empty())?;
     let row = |job: &super::changed::Changed| {
         let later = if job.later_us < 0 { "sooner" } else { "later" };
         format!(
@@ -228,10 +231,10 @@ fn changed(case: &Case) -> String {
             escaped(&job.after.text())
         )
     };
-    let rows: String = case.changed.iter().map(row).collect();
-    format!(
+    let rows: String = jobs.iter().map(row).collect();
+    Some(format!(
         "<details><summary>{}</summary><table class=\"outcomes\"><thead><tr><th></th><th>ended</th><th>base</th>\
          <th>here</th></tr></thead><tbody>{rows}</tbody></table></details>",
         escaped(&title(&case.name, case.seed))
-    )
+    ))
 }

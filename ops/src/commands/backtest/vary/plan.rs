@@ -11,6 +11,8 @@ use super::grid::Grid;
 use super::sweep::BASE;
 use crate::failure::Failure;
 
+/// Jobs told of each variation unless somebody says otherwise.
+const CHANGED: usize = 5;
 /// Runs of one command at most.
 pub const RUNS_MAX: usize = 100_000;
 
@@ -137,7 +139,7 @@ impl Plan {
         }
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let jobs = command.jobs.map_or(processors, usize::from);
-        let (changed, keep) = (usize::from(command.changed), command.keep.clone());
+        let (changed, keep) = (command.changed.map_or(CHANGED, usize::from), command.keep.clone());
         Ok(Self { bases, variations, seeds, jobs, changed, keep })
     }
 }

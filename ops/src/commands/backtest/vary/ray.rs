@@ -55,7 +55,7 @@ pub fn run(plan: &Plan, address: &str, python: &Path, json: bool) -> Result<Repo
     for (key, task) in tasks.iter().enumerate() {
         let Some(said) = said.remove(&key) else { return Err(failure("a run was not answered", format!("run {key}"))) };
         match task.item {
-            None => report.bases.push(sources[task.base].base(task.seed, said, Vec::new())?),
+            None => report.bases.push(sources[task.base].base(task.seed, said)?),
             Some(item) => report.cases.push(Case {
                 base: report.bases.len() - 1,
                 name: item.name.clone(),
@@ -63,8 +63,7 @@ pub fn run(plan: &Plan, address: &str, python: &Path, json: bool) -> Result<Repo
                 seed: task.seed,
                 said,
                 directory: None,
-                changed: Vec::new(),
-                waiting_counts: Vec::new(),
+                changed: None,
             }),
         }
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use solyx_connectors::log::archive::ArchiveLog;
-use solyx_connectors::rerun::{Changes, Recording, Reporter, changes, truth::TruthCounts};
+use solyx_connectors::rerun::{Changes, Recording, RecordingError, Reporter, changes, truth::TruthCounts};
 use solyx_runtime::Progress;
 use solyx_schemas::log::Log;
 use solyx_schemas::units::rfc3339;
@@ -60,9 +60,6 @@ pub struct Base {
     /// What came of it.
     #[serde(flatten)]
     pub said: Said,
-    /// For the page.
-    #[serde(skip)]
-    pub waiting_counts: Vec<usize>,
 }
 
 impl Base {
@@ -83,9 +80,8 @@ pub struct Case {
     pub said: Said,
     /// Where its world is kept.
     pub directory: Option<String>,
-    pub changed: Vec<Changed>,
-    /// Jobs by how long they waited, as in the jobs view.
-    pub waiting_counts: Vec<usize>,
+    /// The jobs that changed most; absent where jobs were not compared, as on a cluster.
+    pub changed: Option<Vec<Changed>>,
 }
 
 /// A recorded log that is run again.
@@ -106,7 +102,7 @@ impl Source {
         let bar = progress::spinner("epochs of the base read:", json);
         let recording = Recording::read(&*log, &mut |epochs| bar.set_position(epochs as u64));
         bar.finish_and_clear();
-        let Some(recording) = recording.map_err(|e| world::unreadable_history(&e))? else {
+        let Some(recording) = recording.map_err(unreadable)? else {
             return Err(Failure::usage(
                 format!("the log in {} has no epochs", dir.display()),
                 "nothing was decided there yet",
@@ -123,7 +119,7 @@ impl Source {
     }
 
     /// The base as it came out, beside what was recorded.
-    pub fn base(&self, seed: Option<i64>, said: Said, waiting_counts: Vec<usize>) -> Result<Base, Failure> {
+    pub fn base(&self, seed: Option<i64>, said: Said) -> Result<Base, Failure> {
         let recording = &self.recording;
         let reproduced = said.chain_head == recording.chain_head.to_string();
         let differs = match (reproduced, seed) {
@@ -146,8 +142,16 @@ impl Source {
             truth: recording.truth,
             left_out: recording.left_out.clone(),
             said,
-            waiting_counts,
         })
+    }
+}
+
+fn unreadable(error: RecordingError) -> Failure {
+    match error {
+        RecordingError::Read(error) => world::unreadable_history(&error),
+        error @ RecordingError::Feature { .. } => {
+            Failure::environment("the log cannot be run again", error, "`solyx --version` says which build this is")
+        }
     }
 }
 
@@ -170,6 +174,12 @@ fn reasons(recording: &Recording, seed: Option<i64>) -> Vec<String> {
     }
     if recording.waiting {
         reasons.push("jobs waited at its end and nothing ran: it may have been stopped there".to_owned());
+    }
+    if recording.late_not_apart > 0 {
+        let epochs = recording.late_not_apart;
+        reasons.push(format!(
+            "records came to instants that had been dealt with, in {epochs} epochs of their own: too many to be kept apart"
+        ));
     }
     if !recording.left_out.is_empty() && recording.reporter != Reporter::Others {
         reasons.push("it has reports of others than its executor, which are left out".to_owned());
@@ -239,7 +249,7 @@ pub fn run(plan: &Plan, json: bool) -> Result<Report, Failure> {
             let changes = source.changes(&Item::base(), *seed)?;
             let (outcome, _) = at_work(plan, &source, &changes, BASE, *seed, &stop, &tell)?;
             bar.inc(1);
-            report.bases.push(source.base(*seed, outcome.said(), outcome.figures.waiting.counts.clone())?);
+            report.bases.push(source.base(*seed, outcome.said())?);
             bases.push(outcome);
         }
         let turn = |(n, seed): (usize, &Option<i64>)| {
@@ -258,8 +268,7 @@ pub fn run(plan: &Plan, json: bool) -> Result<Report, Failure> {
                 seed: turn.seed,
                 said: outcome.said(),
                 directory,
-                changed: changed::most(&outcome, &bases[turn.base - first], plan.changed),
-                waiting_counts: outcome.figures.waiting.counts.clone(),
+                changed: Some(changed::most(&outcome, &bases[turn.base - first], plan.changed)),
             })
         });
         report.cases.extend(done?);

@@ -95,6 +95,9 @@ pub const NOTES: [&str; 4] = [
     "Cancellations, amendments and the calendar come as recorded. Lengths of jobs that had not ended are guesses.",
 ];
 
+/// What is said where runs were not on this machine.
+pub const NOT_COMPARED: &str = "Which jobs changed most is told of runs on this machine alone.";
+
 /// A value with its difference to the base's.
 pub fn cell(line: &Line, numbers: &Numbers, base: &Numbers) -> String {
     let Some(value) = (line.of)(numbers) else { return "–".to_owned() };
@@ -138,7 +141,10 @@ pub fn text(report: &Report) -> String {
         for cases in cases.chunks(COLUMNS) {
             parts.push(tenants(base, cases));
         }
-        parts.extend(cases.iter().filter(|case| !case.changed.is_empty()).map(|case| changed(case)));
+        parts.extend(cases.iter().filter_map(|case| changed(case)));
+    }
+    if report.cases.iter().any(|case| case.changed.is_none()) {
+        parts.push(NOT_COMPARED.to_owned());
     }
     parts.push(NOTES.join("\n"));
     parts.join("\n\n")
@@ -195,8 +201,8 @@ pub fn is_of_use(line: &Line, base: &Base, cases: &[&Case]) -> bool {
     !may_be_none || some(&base.said.all) || cases.iter().any(|case| some(&case.said.all))
 }
 
-/// Lines that are told of each tenant; the rest is in JSON and CSV.
-const OF_TENANTS: [usize; 2] = [2, 7];
+/// Lines that are told of each tenant: money, energy and carbon, waiting and completion; the rest is in JSON and CSV.
+const OF_TENANTS: [usize; 8] = [0, 1, 2, 3, 4, 5, 7, 9];
 
 fn tenants(base: &Base, cases: &[&Case]) -> String {
     let titles: Vec<String> = cases.iter().map(|case| case.name.clone()).collect();
@@ -218,13 +224,14 @@ fn tenants(base: &Base, cases: &[&Case]) -> String {
     table(head, &right, rows)
 }
 
-fn changed(case: &Case) -> String {
+fn changed(case: &Case) -> Option<String> {
+    let jobs = case.changed.as_ref().filter(|jobs| !jobs.is_empty())?;
     let mut lines = vec![format!("{}: the jobs that changed most", title(&case.name, case.seed))];
-    for job in &case.changed {
+    for job in jobs {
         let later = if job.later_us < 0 { "sooner" } else { "later" };
         lines.push(format!("  {} of {}: {} {later}", job.job, job.tenant, duration(job.later_us.abs())));
         lines.push(format!("    base: {}", job.before.text()));
         lines.push(format!("    here: {}", job.after.text()));
     }
-    lines.join("\n")
+    Some(lines.join("\n"))
 }

@@ -158,7 +158,7 @@ pub fn gpus(stages: &[Stage], stage: &Stage) -> String {
     }
     drawing.area(&own, OWN);
     drawing.area(&leased, LEASED);
-    if stage.figures.gpus.leased_held > 0 {
+    if stage.figures.gpus.leased_held_gpu_milli_s > 0 {
         drawing.limit(&held, "#8a5a00");
     }
     let owned = stage.figures.gpus.owned as f64;
