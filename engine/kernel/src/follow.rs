@@ -77,6 +77,9 @@ impl Follower {
         for entry in entries {
             state.load(&entry).map_err(FollowError::Entry)?;
         }
+        if state.meta.get(&0).is_none() {
+            return Err(FollowError::Entry("the cell's own row is missing".to_owned()));
+        }
         let mut kernel = Kernel::new(cell);
         kernel.index = Index::of(&state);
         kernel.state = state;

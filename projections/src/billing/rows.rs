@@ -14,7 +14,19 @@ use solyx_schemas::units::*;
 
 /// A sum of fractions, kept by denominator so that adding one more never has to find a common one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "BTreeMap<i128, i128>")]
 pub struct ExactSum(BTreeMap<i128, i128>);
+
+impl TryFrom<BTreeMap<i128, i128>> for ExactSum {
+    type Error = String;
+
+    fn try_from(parts: BTreeMap<i128, i128>) -> Result<Self, String> {
+        match parts.keys().find(|denominator| **denominator <= 0) {
+            Some(denominator) => Err(format!("found the denominator {denominator}, expected a positive one")),
+            None => Ok(Self(parts)),
+        }
+    }
+}
 
 impl ExactSum {
     /// Adds a fraction.

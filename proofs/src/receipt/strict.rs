@@ -3,7 +3,7 @@
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
-use serde_json::{Map, Number, Value};
+use serde_json::{Map, Value};
 
 /// A value of which every field is there once.
 pub struct Strict(pub Value);
@@ -36,7 +36,7 @@ impl<'de> Visitor<'de> for OnceEach {
     }
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
-        Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("found no number"))
+        Err(E::custom(format!("found the number {value}, expected a whole one of at most 64 bits")))
     }
 
     fn visit_str<E>(self, value: &str) -> Result<Value, E> {

@@ -1,5 +1,5 @@
-//! Whatever takes bytes from outside, given bytes that nobody meant: decoders, importers, archives, snapshots, fleet files, answers of
-//! a registry, questions.
+//! Whatever takes bytes from outside, given bytes that nobody meant: decoders, importers, archives, snapshots, fleet files, variations,
+//! answers of a registry, questions, receipts, signed heads, keys, rows of kept views.
 //!
 //! Each target begins with inputs that are good and changes them. An input after which something new happens (another branch taken,
 //! another error said) is kept and changed further. What must hold: no panic, no more memory than [`watch::MEMORY_MAX`], an end within

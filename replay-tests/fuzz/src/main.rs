@@ -108,6 +108,7 @@ fn once(wanted: &[Target], input: &Path) -> anyhow::Result<ExitCode> {
             }
         }
     }
+    targets::clear_away();
     Ok(ExitCode::from(u8::from(found)))
 }
 
@@ -116,6 +117,7 @@ fn child(target: &Target, options: &Options) -> ExitCode {
     watch::begin();
     let _ = RUNNING.set((target.name.to_owned(), options.dir.clone()));
     let report = hunt(target, Duration::from_secs(options.seconds), options.seed, &options.dir, last_words);
+    targets::clear_away();
     let found = report.finding.is_some();
     say(&report);
     ExitCode::from(u8::from(found))

@@ -6,9 +6,30 @@ use super::{RatingError, overflow};
 
 /// An exact value. Equal values are equal fractions, since both parts are always reduced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "Kept")]
 pub struct Fraction {
     numerator: i128,
     denominator: i128,
+}
+
+/// A fraction as somebody has kept it.
+#[derive(Deserialize)]
+struct Kept {
+    numerator: i128,
+    denominator: i128,
+}
+
+impl TryFrom<Kept> for Fraction {
+    type Error = String;
+
+    fn try_from(Kept { numerator, denominator }: Kept) -> Result<Self, String> {
+        match gcd(numerator.unsigned_abs(), denominator.unsigned_abs()) {
+            1 if denominator > 0 => Ok(Self { numerator, denominator }),
+            _ => Err(format!(
+                "found the fraction {numerator}/{denominator}, expected a reduced one of a positive denominator"
+            )),
+        }
+    }
 }
 
 fn gcd(a: u128, b: u128) -> u128 {

@@ -111,8 +111,8 @@ const WORDS: &[&str] = &[
     "BE",
     "cifar10",
 ];
-const NODES: &str = "sn,cpu_milli,memory_mib,gpu,model\nopenb-node-0000,64000,262144,2,P100\nopenb-node-0001,94000,262144,0,\nopenb-node-0002,96000,393216,8,G2\n";
-const PODS: &str = "name,cpu_milli,memory_mib,num_gpu,gpu_milli,gpu_spec,qos,pod_phase,creation_time,deletion_time,scheduled_time\n\
+pub(super) const NODES: &str = "sn,cpu_milli,memory_mib,gpu,model\nopenb-node-0000,64000,262144,2,P100\nopenb-node-0001,94000,262144,0,\nopenb-node-0002,96000,393216,8,G2\n";
+pub(super) const PODS: &str = "name,cpu_milli,memory_mib,num_gpu,gpu_milli,gpu_spec,qos,pod_phase,creation_time,deletion_time,scheduled_time\n\
     openb-pod-0000,12000,16384,1,1000,,LS,Running,0,12537496,0.0\nopenb-pod-0001,6000,12288,1,460,G2|P100,BE,Failed,427061,626067,427061.0\n";
 const PHILLY: &str = "timestamp,duration,num_gpus,gpu_time,cluster\n2017-09-04 00:00:01,100.5,8,804,6214e9\n2017-10-04 13:00:59,3.25,1,3.25,ee9e8c\n";
 const ENERGY: &str = "hour_utc,DE-LU,US-CAL-CISO\n2023-01-01T00:00:00Z,-5.17,121.4\n2023-01-01T01:00:00Z,,0.0\n2023-01-01T02:00:00Z,3,4\n";

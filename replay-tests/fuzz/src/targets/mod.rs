@@ -1,10 +1,15 @@
 //! The targets, by what they take.
 
 mod archives;
+mod backtests;
 mod contract;
 mod imports;
+mod kept;
+mod proofs;
+mod proven;
 mod questions;
 mod settings;
+mod signed;
 mod states;
 
 use std::fmt::Debug;
@@ -22,10 +27,14 @@ pub fn all() -> Vec<Target> {
     let mut all = Vec::new();
     all.extend(contract::targets());
     all.extend(states::targets());
+    all.extend(kept::targets());
     all.extend(archives::targets());
     all.extend(imports::targets());
     all.extend(settings::targets());
     all.extend(questions::targets());
+    all.extend(backtests::targets());
+    all.extend(proofs::targets());
+    all.extend(proven::targets());
     all
 }
 
@@ -40,6 +49,11 @@ static ROOM: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
     let made = if memory.is_dir() { builder().tempdir_in(memory) } else { builder().tempdir() };
     made.expect("fuzzing needs a directory for the files that are read")
 });
+
+/// Takes the directory away, at the end of a process that is to leave nothing behind.
+pub fn clear_away() {
+    let _ = std::fs::remove_dir_all(ROOM.path());
+}
 
 /// A path of this thread's own below it.
 fn path(name: &str) -> PathBuf {
@@ -60,6 +74,14 @@ fn file(name: &str, content: &[u8]) -> PathBuf {
 fn said(error: impl ToString) -> Result<String, String> {
     let said = error.to_string();
     if said.trim().is_empty() { Err("an error that says nothing".to_owned()) } else { Ok(said) }
+}
+
+/// An error in its own words: those of an input, which stand in quotes there, would each be something new.
+fn own_words(error: impl ToString) -> Result<String, String> {
+    let said = said(error)?;
+    let before = said.split(['`', '"', ';']).next().unwrap_or_default();
+    let after = said.rsplit_once("expected ").map_or("", |(_, after)| after);
+    Ok(format!("{before} {after}"))
 }
 
 /// What every event must be, wherever it comes from: its bytes say the same event; its JSON does, if it is valid.

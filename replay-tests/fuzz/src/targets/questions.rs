@@ -7,18 +7,21 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 
 use solyx_connectors::registry::{Registry, RegistryConfig, SchemaIds};
 use solyx_histories::history::{Luck, Mood, beginning};
-use solyx_histories::{World, job};
-use solyx_kernel::whatif::Rehearsal;
+use solyx_histories::{START, World, job};
+use solyx_kernel::follow::Follower;
+use solyx_kernel::whatif::{Rehearsal, TOLD_MAX};
+use solyx_projections::failover::domain_lost;
 use solyx_runtime::recall;
 use solyx_schemas::codec::{Codec, FRAME_LEN};
 use solyx_schemas::events::{EVENT_TYPES, Event};
 use solyx_schemas::ids::CellId;
 use solyx_schemas::json;
+use solyx_schemas::units::{DurationUs, HOUR_US};
 use solyx_schemas::wire;
 
 use super::said;
 use super::states::HISTORY;
-use crate::{Outcome, Target};
+use crate::{Outcome, Target, holds};
 
 pub fn targets() -> Vec<Target> {
     vec![
@@ -29,6 +32,14 @@ pub fn targets() -> Vec<Target> {
             words: WORDS,
             run: ask,
         },
+        Target {
+            name: "told",
+            takes: "events that are asked about, said together",
+            seeds: told_events,
+            words: WORDS,
+            run: tell,
+        },
+        Target { name: "loss", takes: "the name of a failure domain", seeds: domains, words: DOMAINS, run: lose },
         Target {
             name: "events",
             takes: "events of a producer, in an epoch of a living cell",
@@ -55,6 +66,7 @@ const WORDS: &[&str] = &[
     "NVLINK_DOMAIN",
     "true",
 ];
+const DOMAINS: &[&str] = &["site:", "provider:", "feed:", "fabric:", "pod", "annex", "metapod", "leaf-0", "/", ":"];
 const HTTP: &[&str] = &[
     "HTTP/1.1 200 OK\r\n",
     "HTTP/1.1 404 Not Found\r\n",
@@ -70,9 +82,11 @@ const HTTP: &[&str] = &[
     "HTTP/1.1 100 Continue\r\n\r\n",
 ];
 
+static FOLLOWER: LazyLock<Follower> =
+    LazyLock::new(|| recall(&*HISTORY, &CellId::from("test"), None).expect("a good log is followed"));
+
 thread_local! {
-    static REHEARSAL: Rehearsal =
-        recall(&*HISTORY, &CellId::from("test"), None).expect("a good log is followed").rehearsal();
+    static REHEARSAL: Rehearsal = FOLLOWER.rehearsal();
     static WORLD: RefCell<Option<World>> = const { RefCell::new(None) };
 }
 
@@ -99,6 +113,74 @@ fn ask(input: &[u8]) -> Outcome {
     });
     read.map_err(|error| error.to_string())?;
     Ok(words)
+}
+
+/// How far ahead is looked, if nothing is refused.
+const AHEAD: DurationUs = DurationUs(6 * HOUR_US);
+
+/// Each event of an input topic alone, and some together.
+fn told_events() -> Vec<Vec<u8>> {
+    let lines = |events: &[Event]| {
+        let lines: Vec<String> = events.iter().map(|event| json::to_json(event).to_string()).collect();
+        lines.join("\n").into_bytes()
+    };
+    let inputs = EVENT_TYPES.iter().filter(|kind| kind.topic.is_input());
+    let mut all: Vec<Vec<u8>> = inputs.map(|kind| lines(&[(kind.example)()])).collect();
+    let mut luck = Luck(11);
+    let (_, mut said) = beginning(&mut luck, Mood::Wild);
+    said.iter_mut().zip(1..).for_each(|(event, number)| solyx_histories::identify(event, number, START));
+    all.extend(said.chunks(4).map(lines));
+    all
+}
+
+/// The events of the text are asked about together, for the next epoch and for some hours.
+fn tell(input: &[u8]) -> Outcome {
+    let mut events = Vec::new();
+    let read = json::read_lines(input, |line| events.extend(line.event.ok()));
+    read.map_err(|error| error.to_string())?;
+    events.truncate(TOLD_MAX);
+    REHEARSAL.with(|rehearsal| {
+        let mut words = String::new();
+        for until in [rehearsal.now(), rehearsal.now().after(AHEAD)] {
+            let found = match rehearsal.told(&events, until) {
+                Ok(found) => found,
+                Err((number, detail)) => {
+                    holds!((1..=events.len()).contains(&number), "event {number} of {} is refused", events.len());
+                    return said(detail);
+                }
+            };
+            holds!(
+                found.now == rehearsal.now() && (found.now..=until).contains(&found.reached),
+                "asked from {:?} until {until:?}, answered from {:?} until {:?}",
+                rehearsal.now(),
+                found.now,
+                found.reached
+            );
+            let same = found.jobs.iter().find(|job| job.without == job.with);
+            holds!(same.is_none(), "the same comes of a job that is told as another: {same:?}");
+            words.extend(found.decisions.keys().copied());
+            words.push_str(if found.jobs.is_empty() { " " } else { " jobs " });
+            words.push_str(if found.overcommitments.is_empty() { " " } else { " overcommitted " });
+            words.push_str(if found.rest.0 == found.rest.1 { " " } else { " rest " });
+        }
+        Ok(words)
+    })
+}
+
+fn domains() -> Vec<Vec<u8>> {
+    REHEARSAL.with(|rehearsal| rehearsal.domains().iter().map(|domain| domain.to_string().into_bytes()).collect())
+}
+
+/// A domain is known by its whole name, and its loss is told; another name is none.
+fn lose(input: &[u8]) -> Outcome {
+    let name = &*String::from_utf8_lossy(input);
+    let known = REHEARSAL.with(|rehearsal| rehearsal.domains().iter().any(|domain| domain.to_string() == name));
+    let lost = domain_lost(&FOLLOWER, name);
+    holds!(lost.is_some() == known, "{name:?} is a domain: {known}, and its loss is told: {}", lost.is_some());
+    let Some(view) = lost else { return Ok("no domain".to_owned()) };
+    let told: Vec<&str> = view.domains.iter().map(|domain| domain.domain.as_str()).collect();
+    holds!(told == [name], "asked about {name:?}, told of {told:?}");
+    Ok("a domain".to_owned())
 }
 
 /// Bodies with their type and length before them: each event of an input topic alone.

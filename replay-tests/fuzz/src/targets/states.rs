@@ -153,7 +153,8 @@ fn history(input: &[u8]) -> Outcome {
     Ok(format!("{read} {} {led}", report.first_difference.map(|found| found.to_string()).unwrap_or_default()))
 }
 
-fn pair<'a>(rest: &mut &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
+/// What stands behind two lengths.
+pub(super) fn pair<'a>(rest: &mut &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
     let mut part = || {
         let len = usize::try_from(wire::read_long(rest).ok()?).ok()?.min(rest.len());
         let (part, after) = rest.split_at(len);
