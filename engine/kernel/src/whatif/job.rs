@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use solyx_schemas::epochs::Position;
 use solyx_schemas::events::Event;
-use solyx_schemas::events::decisions::{CostTerms, JobPlaced, Limit};
+use solyx_schemas::events::decisions::{CostTerms, JobPlaced, Limit, LimitKind};
 use solyx_schemas::events::jobs::JobRequested;
 use solyx_schemas::ids::*;
 use solyx_schemas::units::*;
@@ -104,7 +104,14 @@ impl Rehearsal {
     pub fn waiting(&self, id: &JobId) -> Option<Answer> {
         let job = self.state.jobs.get(id)?;
         let waits = matches!(job.phase, Phase::Requested | Phase::Waiting | Phase::Leasing);
-        waits.then(|| self.answer(self.state.clone(), self.index.clone(), id))
+        let (mut state, mut index) = (self.state.clone(), self.index.clone());
+        // What it was told is not said again, unless nothing was.
+        let was_told = job.told.is_some_and(|told| told != LimitKind::Draining) && index.queue.line_of(id).is_some();
+        if let Some(job) = state.jobs.edit(id).filter(|_| was_told) {
+            job.told = None;
+            index.queue.place(&state, id);
+        }
+        waits.then(|| self.answer(state, index, id))
     }
 
     fn answer(&self, mut state: State, mut index: Index, id: &JobId) -> Answer {
