@@ -43,16 +43,15 @@ fn urgent(name: &str, gpus: i64, hours: i64) -> JobRequested {
     JobRequested { class: ClassId::from("urgent"), ..job(name, "blue", 1, gpus, hours) }
 }
 
+/// Eight GPUs and no more.
+fn eight_for_blue() -> Event {
+    QuotaSet { borrowing_limit_milli: Some(GpuMilli(0)), ..crate::guaranteed_to("blue", 8) }.into()
+}
+
 #[test]
 fn in_a_full_quota_a_class_that_preempts_takes_the_room_of_lower_ones_within_it_and_of_nobody_else() {
     let mut world = World::with_nodes(3);
-    let quota = QuotaSet {
-        tenant: TenantId::from("blue"),
-        guaranteed_milli: GpuMilli(8_000),
-        borrowing_limit_milli: Some(GpuMilli(0)),
-        ..QuotaSet::default()
-    };
-    world.step(vec![policy("classic").into(), class("urgent", 200, true, 0), quota.into()]);
+    world.step(vec![policy("classic").into(), class("urgent", 200, true, 0), eight_for_blue()]);
     let low = |name: &str, tenant: &str, gpus: i64| Event::from(job(name, tenant, 1, gpus, 20));
     world.step(vec![low("own-1", "blue", 4), low("own-2", "blue", 4), low("other", "red", 4)]);
     world.now += MINUTE_US;
@@ -73,13 +72,7 @@ fn in_a_full_quota_a_class_that_preempts_takes_the_room_of_lower_ones_within_it_
 #[test]
 fn nobody_is_stopped_for_a_quota_that_would_not_hold_the_job_even_then() {
     let mut world = World::with_nodes(3);
-    let quota = QuotaSet {
-        tenant: TenantId::from("blue"),
-        guaranteed_milli: GpuMilli(8_000),
-        borrowing_limit_milli: Some(GpuMilli(0)),
-        ..QuotaSet::default()
-    };
-    world.step(vec![policy("classic").into(), class("urgent", 200, true, 0), quota.into()]);
+    world.step(vec![policy("classic").into(), class("urgent", 200, true, 0), eight_for_blue()]);
     let fixed = JobRequested { preemptible: false, ..job("fixed", "blue", 1, 4, 20) };
     world.step(vec![fixed.into(), job("own", "blue", 1, 4, 20).into()]);
     world.now += MINUTE_US;
