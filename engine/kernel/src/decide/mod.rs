@@ -50,6 +50,7 @@ mod order;
 mod overcommit;
 mod preempt;
 mod promise;
+mod quota_room;
 mod reclaim;
 mod room;
 mod sets;
