@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use solyx_connectors::executor::SimulatedExecutor;
 use solyx_connectors::generate::{Size, publish};
-use solyx_connectors::rerun::{Changes, Recording, Reporter, Variation, baselines, changes, run, stage};
+use solyx_connectors::rerun::{Changes, Recording, Reporter, Variation, baselines, changes, stage_and_run};
 use solyx_runtime::{EngineOptions, RunEnd, VirtualOptions, run_virtual};
 use solyx_schemas::codec::Codec;
 use solyx_schemas::epochs::EpochReader;
@@ -58,8 +58,8 @@ fn recording(log: &MemoryLog) -> Recording {
 
 fn again(recording: &Recording, changes: &Changes) -> (MemoryLog, Hash32) {
     let log = MemoryLog::with_partitions(&recording.partitions);
-    stage(recording, changes, &log).unwrap();
-    let end = run(recording, &log, None, &AtomicBool::new(false), &mut |_| {}, &mut |_| {}).unwrap();
+    let stop = AtomicBool::new(false);
+    let end = stage_and_run(recording, changes, &log, None, &stop, &mut |_| {}, &mut |_| {}).unwrap();
     (log, end.chain_head)
 }
 

@@ -36,19 +36,9 @@ pub enum RunError {
     Runtime(#[from] RuntimeError),
 }
 
-/// Writes a recording with its changes to an empty log: demand and world to the staged topics, each at its instant; scripts to
-/// topic `sim`.
-pub fn stage(recording: &Recording, changes: &Changes, log: &dyn Log) -> Result<(), LogError> {
-    stage_but(recording, changes, log, &BTreeSet::new())
-}
-
-/// The same without what has these places.
-fn stage_but(
-    recording: &Recording,
-    changes: &Changes,
-    log: &dyn Log,
-    left_out: &BTreeSet<usize>,
-) -> Result<(), LogError> {
+/// Writes a recording with its changes to an empty log, without what has these places: demand and world to the staged topics, each at
+/// its instant; scripts to topic `sim`.
+fn stage(recording: &Recording, changes: &Changes, log: &dyn Log, left_out: &BTreeSet<usize>) -> Result<(), LogError> {
     let mut producer = log.producer(PRODUCER)?;
     let (mut batch, mut bytes) = (Vec::new(), 0);
     let mut put = |record: Record| -> Result<(), LogError> {
@@ -93,22 +83,10 @@ fn staged(record: &Record, at: TimeUs) -> Record {
     record
 }
 
-/// Runs what is staged, as far as the recording goes: to its last instant when something ran then, otherwise until nothing runs or
-/// can start any more, and to its last instant at least. `see` is shown each epoch; `dir` takes the engine's index and snapshots.
-pub fn run(
-    recording: &Recording,
-    log: &dyn Log,
-    dir: Option<PathBuf>,
-    stop: &AtomicBool,
-    see: &mut (dyn FnMut(&EpochBatch) + Send),
-    progress: &mut dyn FnMut(&Progress),
-) -> Result<RunEnd, RunError> {
-    let mut going = Going { recording, log, dir, stop, see, seen: 0, progress };
-    going.finish()
-}
-
-/// Stages a recording with its changes in an empty log and runs it. What came late comes so again: the run ends at the instant
-/// before it, as it did then, and goes on with it.
+/// Stages a recording with its changes in an empty log and runs it as far as the recording goes: to its last instant when something ran
+/// then, otherwise until nothing runs or can start any more, and to its last instant at least. What came late comes so again: the run
+/// ends at the instant before it, as it did then, and goes on with it. `see` is shown each epoch; `dir` takes the engine's index and
+/// snapshots.
 pub fn stage_and_run(
     recording: &Recording,
     changes: &Changes,
@@ -118,7 +96,7 @@ pub fn stage_and_run(
     see: &mut (dyn FnMut(&EpochBatch) + Send),
     progress: &mut dyn FnMut(&Progress),
 ) -> Result<RunEnd, RunError> {
-    stage_but(recording, changes, log, &recording.late.iter().cloned().flatten().collect())?;
+    stage(recording, changes, log, &recording.late.iter().cloned().flatten().collect())?;
     let mut going = Going { recording, log, dir, stop, see, seen: 0, progress };
     for late in &recording.late {
         let at = recording.taken[late.start].at;
