@@ -17,5 +17,5 @@ pub mod variation;
 pub use apply::{Changes, changes};
 pub use recording::{Recording, RecordingError, Taken};
 pub use role::Reporter;
-pub use run::{RunError, stage_and_run};
+pub use run::{RunError, stage, stage_and_run};
 pub use variation::Variation;

@@ -197,7 +197,8 @@ fn variation(input: &[u8]) -> Outcome {
     for event in changes.scripts.iter().flatten() {
         event.check().map_err(|error| format!("{} is of a variation and not valid: {error}", event.name()))?;
     }
-    stage(&RECORDING, &changes, &MemoryLog::new()).map_err(|error| format!("a variation cannot be staged: {error}"))?;
+    stage(&RECORDING, &changes, &MemoryLog::new(), &std::collections::BTreeSet::new())
+        .map_err(|error| format!("a variation cannot be staged: {error}"))?;
     let some = |is: bool, what| if is { what } else { "" };
     Ok(format!(
         "{} {} {}",
