@@ -38,7 +38,12 @@ pub enum RunError {
 
 /// Writes a recording with its changes to an empty log, without what has these places: demand and world to the staged topics, each at
 /// its instant; scripts to topic `sim`.
-fn stage(recording: &Recording, changes: &Changes, log: &dyn Log, left_out: &BTreeSet<usize>) -> Result<(), LogError> {
+pub fn stage(
+    recording: &Recording,
+    changes: &Changes,
+    log: &dyn Log,
+    left_out: &BTreeSet<usize>,
+) -> Result<(), LogError> {
     let mut producer = log.producer(PRODUCER)?;
     let (mut batch, mut bytes) = (Vec::new(), 0);
     let mut put = |record: Record| -> Result<(), LogError> {
