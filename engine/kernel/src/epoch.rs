@@ -67,6 +67,45 @@ pub struct Closed {
     pub chain_hash: Hash32,
 }
 
+/// The hashes of an epoch's inputs: they follow from the records alone, so whoever has those may make them beforehand.
+pub struct InputHashes {
+    leaves: Vec<Hash32>,
+    root: Hash32,
+}
+
+impl InputHashes {
+    /// From the hash of each record, in the order in which the epoch takes them.
+    pub fn of(leaves: Vec<Hash32>) -> Self {
+        let root = merkle_root(&leaves);
+        Self { leaves, root }
+    }
+}
+
+/// The hash of an input record: as the event that it is, or as the bytes of what is none.
+pub fn input_hash(position: Position, key: &[u8], value: &[u8], decoded: Option<&Decoded>) -> Hash32 {
+    let identity;
+    let content = match decoded {
+        Some(decoded) => {
+            identity = decoded.event.identity();
+            RecordContent::Event {
+                id: &identity.id,
+                source: identity.source,
+                name: decoded.event.name(),
+                schema: &decoded.schema,
+                body: &value[FRAME_LEN.min(value.len())..],
+            }
+        }
+        None => RecordContent::Undecodable { value },
+    };
+    record_hash(&RecordParts {
+        topic: position.topic().name(),
+        partition: position.partition,
+        ordinal: Some(position.ordinal),
+        key,
+        content,
+    })
+}
+
 /// An epoch that still takes records.
 pub struct OpenEpoch<'k> {
     kernel: &'k mut Kernel,
@@ -75,6 +114,7 @@ pub struct OpenEpoch<'k> {
     recorded: BTreeMap<Position, (SkipReason, String)>,
     last: Option<Position>,
     ranges: BTreeMap<(u8, u32), (u64, u64)>,
+    hashed: Option<InputHashes>,
     leaves: Vec<Hash32>,
     skipped: Vec<SkippedRecord>,
     quarantined: Vec<RecordQuarantined>,
@@ -91,6 +131,7 @@ impl<'k> OpenEpoch<'k> {
             recorded: BTreeMap::new(),
             last: None,
             ranges: BTreeMap::new(),
+            hashed: None,
             leaves: Vec::new(),
             skipped: Vec::new(),
             quarantined: Vec::new(),
@@ -109,6 +150,11 @@ impl<'k> OpenEpoch<'k> {
         if engine_version.as_str() != ENGINE_VERSION {
             self.recorded = skipped.into_iter().map(|(position, reason, words)| (position, (reason, words))).collect();
         }
+    }
+
+    /// The hashes of the records that the epoch is going to take, made already.
+    pub fn hashed(&mut self, hashes: InputHashes) {
+        self.hashed = Some(hashes);
     }
 
     /// Judges a record and, if it counts, applies it. Records come in order of topic, partition and ordinal. `seen` is asked
@@ -140,24 +186,12 @@ impl<'k> OpenEpoch<'k> {
         }
         let undecodable =
             matches!(&verdict, Err(r) if matches!(r.reason, SkipReason::Undecodable | SkipReason::UnknownSchema));
-        let identity;
-        let name;
-        let content = match decoded {
-            Ok(decoded) if !undecodable => {
-                identity = decoded.event.identity();
-                name = decoded.event.name();
-                let body = &value[FRAME_LEN.min(value.len())..];
-                RecordContent::Event { id: &identity.id, source: identity.source, name, schema: &decoded.schema, body }
-            }
-            _ => RecordContent::Undecodable { value },
+        // One that decodes may be refused as if it did not; nobody knew that beforehand.
+        let hashed = self.hashed.as_ref().filter(|_| undecodable == decoded.is_err());
+        let hash = match hashed.and_then(|hashes| hashes.leaves.get(self.leaves.len())) {
+            Some(hash) => *hash,
+            None => input_hash(position, key, value, decoded.ok().filter(|_| !undecodable)),
         };
-        let hash = record_hash(&RecordParts {
-            topic: position.topic().name(),
-            partition: position.partition,
-            ordinal: Some(position.ordinal),
-            key,
-            content,
-        });
         self.leaves.push(hash);
         match verdict {
             Ok(()) => true,
@@ -249,6 +283,7 @@ impl<'k> OpenEpoch<'k> {
             term: self.term,
             engine_version: self.engine_version,
             ranges: self.ranges,
+            hashed: self.hashed,
             leaves: self.leaves,
             skipped: self.skipped,
             outputs,
@@ -273,6 +308,7 @@ pub struct DecidedEpoch<'k> {
     term: i64,
     engine_version: Name,
     ranges: BTreeMap<(u8, u32), (u64, u64)>,
+    hashed: Option<InputHashes>,
     leaves: Vec<Hash32>,
     skipped: Vec<SkippedRecord>,
     outputs: Vec<Event>,
@@ -290,6 +326,7 @@ impl DecidedEpoch<'_> {
             now_us: self.kernel.now(),
         };
         let codec = Codec::global();
+        let known_root = self.hashed.filter(|hashed| hashed.leaves == self.leaves).map(|hashed| hashed.root);
         let mut leaves = Vec::with_capacity(outputs.len());
         let mut counts: BTreeMap<(Topic, u32), i64> = BTreeMap::new();
         for (index, output) in outputs.iter_mut().enumerate() {
@@ -309,7 +346,7 @@ impl DecidedEpoch<'_> {
             overcommitments: self.kernel.take_overcommitments(),
             engine_version: self.engine_version,
             features: self.kernel.features(),
-            input_root: merkle_root(&self.leaves),
+            input_root: known_root.unwrap_or_else(|| merkle_root(&self.leaves)),
             output_root: merkle_root(&leaves),
             state_digest: self.kernel.digest(),
             previous_chain_hash: self.kernel.chain_head(),

@@ -47,7 +47,8 @@ use solyx_schemas::units::TimeUs;
 
 use crate::digest::SetHash;
 pub use crate::epoch::{
-    Closed, ENGINE_VERSION, EPOCH_RECORDS_MAX, EPOCH_SKIPPED_MAX, OpenEpoch, Rejection, Seen, output_hash,
+    Closed, ENGINE_VERSION, EPOCH_RECORDS_MAX, EPOCH_SKIPPED_MAX, InputHashes, OpenEpoch, Rejection, Seen, input_hash,
+    output_hash,
 };
 use crate::index::Index;
 pub use crate::judge::{KNOWN_FEATURES, unknown_feature};

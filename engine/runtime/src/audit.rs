@@ -11,7 +11,7 @@ use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use solyx_kernel::Kernel;
+use solyx_kernel::{InputHashes, Kernel};
 use solyx_schemas::codec::{Codec, FRAME_LEN};
 use solyx_schemas::epochs::{EpochReader, Frontier, ReadError};
 use solyx_schemas::events::Event;
@@ -21,6 +21,7 @@ use solyx_schemas::log::{Log, LogErrorKind, Scan, StoredRecord};
 use solyx_schemas::topics::Topic;
 
 use crate::audit_features::{Foreign, switched_on};
+use crate::audit_hash::{HashedEpoch, hash_ahead};
 use crate::audit_ids::{Found, Judged, find_duplicates};
 use crate::audit_places::{LeftOver, Places};
 use crate::audit_plans::Plans;
@@ -30,6 +31,7 @@ use crate::compare::{Difference, first_difference};
 use crate::derive::{Taken, made_again};
 use crate::error::RuntimeError;
 use crate::ids::IdIndex;
+use crate::processor_time::processor_time;
 use crate::progress::Progress;
 use crate::snapshots::Snapshots;
 
@@ -62,7 +64,7 @@ pub struct AuditReport {
     pub events: u64,
     /// So many of them per second, all in all.
     pub events_per_s: u64,
-    /// So many of them per second of each of the three threads that go on beside one another, waiting apart.
+    /// So many of them per second of processor time of each of the four threads that go on beside one another.
     pub per_s: Rates,
     /// Chain hash of the last epoch that came out as recorded.
     pub chain_head: Hash32,
@@ -80,18 +82,21 @@ pub struct AuditReport {
     pub first_difference: Option<Difference>,
 }
 
-/// Events per second of each part of an audit, waiting for the others apart.
+/// Events per second of processor time of each part of an audit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Rates {
     /// Reading and decoding.
     pub read: u64,
+    /// Hashing inputs.
+    pub hashed: u64,
     /// Judging, decisions, digests and comparing.
     pub applied: u64,
     /// Finding duplicates.
     pub duplicates: u64,
 }
 
-/// Audits a log. Three threads work on it: one reads and decodes ahead, this one applies and compares, and one finds duplicates behind it.
+/// Audits a log. Four threads work on it: one reads and decodes, one hashes what it has read, this one applies and compares, and one
+/// finds duplicates behind it.
 pub fn audit(
     source: &dyn Log,
     options: &AuditOptions,
@@ -113,19 +118,22 @@ pub fn audit(
         head: options.head,
         head_seen: options.head.is_none_or(|head| head == frontier.chain_head),
         done: Progress::default(),
-        busy: Duration::ZERO,
     };
     let stop = AtomicBool::new(false);
     let reader = EpochReader::at(source, &frontier);
-    let (mut applied, read, found) = std::thread::scope(|scope| {
-        let (ahead, epochs) = sync_channel(AHEAD_MAX);
+    let before = processor_time();
+    let (mut applied, read, hashing, found) = std::thread::scope(|scope| {
+        let (ahead, unhashed) = sync_channel(AHEAD_MAX);
         let reading = scope.spawn(move || read_ahead(reader, options.until_epoch, &ahead));
+        let (ahead, epochs) = sync_channel(AHEAD_MAX);
+        let hashing = scope.spawn(move || hash_ahead(unhashed, &ahead));
         let (behind, judged) = sync_channel(AHEAD_MAX);
         let stop = &stop;
         let finding = scope.spawn(move || find_duplicates(ids, of_part, judged, stop));
         let applied = applying.all(epochs, behind, stop, progress);
-        (applied, joined(reading), joined(finding))
+        (applied, joined(reading), joined(hashing), joined(finding))
     });
+    let applying_took = processor_time() - before;
     let Found { difference: duplicate, busy: finding } = found?;
     let Read { mut reader, ending, busy: reading } = read;
     if let Ok(None) = &applied {
@@ -168,7 +176,12 @@ pub fn audit(
         epochs,
         events,
         events_per_s: per_second(begun.elapsed()),
-        per_s: Rates { read: per_second(reading), applied: per_second(applying.busy), duplicates: per_second(finding) },
+        per_s: Rates {
+            read: per_second(reading),
+            hashed: per_second(hashing),
+            applied: per_second(applying_took),
+            duplicates: per_second(finding),
+        },
         chain_head,
         plans,
         plans_as_recorded,
@@ -201,27 +214,24 @@ struct Applying<'l> {
     head: Option<Hash32>,
     head_seen: bool,
     done: Progress,
-    busy: Duration,
 }
 
 impl Applying<'_> {
     /// Applies epochs as they come and hands on each that came out as recorded, up to the first that did not.
     fn all(
         &mut self,
-        epochs: Receiver<ReadEpoch>,
+        epochs: Receiver<HashedEpoch>,
         behind: SyncSender<Judged>,
         stop: &AtomicBool,
         progress: &mut dyn FnMut(&Progress),
     ) -> Result<Option<Difference>, RuntimeError> {
         let mut told = Instant::now();
-        for read in epochs {
+        for HashedEpoch { read, hashes } in epochs {
             if stop.load(Ordering::Relaxed) {
                 break;
             }
             let before = self.chain_head;
-            let begun = Instant::now();
-            let (difference, taken) = self.one(&read)?;
-            self.busy += begun.elapsed();
+            let (difference, taken) = self.one(&read, hashes)?;
             let has_differed = difference.is_some();
             // Whether its ids were judged right is asked of an epoch that came out otherwise, too: that may be the reason.
             let handed_on = behind.send(Judged { read, taken, before });
@@ -236,7 +246,7 @@ impl Applying<'_> {
         Ok(None)
     }
 
-    fn one(&mut self, read: &ReadEpoch) -> Result<(Option<Difference>, Vec<Taken>), RuntimeError> {
+    fn one(&mut self, read: &ReadEpoch, hashes: InputHashes) -> Result<(Option<Difference>, Vec<Taken>), RuntimeError> {
         let ReadEpoch { raw, decoded } = read;
         let record = &raw.record;
         if let Some(difference) = self.foreign.differs(read)? {
@@ -246,7 +256,7 @@ impl Applying<'_> {
         if let Some(difference) = self.plans.differs(raw) {
             return Ok((Some(difference), Vec::new()));
         }
-        let (closed, taken) = made_again(kernel, self.source, raw, decoded);
+        let (closed, taken) = made_again(kernel, self.source, raw, decoded, Some(hashes));
         if let Some(difference) = first_difference(raw, &closed) {
             switched_on(raw, &closed)?;
             return Ok((Some(difference), taken));

@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use solyx_kernel::Seen;
 use solyx_schemas::epochs::{Frontier, RawInput};
@@ -14,6 +14,7 @@ use crate::compare::Difference;
 use crate::derive::Taken;
 use crate::error::RuntimeError;
 use crate::ids::{Claim, IdIndex};
+use crate::processor_time::processor_time;
 
 /// An epoch that came out as recorded, with what was taken from the log's word.
 pub struct Judged {
@@ -30,7 +31,7 @@ pub struct Judged {
 pub struct Found {
     /// The first record that was seen before, or was not, otherwise than recorded; with the chain hash before its epoch.
     pub difference: Option<(Difference, Hash32)>,
-    /// Time that it took, waiting apart.
+    /// Processor time that it took.
     pub busy: Duration,
 }
 
@@ -44,19 +45,18 @@ pub fn find_duplicates(
 ) -> Result<Found, RuntimeError> {
     let mut found = Found::default();
     for judged in epochs {
-        let begun = Instant::now();
         let difference = one_epoch(&mut ids, of_part, &judged)?;
         if ids.is_full() {
             // Nobody opens this index again: how far it has come is of no use.
             ids.flush(&Frontier::default())?;
         }
-        found.busy += begun.elapsed();
         if let Some(difference) = difference {
             stop.store(true, Ordering::Relaxed);
             found.difference = Some((difference, judged.before));
             break;
         }
     }
+    found.busy = processor_time();
     Ok(found)
 }
 

@@ -1,12 +1,13 @@
 //! Reading and decoding, ahead of the one who applies.
 
 use std::sync::mpsc::SyncSender;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use solyx_schemas::codec::{DecodeError, Decoded};
 use solyx_schemas::epochs::{EpochReader, RawEpoch, ReadError};
 
 use crate::derive::decoded_as_recorded;
+use crate::processor_time::processor_time;
 
 /// Epochs that wait for the one who applies. One is bounded by the limits of an epoch.
 pub const AHEAD_MAX: usize = 4;
@@ -35,7 +36,7 @@ pub struct Read<'a> {
     pub reader: EpochReader<'a>,
     /// Why it ended.
     pub ending: Ending,
-    /// Time that it took, waiting for others apart.
+    /// Processor time that it took.
     pub busy: Duration,
 }
 
@@ -43,7 +44,6 @@ pub struct Read<'a> {
 pub fn read_ahead<'a>(reader: EpochReader<'a>, until_epoch: Option<i64>, epochs: &SyncSender<ReadEpoch>) -> Read<'a> {
     let mut read = Read { reader, ending: Ending::Done, busy: Duration::ZERO };
     while until_epoch.is_none_or(|until| read.reader.next_epoch() <= until) {
-        let begun = Instant::now();
         let raw = match read.reader.next_raw() {
             Ok(Some(raw)) => raw,
             Ok(None) => break,
@@ -53,11 +53,11 @@ pub fn read_ahead<'a>(reader: EpochReader<'a>, until_epoch: Option<i64>, epochs:
             }
         };
         let decoded = decoded_as_recorded(&raw);
-        read.busy += begun.elapsed();
         if epochs.send(ReadEpoch { raw, decoded }).is_err() {
             read.ending = Ending::Left;
             break;
         }
     }
+    read.busy = processor_time();
     read
 }

@@ -1,6 +1,6 @@
 //! One epoch through the kernel: the same way when it is made, when it is made again after a restart, and in an audit.
 
-use solyx_kernel::{Closed, EPOCH_SKIPPED_MAX, Kernel, OpenEpoch, Seen};
+use solyx_kernel::{Closed, EPOCH_SKIPPED_MAX, InputHashes, Kernel, OpenEpoch, Seen, input_hash};
 use std::borrow::Cow;
 
 use solyx_schemas::codec::{Codec, DecodeError, Decoded, frame_id};
@@ -68,7 +68,7 @@ pub struct Taken {
 /// leaves it at that, as its index of ids may be ahead of the epoch; an audit finds duplicates by itself.
 pub fn recorded_epoch(kernel: &mut Kernel, log: &dyn Log, raw: &RawEpoch) -> Derived {
     let decoded = decoded_as_recorded(raw);
-    let (closed, taken) = made_again(kernel, log, raw, &decoded);
+    let (closed, taken) = made_again(kernel, log, raw, &decoded, None);
     let mut inputs = Vec::with_capacity(decoded.len());
     for ((input, decoded), taken) in raw.inputs.iter().zip(decoded).zip(taken) {
         inputs.push(input_record(input.position, decoded, taken.counts));
@@ -93,14 +93,27 @@ pub fn decoded_as_recorded(raw: &RawEpoch) -> Vec<Result<Decoded, DecodeError>> 
     raw.inputs.iter().map(one).collect()
 }
 
-/// A recorded epoch from its decoded inputs, and what came of each of them.
+/// The hashes of a recorded epoch's inputs.
+pub fn hashes_of(raw: &RawEpoch, decoded: &[Result<Decoded, DecodeError>]) -> InputHashes {
+    let one = |(input, decoded): (&RawInput, &Result<Decoded, DecodeError>)| {
+        let value = value_of(&input.stored, decoded.is_ok());
+        input_hash(input.position, &input.stored.record.key, &value, decoded.as_ref().ok())
+    };
+    InputHashes::of(raw.inputs.iter().zip(decoded).map(one).collect())
+}
+
+/// A recorded epoch from its decoded inputs, and what came of each of them. Their hashes, unless given, are made here.
 pub fn made_again(
     kernel: &mut Kernel,
     log: &dyn Log,
     raw: &RawEpoch,
     decoded: &[Result<Decoded, DecodeError>],
+    hashes: Option<InputHashes>,
 ) -> (Closed, Vec<Taken>) {
     let mut epoch = OpenEpoch::open(kernel, raw.record.now_us.0, raw.record.term);
+    if let Some(hashes) = hashes {
+        epoch.hashed(hashes);
+    }
     epoch.written_by(&raw.record.engine_version, skipped_as_recorded(raw));
     let mut all = Vec::with_capacity(raw.inputs.len());
     for (input, decoded) in raw.inputs.iter().zip(decoded) {
@@ -175,9 +188,13 @@ fn taken(
     decoded: Result<&Decoded, &DecodeError>,
     seen: impl FnOnce() -> Seen,
 ) -> bool {
-    let record = &stored.record;
-    let value = if decoded.is_ok() { Cow::Borrowed(&record.value[..]) } else { stored.written_value() };
-    epoch.take(position, &record.key, &value, decoded, seen)
+    let value = value_of(stored, decoded.is_ok());
+    epoch.take(position, &stored.record.key, &value, decoded, seen)
+}
+
+/// What an input is judged and hashed by: what does not decode, as it was written.
+fn value_of(stored: &StoredRecord, decodes: bool) -> Cow<'_, [u8]> {
+    if decodes { Cow::Borrowed(&stored.record.value[..]) } else { stored.written_value() }
 }
 
 /// The reason why one does not count is in the epoch record, which is not there before the epoch closes.

@@ -21,6 +21,7 @@ pub mod redecide;
 pub mod virtual_time;
 
 mod audit_features;
+mod audit_hash;
 mod audit_ids;
 mod audit_places;
 mod audit_plans;
@@ -30,6 +31,7 @@ mod derive;
 mod filter;
 mod intake;
 mod planner;
+mod processor_time;
 mod snapshots;
 mod staged;
 
@@ -45,6 +47,7 @@ pub use crate::error::RuntimeError;
 pub use crate::follow::Follower;
 pub use crate::live::{RunOptions, run, run_elected};
 pub use crate::lockstep::Lockstep;
+pub use crate::processor_time::processor_time;
 pub use crate::progress::{Ending, Progress, RunEnd};
 pub use crate::recall::{RecallError, recall};
 pub use crate::redecide::{RedecideOptions, Redecided, Redecisions};

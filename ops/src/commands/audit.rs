@@ -210,10 +210,11 @@ fn tell(command: &Audit, Audited { report, signed, views, inputs_not_taken }: &A
         output::grouped(report.events),
         output::grouped(report.events_per_s)
     ));
-    let Rates { read, applied, duplicates } = report.per_s;
+    let Rates { read, hashed, applied, duplicates } = report.per_s;
     output::line(format!(
-        "beside one another, events/s: read {}, applied {}, duplicates found {}",
+        "events a second of processor time: read {}, hashed {}, applied {}, duplicates found {}",
         output::grouped(read),
+        output::grouped(hashed),
         output::grouped(applied),
         output::grouped(duplicates)
     ));

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::Serialize;
 use solyx_projections::billing::Billing;
@@ -14,6 +14,7 @@ use solyx_projections::failover::Failover;
 use solyx_projections::fold::{EpochSource, Fold, digest};
 use solyx_projections::jobs::Jobs;
 use solyx_projections::store::{KeptCheckpoint, KeptStore, RowDifference, StoreError, View};
+use solyx_runtime::processor_time;
 use solyx_schemas::epochs::{EpochBatch, EpochReader};
 use solyx_schemas::hash::Hash32;
 use solyx_schemas::log::Log;
@@ -296,13 +297,13 @@ fn folded<F: Fold + Default>(pieces: &Receiver<Piece>, kept: Kept, end: &End) ->
     'epochs: for piece in pieces {
         for epoch in &*piece {
             comparing.at(&view, end);
-            let begun = Instant::now();
+            let begun = processor_time();
             if let Err(error) = view.take(epoch) {
                 let at = format!("epoch {}", view.position.next_epoch);
                 underivable = Some(RowDifference::new(at, "derivation", "a view", error));
                 break 'epochs;
             }
-            busy += begun.elapsed();
+            busy += processor_time() - begun;
             events += events_of(epoch) as u64;
         }
         view.fold.forget_changes();

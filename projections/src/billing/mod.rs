@@ -112,7 +112,7 @@ tables! {
     /// Closed months.
     7 closed: (TenantId, Month) => ClosedRow;
     /// Usage by a hash of its source and id.
-    8 usage: [u8; 16] => UsageRow;
+    8 usage: UsageKey => UsageRow;
     /// Pools.
     9 pools: PoolId => PoolRow;
     /// Sites.

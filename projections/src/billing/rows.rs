@@ -79,6 +79,37 @@ pub enum LinePrice {
     Nothing,
 }
 
+/// Usage by its source and id, which are unique for ever: 16 bytes of their hash stand for them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct UsageKey([u8; 16]);
+
+impl UsageKey {
+    /// Of a source's event.
+    pub fn of(source: &SourceId, id: &EventId) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(source.as_str().as_bytes());
+        hasher.update(&[0]);
+        hasher.update(id.as_str().as_bytes());
+        let mut key = [0; 16];
+        key.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+        Self(key)
+    }
+}
+
+/// The order of the bytes, compared as one number: among millions of rows that is much of the work.
+impl Ord for UsageKey {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        u128::from_be_bytes(self.0).cmp(&u128::from_be_bytes(other.0))
+    }
+}
+
+impl PartialOrd for UsageKey {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
 /// What a line is for. The order is that of an invoice.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct LineKey {

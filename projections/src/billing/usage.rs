@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use solyx_kernel::rating::{Fraction, Month, RatingError};
 use solyx_schemas::events::jobs::JobRequested;
 use solyx_schemas::events::usage::{Meter, UsageCorrected, UsageMetered};
-use solyx_schemas::ids::{EventId, GpuModelId, NodeId, PoolId, RefId, RunId, SourceId, TenantId};
+use solyx_schemas::ids::{GpuModelId, NodeId, PoolId, RefId, RunId, TenantId};
 use solyx_schemas::units::{Currency, TimeUs};
 
 use super::Billing;
@@ -45,16 +45,16 @@ impl Billing {
             class: job.map(|job| job.class.clone()),
             covered_by: job.filter(|_| e.meter == Meter::GpuTime).and_then(|job| self.lease_of(job, e.from_us)),
         };
-        self.tables.usage.insert(usage_key(&e.source, &e.event_id), row.clone());
         if e.meter == Meter::GpuTime {
             self.gpu_time_covered(&e.run, e.node.as_ref(), e.from_us, e.to_us);
         }
         let quantity = e.quantity.0;
         self.take(at, &row, quantity);
+        self.tables.usage.insert(UsageKey::of(&e.source, &e.event_id), row);
     }
 
     pub(super) fn usage_corrected(&mut self, at: EventAt, e: &UsageCorrected) {
-        let key = usage_key(&e.corrects_source, &e.corrects_event);
+        let key = UsageKey::of(&e.corrects_source, &e.corrects_event);
         match self.tables.usage.get(&key).cloned() {
             Some(row) => self.take(at, &row, e.difference),
             None => {
@@ -189,15 +189,4 @@ impl Billing {
         run.covered += i128::from(milli) * i128::from((to.0 - from.0).max(0));
         run.metered_to_us = run.metered_to_us.max(to);
     }
-}
-
-/// Source and id are unique for ever; 16 bytes of their hash stand for them.
-fn usage_key(source: &SourceId, id: &EventId) -> [u8; 16] {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(source.as_str().as_bytes());
-    hasher.update(&[0]);
-    hasher.update(id.as_str().as_bytes());
-    let mut key = [0; 16];
-    key.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
-    key
 }

@@ -51,17 +51,26 @@ pub struct Measure {
     pub yardstick: Option<Yardstick>,
     /// Measure over yardstick, turn by turn.
     pub ratio: Option<Spread>,
-    /// What it should be at most, where that was said.
+    /// What it should be, where that was said.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub aim: Option<Aim>,
 }
 
-/// What a measure should be at most.
+/// What a measure should be.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Aim {
-    pub most: f64,
+    #[serde(flatten)]
+    pub bound: Bound,
     /// Whether the median is.
     pub reached: bool,
+}
+
+/// The side from which a measure is bounded.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Bound {
+    Most(f64),
+    Least(f64),
 }
 
 impl Measure {
@@ -85,7 +94,12 @@ impl Measure {
 
     /// The same with what its median should be at most.
     pub fn aiming(self, most: f64) -> Self {
-        Self { aim: Some(Aim { most, reached: self.spread.median <= most }), ..self }
+        Self { aim: Some(Aim { bound: Bound::Most(most), reached: self.spread.median <= most }), ..self }
+    }
+
+    /// The same with what its median should be at least.
+    pub fn aiming_at_least(self, least: f64) -> Self {
+        Self { aim: Some(Aim { bound: Bound::Least(least), reached: self.spread.median >= least }), ..self }
     }
 }
 

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::history::History;
 use crate::machine::Machine;
-use crate::measure::{Aim, Measure};
+use crate::measure::{Aim, Bound, Measure};
 
 /// What the measures were made on.
 #[derive(Debug, Serialize)]
@@ -108,7 +108,8 @@ impl World {
 }
 
 fn aimed(aim: Aim) -> String {
-    format!("{} {}", number(aim.most), if aim.reached { "reached" } else { "not reached" })
+    let (Bound::Most(bound) | Bound::Least(bound)) = aim.bound;
+    format!("{} {}", number(bound), if aim.reached { "reached" } else { "not reached" })
 }
 
 /// Columns of equal width; the first and the unit stand at the left.
