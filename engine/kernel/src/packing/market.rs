@@ -30,6 +30,8 @@ pub(super) struct Market {
     /// Group of a shape of node: which kinds it can ever host.
     groups: BTreeMap<Shape, usize>,
     hosts: Vec<Vec<u16>>,
+    /// Most GPUs of a node that was taken in.
+    gpus_max: usize,
     /// By group, level and CPU price.
     tables: Vec<OnceLock<Arc<Table>>>,
 }
@@ -45,7 +47,8 @@ impl Market {
 
     pub fn new(kinds: Vec<Priced>, unit: i64, scarcity: BTreeMap<u32, i64>) -> Self {
         let levels = levels(&kinds);
-        Self { kinds, levels, unit, scarcity, groups: BTreeMap::new(), hosts: Vec::new(), tables: Vec::new() }
+        let (groups, hosts, tables) = (BTreeMap::new(), Vec::new(), Vec::new());
+        Self { kinds, levels, unit, scarcity, groups, hosts, gpus_max: 0, tables }
     }
 
     /// Prices have moved: what follows from them is to be made again.
@@ -72,6 +75,10 @@ impl Market {
             self.hosts.len() - 1
         });
         self.groups.insert(shape, group);
+        if state.holes.len() > self.gpus_max {
+            self.gpus_max = state.holes.len();
+            self.forget_tables();
+        }
         self.tables.resize(self.hosts.len() * (self.levels.len() + 1) * CPU_PRICES.len(), OnceLock::new());
         group
     }
@@ -117,7 +124,7 @@ impl Market {
                 let bid = kind.price - mu * kind.kind.cpu_milli / FRACTION;
                 (kind.kind.cpu_milli < least_too_large && bid > 0).then_some((*k, kind, bid))
             });
-            Arc::new(Table::new(bids))
+            Arc::new(Table::new(bids, self.gpus_max))
         })
     }
 }

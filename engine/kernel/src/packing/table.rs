@@ -1,7 +1,5 @@
 //! Best patterns of kinds in the GPUs of a node, at given bids.
 
-use std::collections::BTreeMap;
-
 use super::node::GPU_MILLI;
 use super::priced::Priced;
 
@@ -11,6 +9,35 @@ const STEPS: usize = (GPU_MILLI / STEP_MILLI) as usize;
 /// Wholly free GPUs that one pattern covers; a node with more has several.
 const WHOLE_MAX: usize = 64;
 const NONE: u16 = u16::MAX;
+
+/// Bids by size: what one is worth, and its kind.
+type Bids<const SIZES: usize> = [(i64, u16); SIZES];
+
+/// What room of each size up to the largest is worth, and the bid that ends its best pattern: of equals the smallest. Room that no bid
+/// ends adds `bare` for each unit.
+///
+/// A bid that is worth no more than what smaller ones make of its room is left out: whoever takes these instead does no worse, and
+/// their first one is found before it.
+fn patterns<const SIZES: usize>(bids: &Bids<SIZES>, bare: i64, largest: usize) -> ([i64; SIZES], [u16; SIZES]) {
+    let (mut worth, mut ends) = ([0; SIZES], [NONE; SIZES]);
+    let mut worthwhile: Vec<(usize, i64, u16)> = Vec::new();
+    for room in 1..=largest.min(SIZES - 1) {
+        let (mut best, mut end) = (worth[room - 1] + bare, NONE);
+        for (size, bid, k) in &worthwhile {
+            let value = worth[room - size] + bid;
+            if value > best {
+                (best, end) = (value, *k);
+            }
+        }
+        let (bid, k) = bids[room];
+        if bid > best {
+            (best, end) = (bid, k);
+            worthwhile.push((room, bid, k));
+        }
+        (worth[room], ends[room]) = (best, end);
+    }
+    (worth, ends)
+}
 
 /// Best patterns at one price of CPU.
 #[derive(Clone, Debug)]
@@ -24,39 +51,19 @@ pub(super) struct Table {
 }
 
 impl Table {
-    /// Unbounded knapsacks over kinds with their bids.
-    pub fn new<'k>(bids: impl Iterator<Item = (u16, &'k Priced, i64)>) -> Self {
+    /// Unbounded knapsacks over kinds with their bids, for nodes of so many GPUs at most.
+    pub fn new<'k>(bids: impl Iterator<Item = (u16, &'k Priced, i64)>, gpus_max: usize) -> Self {
         // Only the best bid of each size matters.
-        let mut shares: BTreeMap<usize, (i64, u16)> = BTreeMap::new();
-        let mut several: BTreeMap<usize, (i64, u16)> = BTreeMap::new();
+        let (mut shares, mut several): (Bids<{ STEPS + 1 }>, Bids<{ WHOLE_MAX + 1 }>) =
+            ([(0, NONE); STEPS + 1], [(0, NONE); WHOLE_MAX + 1]);
         for (k, kind, bid) in bids {
-            let (sizes, size) = if kind.gpus == 1 { (&mut shares, kind.steps) } else { (&mut several, kind.gpus) };
-            let best = sizes.entry(size).or_insert((bid, k));
-            if bid > best.0 {
+            let best = if kind.gpus == 1 { shares.get_mut(kind.steps) } else { several.get_mut(kind.gpus) };
+            if let Some(best) = best.filter(|best| bid > best.0) {
                 *best = (bid, k);
             }
         }
-        let shares: Vec<(usize, i64, u16)> = shares.into_iter().map(|(size, (bid, k))| (size, bid, k)).collect();
-        let (mut hole, mut hole_pick) = ([0; STEPS + 1], [NONE; STEPS + 1]);
-        for steps in 1..=STEPS {
-            hole[steps] = hole[steps - 1];
-            for (size, bid, k) in shares.iter().take_while(|(size, _, _)| *size <= steps) {
-                let value = hole[steps - size] + bid;
-                if value > hole[steps] {
-                    (hole[steps], hole_pick[steps]) = (value, *k);
-                }
-            }
-        }
-        let (mut whole, mut whole_pick) = ([0; WHOLE_MAX + 1], [NONE; WHOLE_MAX + 1]);
-        for gpus in 1..=WHOLE_MAX {
-            whole[gpus] = whole[gpus - 1] + hole[STEPS];
-            for (size, (bid, k)) in several.range(..=gpus) {
-                let value = whole[gpus - size] + bid;
-                if value > whole[gpus] {
-                    (whole[gpus], whole_pick[gpus]) = (value, *k);
-                }
-            }
-        }
+        let (hole, hole_pick) = patterns(&shares, 0, STEPS);
+        let (whole, whole_pick) = patterns(&several, hole[STEPS], gpus_max);
         Self { hole, hole_pick, whole, whole_pick }
     }
 
@@ -105,6 +112,44 @@ impl Table {
                     steps -= kinds[usize::from(k)].steps;
                 }
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SIZES: usize = 25;
+
+    /// The same with every bid tried for every room.
+    fn plain(bids: &Bids<SIZES>, bare: i64) -> ([i64; SIZES], [u16; SIZES]) {
+        let (mut worth, mut ends) = ([0; SIZES], [NONE; SIZES]);
+        for room in 1..SIZES {
+            worth[room] = worth[room - 1] + bare;
+            for size in (1..=room).filter(|size| bids[*size].0 > 0) {
+                let value = worth[room - size] + bids[size].0;
+                if value > worth[room] {
+                    (worth[room], ends[room]) = (value, bids[size].1);
+                }
+            }
+        }
+        (worth, ends)
+    }
+
+    proptest! {
+        #[test]
+        fn bids_that_are_left_out_would_end_no_pattern(
+            offered in proptest::collection::vec((1..SIZES, 1_i64..60), 0..20),
+            bare in 0_i64..4,
+        ) {
+            let mut bids = [(0, NONE); SIZES];
+            for (k, (size, bid)) in offered.into_iter().enumerate() {
+                bids[size] = (bid, k as u16);
+            }
+            prop_assert_eq!(patterns(&bids, bare, SIZES), plain(&bids, bare));
         }
     }
 }
