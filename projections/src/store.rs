@@ -156,7 +156,7 @@ impl<F: Fold + Default> View<F> {
         take(&mut self.fold, &mut self.position, epoch)
     }
 
-    /// Folds epochs in memory up to and with `last`, or all there are. Returns how many.
+    /// Folds epochs in memory up to and with `last`, or all there are. Returns how many. What changed is not kept: nobody saves it.
     pub fn fold_up_to(&mut self, source: &mut dyn EpochSource, last: Option<i64>) -> Result<u64, StoreError> {
         let mut folded = 0;
         while last.is_none_or(|last| self.position.next_epoch <= last) {
@@ -164,7 +164,11 @@ impl<F: Fold + Default> View<F> {
                 break;
             }
             folded += 1;
+            if folded.is_multiple_of(BATCH_EPOCHS) {
+                self.fold.forget_changes();
+            }
         }
+        self.fold.forget_changes();
         Ok(folded)
     }
 }

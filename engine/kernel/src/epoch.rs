@@ -186,7 +186,7 @@ impl<'k> OpenEpoch<'k> {
         }
         let undecodable =
             matches!(&verdict, Err(r) if matches!(r.reason, SkipReason::Undecodable | SkipReason::UnknownSchema));
-        // One that decodes may be refused as if it did not; nobody knew that beforehand.
+        // Were one that decodes refused as if it did not, its hash would be that of its bytes.
         let hashed = self.hashed.as_ref().filter(|_| undecodable == decoded.is_err());
         let hash = match hashed.and_then(|hashes| hashes.leaves.get(self.leaves.len())) {
             Some(hash) => *hash,

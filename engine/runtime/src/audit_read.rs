@@ -9,7 +9,8 @@ use solyx_schemas::epochs::{EpochReader, RawEpoch, ReadError};
 use crate::derive::decoded_as_recorded;
 use crate::processor_time::processor_time;
 
-/// Epochs that wait for the one who applies. One is bounded by the limits of an epoch.
+/// Epochs that wait between two threads of an audit: to be hashed, to be applied, to have their ids judged. One is bounded by the limits
+/// of an epoch.
 pub const AHEAD_MAX: usize = 4;
 
 /// An epoch as the log has it, with its inputs decoded.

@@ -54,7 +54,7 @@ pub struct AuditedView {
     rows: usize,
     /// Hash of all rows in their order: another auditor's is the same, whatever kind of log it was derived from.
     digest: Hash32,
-    /// Events folded per second, waiting and comparing apart.
+    /// Events folded per second of processor time, comparing apart.
     events_per_s: u64,
     /// What the world keeps of it; absent where nothing is.
     kept: Option<KeptView>,
@@ -98,7 +98,7 @@ impl AuditedView {
             (_, Some(difference)) => format!("first difference: {difference}"),
         };
         let (rows, rate) = (output::grouped(*rows as u64), output::grouped(*events_per_s));
-        format!("view {view}: {rows} rows, digest {digest}, {rate} events/s; {kept}")
+        format!("view {view}: {rows} rows, digest {digest}, {rate} events a second of processor time; {kept}")
     }
 }
 

@@ -30,7 +30,7 @@ pub(super) struct Market {
     /// Group of a shape of node: which kinds it can ever host.
     groups: BTreeMap<Shape, usize>,
     hosts: Vec<Vec<u16>>,
-    /// Most GPUs of a node that was taken in.
+    /// Most GPUs that can be used on a node that was taken in.
     gpus_max: usize,
     /// By group, level and CPU price.
     tables: Vec<OnceLock<Arc<Table>>>,
@@ -51,7 +51,7 @@ impl Market {
         Self { kinds, levels, unit, scarcity, groups, hosts, gpus_max: 0, tables }
     }
 
-    /// Prices have moved: what follows from them is to be made again.
+    /// Prices have moved, or a larger node has come: the tables are to be made again.
     pub fn forget_tables(&mut self) {
         self.tables.iter_mut().for_each(|table| *table = OnceLock::new());
     }

@@ -16,8 +16,8 @@ type Bids<const SIZES: usize> = [(i64, u16); SIZES];
 /// What room of each size up to the largest is worth, and the bid that ends its best pattern: of equals the smallest. Room that no bid
 /// ends adds `bare` for each unit.
 ///
-/// A bid that is worth no more than what smaller ones make of its room is left out: whoever takes these instead does no worse, and
-/// their first one is found before it.
+/// A bid that is worth no more than the best that its room comes to without it is left out: whoever does that instead does no worse, and
+/// is found before it.
 fn patterns<const SIZES: usize>(bids: &Bids<SIZES>, bare: i64, largest: usize) -> ([i64; SIZES], [u16; SIZES]) {
     let (mut worth, mut ends) = ([0; SIZES], [NONE; SIZES]);
     let mut worthwhile: Vec<(usize, i64, u16)> = Vec::new();

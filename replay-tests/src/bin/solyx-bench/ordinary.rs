@@ -83,12 +83,13 @@ pub fn measure(rounds: usize, runs: u32) -> anyhow::Result<Vec<Measure>> {
         ("duplicates", "finding duplicates"),
     ];
     for ((name, what), rates) in of.iter().zip(&parts) {
-        let what = format!("{what}, a second of processor time of the thread that does it beside the others");
+        let what = format!("{what}, per second of processor time of the thread that does it beside the others");
         let measure = Measure::alone(&format!("audit_ordinary_{name}"), "events/s", what, rates);
         measures.push(if *name == "applied" { measure.aiming_at_least(APPLIED_AIM) } else { measure });
     }
     for (name, rates) in ["billing", "dcim", "failover", "jobs"].iter().zip(&views) {
-        let what = "folding it from the first epoch, in memory, reading apart, a second of processor time".to_owned();
+        let what =
+            "folding it from the first epoch, in memory, without reading, per second of processor time".to_owned();
         let measure = Measure::alone(&format!("audit_ordinary_view_{name}"), "events/s", what, rates);
         measures.push(measure.aiming_at_least(VIEW_AIM));
     }

@@ -108,8 +108,11 @@ impl World {
 }
 
 fn aimed(aim: Aim) -> String {
-    let (Bound::Most(bound) | Bound::Least(bound)) = aim.bound;
-    format!("{} {}", number(bound), if aim.reached { "reached" } else { "not reached" })
+    let (side, bound) = match aim.bound {
+        Bound::Most(most) => ("≤", most),
+        Bound::Least(least) => ("≥", least),
+    };
+    format!("{side} {} {}", number(bound), if aim.reached { "reached" } else { "not reached" })
 }
 
 /// Columns of equal width; the first and the unit stand at the left.
