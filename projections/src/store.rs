@@ -158,7 +158,7 @@ impl<F: Fold + Default> View<F> {
 
     /// Folds epochs in memory up to and with `last`, or all there are. Returns how many. What changed is not kept: nobody saves it.
     pub fn fold_up_to(&mut self, source: &mut dyn EpochSource, last: Option<i64>) -> Result<u64, StoreError> {
-        let mut folded = 0;
+        let mut folded = 0_u64;
         while last.is_none_or(|last| self.position.next_epoch <= last) {
             if !step(&mut self.fold, &mut self.position, source)? {
                 break;
