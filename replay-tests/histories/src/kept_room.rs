@@ -9,18 +9,26 @@ use solyx_kernel::state::State;
 use solyx_schemas::events::Event;
 use solyx_schemas::events::decisions::{LimitKind, StopCause};
 use solyx_schemas::ids::{JobId, NodeId, PoolId};
+use solyx_schemas::units::TimeUs;
 
 /// The room that was kept after the last epoch, by the job that it is kept for.
 #[derive(Default)]
 pub struct KeptRoom {
     claims: BTreeMap<JobId, Claim>,
     shut: BTreeMap<JobId, rows::Closed>,
+    /// Who is owed recovery, within its tenant's share, and by when.
+    owed: BTreeMap<JobId, TimeUs>,
 }
 
 /// The pool and nodes to which a job is moved that this is kept for. A node may be in another pool by then.
 fn berth(claim: &Claim) -> Option<(&PoolId, BTreeSet<&NodeId>)> {
     let berth = claim.berth.as_ref()?;
     Some((&berth.pool, berth.nodes.iter().map(|replica| &replica.node).collect()))
+}
+
+/// By when a job that waits is owed to run again after a loss.
+fn recover_by(state: &State, job: &JobId) -> Option<TimeUs> {
+    state.jobs.get(job)?.past().recover_by_us
 }
 
 impl KeptRoom {
@@ -62,10 +70,12 @@ impl KeptRoom {
         }
         self.claims = state.claims.iter().map(|(job, claim)| (job.clone(), claim.clone())).collect();
         self.shut = state.clearing.iter().map(|(job, closed)| (job.clone(), closed.clone())).collect();
+        let entitled = state.entitled.iter().map(|(job, _)| job);
+        self.owed = entitled.filter_map(|job| Some((job.clone(), recover_by(state, job)?))).collect();
     }
 
     /// Nobody of the same class or a lower one comes onto nodes that are closed for another all the while, but for who asks for the
-    /// same for the same tenant, for its set, and for who draws on a contract.
+    /// same for the same tenant, for its set, for who draws on a contract, and for who was owed recovery sooner than the other.
     fn is_no_newcomer(&self, state: &State, id: &JobId, nodes: &BTreeSet<&NodeId>) {
         let Some(own) = state.spec(id).filter(|own| own.sold_lease.is_none() && own.reservation.is_none()) else {
             return;
@@ -75,8 +85,13 @@ impl KeptRoom {
             let Some(other) = state.spec(job).filter(|_| job != id) else { continue };
             let is_let_in = own.tenant == other.tenant
                 && (own.gang == other.gang || own.job_set.is_some() && own.job_set == other.job_set);
+            let is_owed_sooner =
+                self.owed.get(id).is_some_and(|own| recover_by(state, job).is_none_or(|other| *own < other));
             let comes = value(&own) <= value(&other) && closed.nodes.iter().any(|node| nodes.contains(node));
-            assert!(!comes || is_let_in, "{id} comes onto {nodes:?}, of which {closed:?} is closed for {job}");
+            assert!(
+                !comes || is_let_in || is_owed_sooner,
+                "{id} comes onto {nodes:?}, of which {closed:?} is closed for {job}"
+            );
         }
     }
 }
