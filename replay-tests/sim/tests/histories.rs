@@ -54,8 +54,15 @@ fn histories_that_once_went_wrong_hold() {
     ];
     for history in once_failed.map(History::of) {
         assert!(!Wider::is_in(history.seed), "{} is to be the history that it was", history.seed);
-        outcome(&history).unwrap_or_else(|found| panic!("{}: {found}", command(&history)));
+        holds(&history);
     }
+    // A job that was told to end before its time to avoid a node was over, whose timer a restored kernel had and a running one had
+    // not; a spread that names no skew; and who is owed recovery sooner, onto closed nodes.
+    [1_820_000_007_529, 1_820_000_007_897, 1_820_000_009_028].map(History::of).iter().for_each(holds);
+}
+
+fn holds(history: &History) {
+    outcome(history).unwrap_or_else(|found| panic!("{}: {found}", command(history)));
 }
 
 #[test]

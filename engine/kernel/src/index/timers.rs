@@ -9,6 +9,7 @@ use solyx_schemas::units::*;
 
 use super::Index;
 use crate::budget::period_at;
+use crate::rows::Job;
 use crate::state::State;
 
 /// Something that happens by itself.
@@ -127,7 +128,9 @@ impl Index {
         for (id, job) in state.jobs.iter().filter(|(_, job)| !job.is_over() && job.not_before_us > now) {
             self.set_timer(job.not_before_us, Timer::Job(id.clone()));
         }
-        for (id, job) in state.jobs.iter().filter(|(_, job)| !job.past().avoided.is_empty()) {
+        // Who is told to end when its time has come forgets nothing any more.
+        let avoids = |job: &Job| !job.past().avoided.is_empty() && job.past().avoided_until_us > now;
+        for (id, job) in state.jobs.iter().filter(|(_, job)| avoids(job)) {
             self.set_timer(job.past().avoided_until_us, Timer::Avoided(id.clone()));
         }
         for (id, run) in state.runs.iter() {
