@@ -15,10 +15,32 @@ use crate::fold::{Change, ToldRow};
 #[derive(Clone, Debug)]
 pub struct Rows<K, V> {
     rows: BTreeMap<K, Kept<V>>,
-    /// Keys of what changed since it was saved. A row that was taken out and put in again is there more than once.
-    changed: Vec<K>,
-    /// Grows with each saving: what changed in this turn is among `changed`.
+    changed: Changed<K>,
+}
+
+/// Keys of what changed since it was saved.
+#[derive(Clone, Debug)]
+struct Changed<K> {
+    /// A row that was taken out and put in again is there more than once.
+    keys: Vec<K>,
+    /// Grows with each saving: what changed in this turn is among the keys.
     turn: u64,
+}
+
+impl<K: Clone> Changed<K> {
+    /// Notes that a row changes that did so last in a turn. Returns the turn in which it does now.
+    fn note(&mut self, key: &K, last: u64) -> u64 {
+        if last != self.turn {
+            self.keys.push(key.clone());
+        }
+        self.turn
+    }
+
+    /// All keys so far; from now on others are noted.
+    fn take(&mut self) -> Vec<K> {
+        self.turn += 1;
+        std::mem::take(&mut self.keys)
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -32,7 +54,7 @@ const SAVED: u64 = 0;
 
 impl<K, V> Default for Rows<K, V> {
     fn default() -> Self {
-        Self { rows: BTreeMap::new(), changed: Vec::new(), turn: SAVED + 1 }
+        Self { rows: BTreeMap::new(), changed: Changed { keys: Vec::new(), turn: SAVED + 1 } }
     }
 }
 
@@ -63,10 +85,7 @@ where
     /// The row of a key, to be changed.
     pub fn get_mut(&mut self, key: &K) -> Option<&mut V> {
         let kept = self.rows.get_mut(key)?;
-        if kept.changed_in != self.turn {
-            kept.changed_in = self.turn;
-            self.changed.push(key.clone());
-        }
+        kept.changed_in = self.changed.note(key, kept.changed_in);
         Some(&mut kept.row)
     }
 
@@ -76,25 +95,20 @@ where
         V: Default,
     {
         let kept = self.rows.entry(key.clone()).or_insert_with(|| Kept { row: V::default(), changed_in: SAVED });
-        if kept.changed_in != self.turn {
-            kept.changed_in = self.turn;
-            self.changed.push(key.clone());
-        }
+        kept.changed_in = self.changed.note(key, kept.changed_in);
         &mut kept.row
     }
 
     /// Puts a row in.
     pub fn insert(&mut self, key: K, row: V) {
-        let put_in = Kept { row, changed_in: self.turn };
         match self.rows.entry(key) {
             Entry::Vacant(place) => {
-                self.changed.push(place.key().clone());
-                place.insert(put_in);
+                let changed_in = self.changed.note(place.key(), SAVED);
+                place.insert(Kept { row, changed_in });
             }
             Entry::Occupied(mut place) => {
-                if place.insert(put_in).changed_in != self.turn {
-                    self.changed.push(place.key().clone());
-                }
+                let changed_in = self.changed.note(place.key(), place.get().changed_in);
+                place.insert(Kept { row, changed_in });
             }
         }
     }
@@ -102,9 +116,7 @@ where
     /// Takes a row out.
     pub fn remove(&mut self, key: &K) -> Option<V> {
         let kept = self.rows.remove(key)?;
-        if kept.changed_in != self.turn {
-            self.changed.push(key.clone());
-        }
+        self.changed.note(key, kept.changed_in);
         Some(kept.row)
     }
 
@@ -153,17 +165,15 @@ where
 
     /// Adds what changed since the last call.
     pub fn changes(&mut self, table: u8, into: &mut Vec<Change>) {
-        let mut changed = std::mem::take(&mut self.changed);
+        let mut changed = self.changed.take();
         changed.sort_unstable();
         changed.dedup();
         into.extend(changed.iter().map(|key| (key_bytes(table, key), self.get(key).map(bytes))));
-        self.turn += 1;
     }
 
     /// No longer remembers what changed.
     pub fn forget_changes(&mut self) {
-        self.changed.clear();
-        self.turn += 1;
+        self.changed.take();
     }
 
     /// An entry of a table of this name as it is told to a person; `key` is without the table's byte.
