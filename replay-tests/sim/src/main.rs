@@ -1,6 +1,7 @@
 //! `ops/sim`: many histories under faults, each from a seed of its own.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{IsTerminal, stderr};
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -21,6 +22,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Failing histories that are told of; others are counted.
 const TOLD_MAX: usize = 5;
+/// Times that a run tells how far it is where there is no terminal to show it on.
+const TOLD_TIMES: u64 = 20;
 /// µs of a day.
 const DAY_US: i64 = 86_400_000_000;
 
@@ -139,23 +142,29 @@ fn work(options: &Options, next: &AtomicU64, report: &Mutex<Report>, bar: &Progr
                 report.failed += 1;
                 bar.set_message(report.failed.to_string());
                 if report.failing.len() < TOLD_MAX {
+                    bar.suspend(|| {
+                        eprintln!("seed {seed} failed: {found}");
+                        eprintln!("  again: {}", command(&history));
+                    });
                     report.failing.push((history, found));
                 }
             }
         }
         bar.inc(1);
+        let lived = report.seeds;
+        if !options.quiet && lived.is_multiple_of(options.seeds.div_ceil(TOLD_TIMES)) && !stderr().is_terminal() {
+            eprintln!("{lived} of {} histories, {} failed", options.seeds, report.failed);
+        }
     }
 }
 
-/// Says of the failing histories what was found, how to repeat it, and how to repeat it with less.
+/// Says of the failing histories how to repeat each with less, where that can be done.
 fn tell(failing: &[(History, String)]) {
     for (history, found) in failing {
-        eprintln!("seed {} failed: {found}", history.seed);
-        eprintln!("  again: {}", command(history));
         let (smaller, found) = shrink(history, found.clone());
         if smaller != *history {
-            eprintln!("  smaller: {}", command(&smaller));
-            eprintln!("           {found}");
+            eprintln!("seed {} also fails smaller: {}", history.seed, command(&smaller));
+            eprintln!("  {found}");
         }
     }
 }
