@@ -52,6 +52,9 @@ struct Options {
     /// Threads; as many as there are processors when not given.
     #[arg(long)]
     threads: Option<usize>,
+    /// Stop at the first that fails, and look for no smaller one.
+    #[arg(long)]
+    fail_fast: bool,
     /// Leave out the progress.
     #[arg(long)]
     quiet: bool,
@@ -104,7 +107,9 @@ fn main() -> ExitCode {
     });
     bar.finish_and_clear();
     let mut report = report.into_inner().unwrap_or_else(PoisonError::into_inner);
-    tell(&report.failing);
+    if !options.fail_fast {
+        tell_smaller(&report.failing);
+    }
     let seconds = begun.elapsed().as_secs().max(1);
     report.seconds = seconds;
     report.simulated_days = report.simulated_us / DAY_US;
@@ -139,6 +144,9 @@ fn work(options: &Options, next: &AtomicU64, report: &Mutex<Report>, bar: &Progr
                 add(&mut report.faults, &summary);
             }
             Err(found) => {
+                if options.fail_fast {
+                    next.store(options.seeds, Ordering::Relaxed);
+                }
                 report.failed += 1;
                 bar.set_message(report.failed.to_string());
                 if report.failing.len() < TOLD_MAX {
@@ -159,7 +167,7 @@ fn work(options: &Options, next: &AtomicU64, report: &Mutex<Report>, bar: &Progr
 }
 
 /// Says of the failing histories how to repeat each with less, where that can be done.
-fn tell(failing: &[(History, String)]) {
+fn tell_smaller(failing: &[(History, String)]) {
     for (history, found) in failing {
         let (smaller, found) = shrink(history, found.clone());
         if smaller != *history {

@@ -31,8 +31,28 @@ const SMALLER: &str = "there";
 const SMALLER_POOL: &str = "there/all";
 const JOB: Amounts = Amounts { gpus: 1, cpu_milli: 1_000, memory_mib: 4_096 };
 
+/// Nodes of 8 GPUs each, of which each is taken by a job of its own.
+const NODES: usize = 10_000;
+/// Jobs that wait: for 100,000 jobs in all, and for a queue of as many.
+const WAITING: [(&str, usize); 2] = [("whatif", 20_000), ("whatif_queue", 100_000)];
+
+/// Measures questions to a fleet that is full, with a shorter and a longer queue.
+pub fn measure(runs: u32, say: &dyn Fn(&str)) -> anyhow::Result<Vec<Measure>> {
+    let mut measures = Vec::new();
+    for (prefix, waiting) in WAITING {
+        measures.extend(measure_at(prefix, NODES, waiting, runs, say)?);
+    }
+    Ok(measures)
+}
+
 /// Measures questions to so many nodes of 8 GPUs at two sites, all of them taken, and so many waiting jobs of one GPU.
-pub fn measure(nodes: usize, waiting: usize, runs: u32, say: &dyn Fn(&str)) -> anyhow::Result<Vec<Measure>> {
+fn measure_at(
+    prefix: &str,
+    nodes: usize,
+    waiting: usize,
+    runs: u32,
+    say: &dyn Fn(&str),
+) -> anyhow::Result<Vec<Measure>> {
     let dir = tempfile::tempdir().context("a directory for the snapshot")?;
     let log = MemoryLog::new();
     let options = EngineOptions::new(CellId::from("bench"), Some(dir.path().to_owned()));
@@ -55,15 +75,15 @@ pub fn measure(nodes: usize, waiting: usize, runs: u32, say: &dyn Fn(&str)) -> a
     }
     let on = format!("{nodes} nodes, {running} runs, {waiting} jobs wait");
     let mut measures = vec![
-        Measure::alone("whatif_state", "ms", format!("the state from a snapshot; {on}"), &had),
-        Measure::alone("whatif_copy", "ms", format!("a copy of it to ask; {on}"), &copied),
+        Measure::alone(&format!("{prefix}_state"), "ms", format!("the state from a snapshot; {on}"), &had),
+        Measure::alone(&format!("{prefix}_copy"), "ms", format!("a copy of it to ask; {on}"), &copied),
     ];
     for ((name, what), times) in QUESTIONS.iter().zip(&asked) {
-        measures.push(Measure::alone(&format!("whatif_{name}"), "ms", format!("{what}; {on}"), times).aiming(AIM_MS));
+        measures.push(Measure::alone(&format!("{prefix}_{name}"), "ms", format!("{what}; {on}"), times).aiming(AIM_MS));
         let whole: Vec<f64> =
             had.iter().zip(&copied).zip(times).map(|((had, copied), time)| had + copied + time).collect();
         let what = format!("{what}, with the state from a snapshot; {on}");
-        measures.push(Measure::alone(&format!("whatif_{name}_whole"), "ms", what, &whole).aiming(AIM_MS));
+        measures.push(Measure::alone(&format!("{prefix}_{name}_whole"), "ms", what, &whole).aiming(AIM_MS));
     }
     Ok(measures)
 }
