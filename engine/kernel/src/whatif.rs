@@ -36,7 +36,7 @@ use crate::apply::{apply, expected_work_done};
 use crate::decide::{decide, note_losses};
 use crate::follow::Follower;
 use crate::index::Index;
-use crate::place::{ask_at, duration_of, price};
+use crate::place::{Asking, ask_at, duration_of, price};
 use crate::power::Overload;
 use crate::rows::{Job, Provider, Run};
 use crate::state::State;
@@ -343,7 +343,8 @@ fn stays(state: &State, index: &mut Index, run: &Run) -> Option<CostTerms> {
     job.kept_work_us = expected_work_done(run, now);
     let (duration, _) = duration_of(state, &spec, &job, run.speed_milli.0);
     let ask = ask_at(state, &spec, &job, index, &run.model);
-    price(state, index, &spec, &job, &ask, pool, (now, duration), 0).ok()
+    let asking = Asking { id: &run.job, job: &job, spec: &spec, ask: &ask };
+    price(state, index, asking, pool, (now, duration), 0).ok()
 }
 
 /// Folds what a loss would have somebody say. It follows from the state, which cannot contradict it.

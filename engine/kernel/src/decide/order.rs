@@ -47,113 +47,110 @@ pub(super) struct Pass {
     untold: BTreeSet<Shape>,
     /// Lines in which somebody has instances kept for it: it is asked whatever keeps those before it.
     keepers: BTreeSet<(TenantId, Shape)>,
+    /// Whether the order rule promises starts.
+    promises_starts: bool,
+    /// Jobs tried after the first promise at most.
+    depth_max: i64,
+    /// Who was promised a start by the pass before.
+    promised: Vec<JobId>,
 }
 
 /// One pass over all who wait.
 pub fn pass(epoch: &mut Epoch<'_>) {
-    let rule = epoch.state.policy().order_rule();
-    let mut pass = Pass::default();
-    open_for_nobody(epoch);
-    reclaim::count_asked(epoch);
-    claims(epoch, &mut pass);
-    // Who had a claim has been counted by that; now it counts by its run.
-    if epoch.state.policy().promises_shares() {
-        pass.shares = Some(Shares::of(epoch));
-    }
-    reclaim::count_asked(epoch);
-    reclaim::serve(epoch, &mut pass);
-    if !rule.promises_starts() {
-        pass.standstill = Some(Standstill::of(epoch));
-    }
-    let untold = epoch.index.queue.fresh.iter().filter_map(|job| epoch.index.queue.line_of(job));
-    pass.untold = untold.map(|(_, shape)| shape).collect();
-    pass.keepers = epoch.index.earmarked.keys().filter_map(|job| epoch.index.queue.line_of(job)).collect();
-    let depth_max = epoch.state.policy().backfill_depth();
-    let classes: Vec<i64> = epoch.index.queue.classes().collect();
-    let promised = epoch.state.meta().promised.clone();
+    let mut pass = Pass::begin(epoch);
     // Where neither starts nor shares are promised, a start is to who starves, until it starts.
-    let guards = !rule.promises_starts() && pass.shares.is_none();
-    let mut guard = promised.first().filter(|_| guards).and_then(|job| Guard::of(epoch, job));
-    let is_deep = |pass: &Pass| rule.promises_starts() && !pass.promises.is_empty() && pass.depth >= depth_max;
+    let guards = !pass.promises_starts && pass.shares.is_none();
+    let mut guard = pass.promised.first().filter(|_| guards).and_then(|job| Guard::of(epoch, job));
+    let classes: Vec<i64> = epoch.index.queue.classes().collect();
     for class in classes {
-        // Who have promises keep them while shares turn: they go first in their class, but for those who are owed recovery.
-        let mut first =
-            promised.iter().filter_map(|job| epoch.index.queue.in_line(job, class)).collect::<VecDeque<_>>();
-        if is_deep(&pass) && first.is_empty() {
-            continue;
-        }
-        let mut heads = Heads::of(&epoch.index.queue, class, &pass.verdict(epoch));
-        let mut order = Order::of(epoch, rule, &heads, pass.shares.as_ref());
-        loop {
-            // However deep the pass has gone, whoever was promised a start is asked.
-            let next = Some(&order).filter(|_| !is_deep(&pass)).and_then(|order| order.next(&heads));
-            let is_asked = !first.is_empty() || guard.is_some();
-            let turn = next.as_ref().filter(|_| is_asked).and_then(|(.., job)| epoch.index.queue.turn_of(job));
-            let owed_by = turn.filter(|(_, turn)| turn.is_owed()).map(|(_, turn)| turn.recover_by());
-            let next = if owed_by.is_some() { next } else { first.pop_front().or(next) };
-            let Some((tenant, shape, job)) = next else { break };
-            if let Some(guard) = &mut guard {
-                guard.stand(epoch, &mut pass.promises, class, owed_by);
-            }
-            // Much may have changed since it was found to be next.
-            let next = epoch
-                .index
-                .queue
-                .place_of(&job)
-                .filter(|(head, told)| pass.verdict(epoch)(&tenant, head, *told) == Verdict::Open);
-            if next.is_none() {
-                heads.settle(&epoch.index.queue, &tenant, &pass.verdict(epoch));
-                order.refresh(epoch, &heads, pass.shares.as_ref(), &tenant);
-                continue;
-            }
-            if !pass.promises.is_empty() && rule.promises_starts() {
-                pass.depth += 1;
-            }
-            let set = set_lines(epoch, &job);
-            match try_start(epoch, &job, &mut pass.promises) {
-                Outcome::Left if set.is_empty() => {
-                    pass.left(epoch, &tenant, shape, &job);
-                    // It does not stand in line any more; if it did, it would be asked for ever.
-                    if epoch.index.queue.line_of(&job).is_some() {
-                        pass.tried(&job);
-                    }
-                }
-                Outcome::Left => set.iter().for_each(|(tenant, shape, job)| pass.left(epoch, tenant, *shape, job)),
-                Outcome::Waits { limit, binds_all, wants_room } => {
-                    // What runs before it on its tenant's quota does not end a promise: it is to end by then.
-                    let holds = promised.contains(&job) && limit.kind == LimitKind::Quota;
-                    let is_kept_off = limit.kind == LimitKind::Backfill;
-                    if rule.promises_starts() && (wants_room || holds || is_kept_off) && pass.may_promise(epoch, &job) {
-                        // Of a set it is the one that lacks room.
-                        let lacking = limit.subject.as_ref().filter(|_| limit.kind == LimitKind::JobSet);
-                        let lacking = lacking.map_or_else(|| job.clone(), |id| JobId::from(id.as_str()));
-                        let promise = promise::earliest_start(epoch, &lacking, &pass.promises);
-                        promise.into_iter().for_each(|promise| pass.promises.make(promise));
-                    }
-                    for (.., other) in set.iter().filter(|(.., other)| *other != job) {
-                        epoch.tell(other, &limit, None);
-                        pass.tried.insert(other.clone());
-                    }
-                    waits(epoch, &mut pass, tenant.clone(), shape, &job, limit, binds_all);
-                }
-            }
-            let mut changed: Vec<TenantId> = set.into_iter().map(|(tenant, ..)| tenant).chain([tenant]).collect();
-            changed.sort();
-            changed.dedup();
-            for tenant in &changed {
-                heads.settle(&epoch.index.queue, tenant, &pass.verdict(epoch));
-                order.refresh(epoch, &heads, pass.shares.as_ref(), tenant);
-            }
-        }
+        ask_class(epoch, &mut pass, class, &mut guard);
     }
     let now_promised: Vec<JobId> = match guards {
-        true => promised.into_iter().filter(|job| epoch.index.queue.line_of(job).is_some()).collect(),
+        true => pass.promised.iter().filter(|job| epoch.index.queue.line_of(job).is_some()).cloned().collect(),
         false => pass.promises.iter().map(|promise| promise.job.clone()).collect(),
     };
     if epoch.state.meta().promised != now_promised {
         epoch.state.meta_mut().promised = now_promised;
     }
-    // Whoever has not been told anything yet hears what keeps its line, or that it lies too deep.
+    tell_fresh(epoch, &pass);
+}
+
+/// Asks whoever waits in a class, as the order rule says, until nobody is left who could start.
+fn ask_class(epoch: &mut Epoch<'_>, pass: &mut Pass, class: i64, guard: &mut Option<Guard>) {
+    // Who have promises keep them while shares turn: they go first in their class, but for those who are owed recovery.
+    let promised = pass.promised.iter();
+    let mut first: VecDeque<_> = promised.filter_map(|job| epoch.index.queue.in_line(job, class)).collect();
+    if pass.is_deep() && first.is_empty() {
+        return;
+    }
+    let rule = epoch.state.policy().order_rule();
+    let mut heads = Heads::of(&epoch.index.queue, class, &pass.verdict(epoch));
+    let mut order = Order::of(epoch, rule, &heads, pass.shares.as_ref());
+    loop {
+        // However deep the pass has gone, whoever was promised a start is asked.
+        let next = Some(&order).filter(|_| !pass.is_deep()).and_then(|order| order.next(&heads));
+        let is_asked = !first.is_empty() || guard.is_some();
+        let turn = next.as_ref().filter(|_| is_asked).and_then(|(.., job)| epoch.index.queue.turn_of(job));
+        let owed_by = turn.filter(|(_, turn)| turn.is_owed()).map(|(_, turn)| turn.recover_by());
+        let next = if owed_by.is_some() { next } else { first.pop_front().or(next) };
+        let Some((tenant, shape, job)) = next else { break };
+        if let Some(guard) = guard {
+            guard.stand(epoch, &mut pass.promises, class, owed_by);
+        }
+        // Much may have changed since it was found to be next.
+        let place = epoch.index.queue.place_of(&job);
+        let changed = match place.filter(|(head, told)| pass.verdict(epoch)(&tenant, head, *told) == Verdict::Open) {
+            Some(_) => ask(epoch, pass, (tenant, shape, job)),
+            None => vec![tenant],
+        };
+        for tenant in &changed {
+            heads.settle(&epoch.index.queue, tenant, &pass.verdict(epoch));
+            order.refresh(epoch, &heads, pass.shares.as_ref(), tenant);
+        }
+    }
+}
+
+/// Asks one job, with its set if it is of one. Whose lines may have changed by that.
+fn ask(epoch: &mut Epoch<'_>, pass: &mut Pass, (tenant, shape, job): (TenantId, Shape, JobId)) -> Vec<TenantId> {
+    if !pass.promises.is_empty() && pass.promises_starts {
+        pass.depth += 1;
+    }
+    let set = set_lines(epoch, &job);
+    match try_start(epoch, &job, &mut pass.promises) {
+        Outcome::Left if set.is_empty() => {
+            pass.left(epoch, &tenant, shape, &job);
+            // It does not stand in line any more; if it did, it would be asked for ever.
+            if epoch.index.queue.line_of(&job).is_some() {
+                pass.tried(&job);
+            }
+        }
+        Outcome::Left => set.iter().for_each(|(tenant, shape, job)| pass.left(epoch, tenant, *shape, job)),
+        Outcome::Waits { limit, binds_all, wants_room } => {
+            // What runs before it on its tenant's quota does not end a promise: it is to end by then.
+            let holds = pass.promised.contains(&job) && limit.kind == LimitKind::Quota;
+            let is_kept_off = limit.kind == LimitKind::Backfill;
+            if pass.promises_starts && (wants_room || holds || is_kept_off) && pass.may_promise(epoch, &job) {
+                // Of a set it is the one that lacks room.
+                let lacking = limit.subject.as_ref().filter(|_| limit.kind == LimitKind::JobSet);
+                let lacking = lacking.map_or_else(|| job.clone(), |id| JobId::from(id.as_str()));
+                let promise = promise::earliest_start(epoch, &lacking, &pass.promises);
+                promise.into_iter().for_each(|promise| pass.promises.make(promise));
+            }
+            for (.., other) in set.iter().filter(|(.., other)| *other != job) {
+                epoch.tell(other, &limit, None);
+                pass.tried.insert(other.clone());
+            }
+            waits(epoch, pass, tenant.clone(), shape, &job, limit, binds_all);
+        }
+    }
+    let mut changed: Vec<TenantId> = set.into_iter().map(|(tenant, ..)| tenant).chain([tenant]).collect();
+    changed.sort();
+    changed.dedup();
+    changed
+}
+
+/// Whoever has not been told anything yet hears what keeps its line, or that it lies too deep.
+fn tell_fresh(epoch: &mut Epoch<'_>, pass: &Pass) {
     for job in std::mem::take(&mut epoch.index.queue.fresh) {
         let known = epoch.index.queue.line_of(&job).and_then(|line| {
             let fit = epoch.index.queue.common(line.1).fit;
@@ -312,6 +309,38 @@ impl Guard {
 }
 
 impl Pass {
+    /// Whoever has a claim or reclaims its share goes before all others.
+    fn begin(epoch: &mut Epoch<'_>) -> Self {
+        let policy = epoch.state.policy();
+        let mut pass = Self {
+            promises_starts: policy.order_rule().promises_starts(),
+            depth_max: policy.backfill_depth(),
+            ..Self::default()
+        };
+        open_for_nobody(epoch);
+        reclaim::count_asked(epoch);
+        claims(epoch, &mut pass);
+        // Who had a claim has been counted by that; now it counts by its run.
+        if epoch.state.policy().promises_shares() {
+            pass.shares = Some(Shares::of(epoch));
+        }
+        reclaim::count_asked(epoch);
+        reclaim::serve(epoch, &mut pass);
+        if !pass.promises_starts {
+            pass.standstill = Some(Standstill::of(epoch));
+        }
+        let untold = epoch.index.queue.fresh.iter().filter_map(|job| epoch.index.queue.line_of(job));
+        pass.untold = untold.map(|(_, shape)| shape).collect();
+        pass.keepers = epoch.index.earmarked.keys().filter_map(|job| epoch.index.queue.line_of(job)).collect();
+        pass.promised = epoch.state.meta().promised.clone();
+        pass
+    }
+
+    /// Whether as many were tried behind a promise as may be.
+    fn is_deep(&self) -> bool {
+        self.promises_starts && !self.promises.is_empty() && self.depth >= self.depth_max
+    }
+
     /// Whether another start may be promised to such a job: those who are owed recovery do not use up what there is for others.
     fn may_promise(&self, epoch: &Epoch<'_>, job: &JobId) -> bool {
         let is_owed = |job: &JobId| epoch.index.queue.is_owed(job);

@@ -12,13 +12,12 @@ use solyx_schemas::units::Count;
 
 use super::layout::{Domain, Layout};
 use super::{
-    Candidate, Promises, Spread, added_power, ask_of, candidate, class_rank, domain_of, duration_of, limit_of,
+    Asking, Candidate, Promises, Spread, added_power, ask_of, candidate, class_rank, domain_of, duration_of, limit_of,
     most_replicas, price,
 };
 use crate::cost::total;
 use crate::index::Index;
-use crate::packing::Ask;
-use crate::rows::{Job, Run, Spec, limit};
+use crate::rows::{Run, limit};
 use crate::set_aside::is_standing;
 use crate::state::State;
 
@@ -31,8 +30,8 @@ pub fn elsewhere(state: &State, index: &mut Index, run: &Run, promises: &Promise
     let least = std::mem::replace(&mut spec.gang.replicas_min, replicas).0;
     let ask = ask_of(state, &spec, job, index);
     let pools = state.pools.iter().filter_map(|(_, pool)| pool.declared.as_ref()).filter(|pool| is_standing(pool));
-    let answers =
-        pools.filter_map(|pool| candidate(state, index, id, job, &spec, least, &ask, pool, promises, None).ok());
+    let asking = Asking { id, job, spec: &spec, ask: &ask };
+    let answers = pools.filter_map(|pool| candidate(state, index, asking, least, pool, promises, None).ok());
     let mut found: Vec<Candidate> = answers.collect();
     // By then the run has had its time to stop.
     let grace = state.policy().grace();
@@ -56,7 +55,8 @@ pub fn costs_no_more(state: &State, index: &mut Index, run: &Run, place: &Candid
     spec.gang.replicas_min = Count(run.nodes.len() as i64);
     let ask = ask_of(state, &spec, job, index);
     let (duration, _) = duration_of(state, &spec, job, run.speed_milli.0);
-    let stays = price(state, index, &spec, job, &ask, own, (place.start, duration), 0);
+    let asking = Asking { id: &run.job, job, spec: &spec, ask: &ask };
+    let stays = price(state, index, asking, own, (place.start, duration), 0);
     class_rank(place.pool.class) <= class_rank(own.class)
         && place.speed >= run.speed_milli.0
         && stays.is_ok_and(|stays| total(&place.terms) <= total(&stays))
@@ -79,17 +79,19 @@ pub fn place_at(
         return Err(limit_of(LimitKind::Gpus, id.as_str(), least, replicas, "replicas"));
     }
     let ask = ask_of(state, &spec, job, index);
-    candidate(state, index, id, job, &spec, least, &ask, declared, &Promises::default(), Some(nodes))
+    let asking = Asking { id, job, spec: &spec, ask: &ask };
+    candidate(state, index, asking, least, declared, &Promises::default(), Some(nodes))
 }
 
 /// These nodes and GPUs, if they are free and the gang may lie there.
 pub(super) fn still_there(
     state: &State,
     index: &Index,
-    (job, spec, ask): (&Job, &Spec, &Ask),
+    asking: Asking<'_>,
     pool: &PoolDeclared,
     nodes: &[NodeGpus],
 ) -> Result<Vec<NodeGpus>, Limit> {
+    let Asking { job, spec, ask, .. } = asking;
     let gone = |node: &NodeId| limit_of(LimitKind::Gpus, node.as_str(), ask.gpu_milli(), 0, "GPU/1000");
     let mut replicas: BTreeMap<&NodeId, i64> = BTreeMap::new();
     let mut taken: BTreeMap<(&NodeId, i64), i64> = BTreeMap::new();
@@ -125,7 +127,7 @@ pub(super) fn still_there(
     if let Some(overload) = power.and_then(|power| power.overload_with(&added_power(state, &index.uses, nodes))) {
         return Err(overload.limit(&pool.site));
     }
-    match lies_well(state, index, spec, ask, pool, &replicas) {
+    match lies_well(state, index, asking, pool, &replicas) {
         true => Ok(nodes.to_vec()),
         false => Err(limit(LimitKind::FabricDomain)),
     }
@@ -135,8 +137,7 @@ pub(super) fn still_there(
 fn lies_well(
     state: &State,
     index: &Index,
-    spec: &Spec,
-    ask: &Ask,
+    Asking { spec, ask, .. }: Asking<'_>,
     pool: &PoolDeclared,
     replicas: &BTreeMap<&NodeId, i64>,
 ) -> bool {

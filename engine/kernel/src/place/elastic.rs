@@ -10,7 +10,7 @@ use solyx_schemas::field::ARRAY_LEN_MAX;
 use solyx_schemas::ids::{JobId, PoolId};
 use solyx_schemas::units::Count;
 
-use super::{Candidate, Layout, Promises, accepted, ask_of, candidate, duration_of};
+use super::{Asking, Candidate, Layout, Promises, accepted, ask_of, candidate, duration_of};
 use crate::index::Index;
 use crate::rows::{Spec, limit};
 use crate::state::State;
@@ -64,7 +64,7 @@ fn place_beside(
     }
     let least = std::mem::replace(&mut spec.gang.replicas_min, Count(replicas)).0;
     let ask = ask_of(state, &spec, job, index);
-    candidate(state, index, id, job, &spec, least, &ask, declared, promises, None)
+    candidate(state, index, Asking { id, job, spec: &spec, ask: &ask }, least, declared, promises, None)
 }
 
 /// The place in an owned or reserved pool with the fewest replicas that keep the job's deadline there, where its least number

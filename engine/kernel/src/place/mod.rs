@@ -35,7 +35,7 @@ pub(crate) use self::limits::fixed_limits;
 use self::limits::{failover_limit, spread_limit};
 pub use self::limits::{on_order, quota_limit, quota_most, quota_subject};
 pub(crate) use self::nodes::replica_w;
-use self::nodes::{added_power, plan_nodes};
+use self::nodes::{Wanted, added_power};
 pub use self::promise::{Promise, Promises};
 use self::set_aside::{Offer, set_aside_offer};
 pub(crate) use self::spread::Spread;
@@ -255,8 +255,9 @@ pub fn places_of(
         let subject = Some(RefId::from("pools"));
         found.refusals.push((PoolId::default(), Limit { subject, ..limit(LimitKind::Undeclared) }));
     }
+    let asking = Asking { id, job, spec, ask: &ask };
     for pool in pools {
-        match candidate(state, index, id, job, spec, spec.gang.replicas_min.0, &ask, pool, promises, None) {
+        match candidate(state, index, asking, asking.replicas(), pool, promises, None) {
             Ok(candidate) => found.candidates.push(candidate),
             Err(limit) => {
                 let larger =
@@ -281,77 +282,71 @@ pub fn accepted<'a>(spec: &'a Spec, pool: &'a PoolDeclared) -> Option<(&'a GpuMo
     Some((&choice.model, choice.speed_milli.0))
 }
 
-/// What a pool answers to a job with the replicas that `spec` asks for; what it says of its work is of a gang of `least`. The
-/// best nodes are looked for, unless it asks for certain ones.
-#[expect(clippy::too_many_arguments, reason = "one pool's answer to one job")]
+/// A job that asks for a place.
+#[derive(Clone, Copy)]
+pub struct Asking<'a> {
+    /// The job.
+    pub id: &'a JobId,
+    /// Its row.
+    pub job: &'a Job,
+    /// Its request, with as many replicas as it asks for now.
+    pub spec: &'a Spec,
+    /// What a replica asks of a node.
+    pub ask: &'a Ask,
+}
+
+impl Asking<'_> {
+    /// Replicas.
+    pub fn replicas(&self) -> i64 {
+        self.spec.gang.replicas_min.0
+    }
+
+    /// Thousandths of GPUs of the whole gang.
+    pub fn gpu_milli(&self) -> i64 {
+        self.replicas() * self.ask.gpu_milli()
+    }
+}
+
+/// What a pool answers to a job; what it says of its work is of a gang of `least`. The best nodes are looked for, unless it asks
+/// for certain ones.
 fn candidate(
     state: &State,
     index: &mut Index,
-    id: &JobId,
-    job: &Job,
-    spec: &Spec,
+    asking: Asking<'_>,
     least: i64,
-    ask: &Ask,
     pool: &PoolDeclared,
     promises: &Promises,
     at: Option<&[NodeGpus]>,
 ) -> Result<Candidate, Limit> {
-    if let Some(limit) = fixed_limits(state, spec, pool) {
-        return Err(limit);
-    }
-    if let Some(limit) = spread_limit(state, spec, pool) {
-        return Err(limit);
-    }
-    let (model, speed) = accepted(spec, pool).ok_or_else(|| limit(LimitKind::GpuModel))?;
-    let replicas = spec.gang.replicas_min.0;
-    if let Some(segment) = Layout::of(spec).segment.filter(|segment| replicas % segment != 0) {
-        let fit = replicas - replicas % segment;
-        return Err(limit_of(LimitKind::FabricDomain, id.as_str(), replicas, fit, "replicas in equal segments"));
-    }
-    let leased = matches!(pool.class, CapacityClass::OnDemand | CapacityClass::Spot);
-    let is_priced = state.pools.get(&pool.pool).is_some_and(|row| row.price_at(state.now()).is_some());
-    if leased && !is_priced {
-        return Err(Limit { subject: Some(RefId::from(format!("pool:{}", pool.pool))), ..limit(LimitKind::Price) });
-    }
-    let speed = scaled(speed, replicas, least);
-    let on_model = ask_on(state, spec, index, ask, model);
-    let ask = on_model.as_ref().unwrap_or(ask);
-    let gpu_milli = replicas * ask.gpu_milli();
-    // What draws on a contract is paid for, and counts against no quota.
-    let draws = index.set_aside.is_on() && crate::set_aside::in_force(state, spec).is_some();
-    if !draws && let Some(limit) = quota_limit(state, index, spec, model, gpu_milli) {
-        return Err(limit);
-    }
-    if !draws
-        && ask.mig.is_none()
-        && let Some(limit) = lending_limit(state, index, pool, spec, model, gpu_milli)
-    {
-        return Err(limit);
-    }
+    let Asking { id, job, spec, .. } = asking;
+    let (model, speed) = suits(state, asking, pool)?;
+    let speed = scaled(speed, asking.replicas(), least);
+    let on_model = ask_on(state, spec, index, asking.ask, model);
+    let asking = Asking { ask: on_model.as_ref().unwrap_or(asking.ask), ..asking };
     let now = state.now();
     let (duration, known) = duration_of(state, spec, job, speed);
     let before = promises.before(id, now.after(duration));
-    if !draws && !before.is_empty() {
-        let keys = quota_keys(state, &spec.tenant, spec.project.as_ref(), model);
-        if let Some(promise) = before.iter().find(|promise| promise.breaks_quota(state, index, &keys, gpu_milli)) {
-            return Err(promise.limit());
-        }
+    // What draws on a contract is paid for, and counts against no quota.
+    let draws = index.set_aside.is_on() && crate::set_aside::in_force(state, spec).is_some();
+    if !draws {
+        within_quotas(state, index, asking, (pool, model), &before)?;
     }
     let planned = match at {
-        Some(nodes) => still_there(state, index, (job, spec, ask), pool, nodes).map(|nodes| (nodes, None)),
-        None => plan_nodes(state, index, id, job, spec, ask, pool, &before),
+        Some(nodes) => still_there(state, index, asking, pool, nodes).map(|nodes| (nodes, None)),
+        None => Wanted { state, asking, pool, before: &before }.plan(index),
     };
+    let leased = is_leased(pool);
     let ((nodes, mig), new_instances, start) = match planned {
         Ok(gang) => (gang, 0, now),
         // Who has idle instances kept that do not hold it orders no more before those are given up.
         Err(_) if leased && !index.keeps_idle(id) => {
-            let instances = order_size(state, spec, ask, pool)?;
+            let instances = order_size(state, spec, asking.ask, pool)?;
             ((Vec::new(), None), instances, now.after(pool.start_delay_us))
         }
         Err(limit) => return Err(limit),
     };
     // What an instance takes from others is the GPU that has to be divided for it.
-    let gpu_milli = if mig.is_some() { fresh_milli(index, &nodes) } else { gpu_milli };
+    let gpu_milli = if mig.is_some() { fresh_milli(index, &nodes) } else { asking.gpu_milli() };
     if !draws
         && mig.is_some()
         && let Some(limit) = lending_limit(state, index, pool, spec, model, gpu_milli)
@@ -366,14 +361,12 @@ fn candidate(
     {
         return Err(limit);
     }
-    if known
-        && let Some(deadline) = spec.deadline_us
-        && start.after(duration) > deadline
+    if let Some((deadline, end)) = spec.deadline_us.zip(end)
+        && end > deadline
     {
-        let late = start.after(duration).since(deadline).0;
-        return Err(limit_of(LimitKind::Deadline, id.as_str(), late, 0, "µs late"));
+        return Err(limit_of(LimitKind::Deadline, id.as_str(), end.since(deadline).0, 0, "µs late"));
     }
-    let terms = price(state, index, spec, job, ask, pool, (start, duration), new_instances)?;
+    let terms = price(state, index, asking, pool, (start, duration), new_instances)?;
     let forced = weights(state, now).is_none_or(|weights| weights.owned_first != OwnedFirst::MarginalCost);
     Ok(Candidate {
         pool: pool.clone(),
@@ -391,6 +384,57 @@ fn candidate(
     })
 }
 
+fn is_leased(pool: &PoolDeclared) -> bool {
+    matches!(pool.class, CapacityClass::OnDemand | CapacityClass::Spot)
+}
+
+/// The model of a pool where a job may go as it is, with its speed there; otherwise the limit, whatever is in use.
+fn suits<'a>(state: &State, asking: Asking<'a>, pool: &'a PoolDeclared) -> Result<(&'a GpuModelId, i64), Limit> {
+    let Asking { id, spec, .. } = asking;
+    if let Some(limit) = fixed_limits(state, spec, pool).or_else(|| spread_limit(state, spec, pool)) {
+        return Err(limit);
+    }
+    let on = accepted(spec, pool).ok_or_else(|| limit(LimitKind::GpuModel))?;
+    let replicas = asking.replicas();
+    if let Some(segment) = Layout::of(spec).segment.filter(|segment| replicas % segment != 0) {
+        let fit = replicas - replicas % segment;
+        return Err(limit_of(LimitKind::FabricDomain, id.as_str(), replicas, fit, "replicas in equal segments"));
+    }
+    let is_priced = || state.pools.get(&pool.pool).is_some_and(|row| row.price_at(state.now()).is_some());
+    if is_leased(pool) && !is_priced() {
+        return Err(Limit { subject: Some(RefId::from(format!("pool:{}", pool.pool))), ..limit(LimitKind::Price) });
+    }
+    Ok(on)
+}
+
+/// Whether quotas let a job have what it asks for in a pool of a model: its own, what others keep of theirs, and what promises before
+/// it will need.
+fn within_quotas(
+    state: &State,
+    index: &Index,
+    asking: Asking<'_>,
+    (pool, model): (&PoolDeclared, &GpuModelId),
+    before: &[&Promise],
+) -> Result<(), Limit> {
+    let Asking { spec, ask, .. } = asking;
+    let gpu_milli = asking.gpu_milli();
+    if let Some(limit) = quota_limit(state, index, spec, model, gpu_milli) {
+        return Err(limit);
+    }
+    if ask.mig.is_none()
+        && let Some(limit) = lending_limit(state, index, pool, spec, model, gpu_milli)
+    {
+        return Err(limit);
+    }
+    if !before.is_empty() {
+        let keys = quota_keys(state, &spec.tenant, spec.project.as_ref(), model);
+        if let Some(promise) = before.iter().find(|promise| promise.breaks_quota(state, index, &keys, gpu_milli)) {
+            return Err(promise.limit());
+        }
+    }
+    Ok(())
+}
+
 /// Thousandths of GPUs that have to be divided for instances there.
 fn fresh_milli(index: &Index, nodes: &[NodeGpus]) -> i64 {
     let gpus: BTreeSet<(&NodeId, i64)> =
@@ -400,19 +444,16 @@ fn fresh_milli(index: &Index, nodes: &[NodeGpus]) -> i64 {
 }
 
 /// What a job costs in a pool that it accepts, from a start on and for so long.
-#[expect(clippy::too_many_arguments, reason = "a job, a pool and a time, as they are asked about")]
 pub fn price(
     state: &State,
     index: &Index,
-    spec: &Spec,
-    job: &Job,
-    ask: &Ask,
+    asking: Asking<'_>,
     pool: &PoolDeclared,
     (start, duration): (TimeUs, DurationUs),
     new_instances: i64,
 ) -> Result<CostTerms, Limit> {
+    let Asking { job, spec, ask, .. } = asking;
     let (model, _) = accepted(spec, pool).ok_or_else(|| limit(LimitKind::GpuModel))?;
-    let replicas = spec.gang.replicas_min.0;
     let checkpoint_mib = spec.checkpoint_mib.map_or(0, |size| size.0);
     let interval = spec.checkpoint_interval_us.map_or(duration.0, |interval| interval.0.min(duration.0));
     let question = Question {
@@ -420,8 +461,8 @@ pub fn price(
         pool,
         start,
         duration,
-        gpu_milli: replicas * ask.gpu_milli(),
-        power_w: power_of(state, ask, model, replicas),
+        gpu_milli: asking.gpu_milli(),
+        power_w: power_of(state, ask, model, asking.replicas()),
         new_instances,
         at_risk_us: interval.saturating_add(spec.restore_us.map_or(0, |restore| restore.0)),
         checkpoint: job.past().checkpoint_site.as_ref().map(|site| (site, checkpoint_mib)),

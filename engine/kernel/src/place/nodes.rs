@@ -1,5 +1,7 @@
 //! Nodes and GPUs for a whole gang in one pool now, or the limit that binds there.
 
+mod lifting;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use solyx_schemas::events::capacity::PoolDeclared;
@@ -8,10 +10,11 @@ use solyx_schemas::events::decisions::{Limit, LimitKind};
 use solyx_schemas::ids::*;
 use solyx_schemas::units::*;
 
+use self::lifting::Lifting;
 use super::domains::Seeker;
-use super::layout::{Layout, level_name, spread_name};
+use super::layout::Layout;
 use super::spread::Spread;
-use super::{Promise, accepted};
+use super::{Asking, Promise, accepted};
 use crate::clearing::{OwnLine, closed_to};
 use crate::index::{Index, NodeUse};
 use crate::mig::Instances;
@@ -20,38 +23,71 @@ use crate::power::SitePower;
 use crate::rows::*;
 use crate::state::State;
 
-/// Promises among which the one is looked for that alone is in the way of a gang.
-const NAMED_MAX: usize = 4;
-
 /// Nodes and GPUs of a gang, and its MIG instances on them.
 pub type Planned = (Vec<NodeGpus>, Option<Instances>);
 
-/// Nodes and GPUs for the whole gang in one pool now, or the limit that binds there.
-#[expect(clippy::too_many_arguments, reason = "one pool's answer to one job, called from one place")]
-pub fn plan_nodes(
-    state: &State,
-    index: &mut Index,
-    id: &JobId,
-    job: &Job,
-    spec: &Spec,
-    ask: &Ask,
-    pool: &PoolDeclared,
-    before: &[&Promise],
-) -> Result<Planned, Limit> {
-    let name = pool.pool.as_str();
-    let replicas = spec.gang.replicas_min.0;
-    let asked = replicas * ask.gpu_milli();
-    let number = index.pools.of(&pool.pool);
-    let area = [Area::Pool(number)];
-    // Most questions end here: too little is free, whatever node it is on.
-    let mut bare = ask.clone();
-    (bare.cpu_milli, bare.memory_mib, bare.scratch_gib) = (0, 0, 0);
-    let room = index.inventory.feasible_replicas(&bare, Scope::of(&area), replicas);
-    if room < replicas {
+/// What a job's gang asks of a pool.
+#[derive(Clone, Copy)]
+pub struct Wanted<'a> {
+    /// The state.
+    pub state: &'a State,
+    /// The job.
+    pub asking: Asking<'a>,
+    /// The pool.
+    pub pool: &'a PoolDeclared,
+    /// Promises that go before it.
+    pub before: &'a [&'a Promise],
+}
+
+impl Wanted<'_> {
+    /// Nodes and GPUs for the whole gang now, or the limit that binds.
+    pub fn plan(&self, index: &mut Index) -> Result<Planned, Limit> {
+        let Self { state, asking, pool, .. } = *self;
+        let Asking { id, spec, ask, .. } = asking;
+        let number = index.pools.of(&pool.pool);
+        self.enough_is_free(index, number)?;
+        let rule = Rule::named(state.policy().packing_rule()).unwrap_or(Rule::Solyx);
+        let closed = &closed_to(state, &index.queue, id, spec, OwnLine::MayEnter);
+        let Index { inventory, power, uses, names, claimed, earmarked, failure_domains, pool_nodes, .. } = index;
+        let power = power.get(&pool.site);
+        let ground = Ground { wanted: *self, names, power, uses, claimed, closed };
+        let nodes = pool_nodes.get(&pool.pool);
+        let ever = |node: &NodeId| ground.may_ever_take(node);
+        let layout = Layout::of(spec);
+        let spread = layout.spread.map(|over| Spread {
+            state,
+            domains: failure_domains,
+            pool: &pool.pool,
+            nodes,
+            inside: None,
+            over,
+            ask,
+            ever: &ever,
+        });
+        let seeker = Seeker { state, names, rule, ask, replicas: asking.replicas(), pool: number, spread };
+        if let Some(planned) = ground.gang(&seeker, inventory, layout)? {
+            return Ok(planned);
+        }
+        let is_picky = !earmarked.is_empty() || ground.may_refuse();
+        Err(Lifting { ground: &ground, seeker, inventory, layout: layout.without_preference(), nodes, is_picky }
+            .limit())
+    }
+
+    /// Whether as many GPUs are free in the pool of this number, whatever node each is on. Most questions end here.
+    fn enough_is_free(&self, index: &Index, number: u32) -> Result<(), Limit> {
+        let Self { asking: Asking { spec, ask, .. }, pool, .. } = *self;
+        let (replicas, asked) = (self.asking.replicas(), self.asking.gpu_milli());
+        let mut bare = ask.clone();
+        (bare.cpu_milli, bare.memory_mib, bare.scratch_gib) = (0, 0, 0);
+        let room = index.inventory.feasible_replicas(&bare, Scope::of(&[Area::Pool(number)]), replicas);
+        if room >= replicas {
+            return Ok(());
+        }
+        let name = pool.pool.as_str();
         let free = index.inventory.free_gpu_milli().filter(|(of, ..)| *of == number).map(|(.., milli)| milli).sum();
         let stopping = index.stopping.contains_key(&pool.pool);
         let kind = if stopping { LimitKind::Draining } else { LimitKind::Gpus };
-        return Err(match shared_limit(kind, name, spec, ask, room) {
+        Err(match shared_limit(kind, name, spec, ask, room) {
             Some(limit) => limit,
             // There is enough, where another tenant keeps everybody off.
             None if ask.shares() && index.keepers > 0 && free >= asked => {
@@ -59,166 +95,116 @@ pub fn plan_nodes(
                 limit_of(kind, name, asked, room * ask.gpu_milli(), unit)
             }
             None => limit_of(kind, name, asked, free, "GPU/1000"),
-        });
+        })
     }
-    let rule = Rule::named(state.policy().packing_rule()).unwrap_or(Rule::Solyx);
-    let closed = closed_to(state, &index.queue, id, spec, OwnLine::MayEnter);
-    let Index { inventory, power, uses, claimed, earmarked, failure_domains, pool_nodes, .. } = index;
-    let names = &index.names;
-    let site_power = power.get(&pool.site);
-    let now = state.now();
-    let acceptable = |handle: NodeHandle, before: &[&Promise], margin: Margin| {
-        let Some(node) = names.get(&handle) else { return false };
+}
+
+/// The nodes of a pool, as a gang finds them.
+struct Ground<'a> {
+    wanted: Wanted<'a>,
+    names: &'a BTreeMap<NodeHandle, NodeId>,
+    power: Option<&'a SitePower>,
+    uses: &'a BTreeMap<NodeId, NodeUse>,
+    /// Nodes that are claimed, and the jobs that claim each.
+    claimed: &'a BTreeMap<NodeId, BTreeSet<JobId>>,
+    /// Nodes that are closed to it.
+    closed: &'a BTreeSet<NodeId>,
+}
+
+impl Ground<'_> {
+    /// Whether a replica may go to a node now, with these promises before it and so much power left.
+    fn accepts(&self, handle: NodeHandle, before: &[&Promise], margin: Margin) -> bool {
+        let Wanted { state, asking: Asking { id, job, .. }, .. } = self.wanted;
+        let Some(node) = self.names.get(&handle) else { return false };
         let Some(row) = state.nodes.get(node) else { return false };
-        let attested = !spec.attestation_required || row.attested_until_us.is_some_and(|until| until > now);
         let mine = row.lease.as_ref().is_none_or(|lease| lease.earmarked.as_ref().is_none_or(|own| own == id));
         let promised = before.iter().any(|promise| promise.nodes.contains(node));
-        let powered = || {
-            let in_use = || uses.get(node).is_some_and(|used| !used.gpu_milli.is_empty());
-            match margin {
-                Margin::Any => true,
-                Margin::Least if ask.gpus == 1 && ask.gpu_milli_each < 1_000 && in_use() => true,
-                Margin::Least | Margin::Whole => site_power.is_none_or(|power| {
-                    let more = BTreeMap::from([(node.clone(), replica_w(state, ask, node))]);
-                    power.overload_with(&more).is_none()
-                }),
-            }
-        };
-        let claimed = claimed.get(node).is_some_and(|by| !by.contains(id)) || closed.contains(node);
-        attested && mine && !promised && !claimed && !job.past().avoided.contains(node) && powered()
-    };
-    let layout = Layout::of(spec);
-    let ever = |node: &NodeId| {
-        let until = state.nodes.get(node).and_then(|row| row.attested_until_us);
-        (!spec.attestation_required || until.is_some_and(|until| until > now)) && !job.past().avoided.contains(node)
-    };
-    let spread = layout.spread.map(|over| Spread {
-        state,
-        domains: failure_domains,
-        pool: &pool.pool,
-        nodes: pool_nodes.get(&pool.pool),
-        inside: None,
-        over,
-        ask,
-        ever: &ever,
-    });
-    let seeker = Seeker { state, names, rule, ask, replicas, pool: number, spread };
-    let layouts = [layout, layout.without_preference()];
-    let tries = if layout.preferred.is_some() { 2 } else { 1 };
-    // A share may go to a GPU that is in use, which commits no more power; where it would wake one, room for that is asked.
-    let mut refused = None;
-    for margin in [Margin::Least, Margin::Whole] {
-        if matches!(margin, Margin::Whole) && refused.is_none() {
-            break;
-        }
-        for layout in layouts.into_iter().take(tries) {
-            let all = |handle: NodeHandle| acceptable(handle, before, margin);
-            let Some(gang) = seeker.choose(inventory, layout, &all) else {
-                continue;
-            };
-            let nodes = name_gang(names, ask, &gang);
-            match site_power.and_then(|power| power.overload_with(&added_power(state, uses, &nodes))) {
-                Some(overload) => refused = Some(overload.limit(&pool.site)),
-                None => match takes_promised_power(state, uses, site_power, pool, before, &nodes) {
-                    Some(promise) => refused = Some(promise.limit()),
-                    None => return Ok((nodes, instances_of(state, spec, pool, &gang))),
-                },
-            }
+        let claimed = self.claimed.get(node).is_some_and(|by| !by.contains(id)) || self.closed.contains(node);
+        self.is_attested(Some(row))
+            && mine
+            && !promised
+            && !claimed
+            && !job.past().avoided.contains(node)
+            && self.is_powered(node, margin)
+    }
+
+    /// Whether a replica may ever go to a node, whatever is in use there.
+    fn may_ever_take(&self, node: &NodeId) -> bool {
+        let Wanted { state, asking: Asking { job, .. }, .. } = self.wanted;
+        self.is_attested(state.nodes.get(node)) && !job.past().avoided.contains(node)
+    }
+
+    /// Whether it may refuse a node that has room, but for those that are leased for others.
+    fn may_refuse(&self) -> bool {
+        let Asking { job, spec, .. } = self.wanted.asking;
+        let avoids = !job.past().avoided.is_empty();
+        !self.claimed.is_empty() || !self.closed.is_empty() || avoids || spec.attestation_required
+    }
+
+    fn is_attested(&self, node: Option<&Node>) -> bool {
+        let Wanted { state, asking: Asking { spec, .. }, .. } = self.wanted;
+        let until = || node.and_then(|node| node.attested_until_us);
+        !spec.attestation_required || until().is_some_and(|until| until > state.now())
+    }
+
+    fn is_powered(&self, node: &NodeId, margin: Margin) -> bool {
+        let Wanted { state, asking: Asking { ask, .. }, .. } = self.wanted;
+        let in_use = || self.uses.get(node).is_some_and(|used| !used.gpu_milli.is_empty());
+        match margin {
+            Margin::Any => true,
+            Margin::Least if ask.gpus == 1 && ask.gpu_milli_each < 1_000 && in_use() => true,
+            Margin::Least | Margin::Whole => self.power.is_none_or(|power| {
+                let more = BTreeMap::from([(node.clone(), replica_w(state, ask, node))]);
+                power.overload_with(&more).is_none()
+            }),
         }
     }
-    if let Some(limit) = refused {
-        // Where it may lie anywhere it may lie where others feed it.
-        let accepts = |handle: NodeHandle| acceptable(handle, before, Margin::Any);
-        let gang = site_power
-            .filter(|_| layout.without_preference().is_free())
-            .and_then(|power| within_power(&seeker, inventory, power, &accepts));
-        let Some(gang) = gang else { return Err(limit) };
-        let nodes = name_gang(names, ask, &gang);
-        let overloads =
-            site_power.is_some_and(|power| power.overload_with(&added_power(state, uses, &nodes)).is_some());
-        return match overloads || takes_promised_power(state, uses, site_power, pool, before, &nodes).is_some() {
-            true => Err(limit),
-            false => Ok((nodes, instances_of(state, spec, pool, &gang))),
-        };
-    }
-    // Which limit was it? Lift one after the other until the gang fits.
-    let layout = layout.without_preference();
-    let mut fits = |ask: &Ask, layout: Layout, accepts: &dyn Fn(NodeHandle) -> bool| {
-        Seeker { ask, ..seeker }.choose(inventory, layout, accepts).is_some()
-    };
-    if !before.is_empty() && fits(ask, layout, &|handle| acceptable(handle, &[], Margin::Least)) {
-        // The one that alone is in the way, if it is one, as far as that is looked for.
-        let alone = before.iter().take(NAMED_MAX).position(|promise| {
-            let others: Vec<&Promise> = before.iter().copied().filter(|other| other.job != promise.job).collect();
-            fits(ask, layout, &|handle| acceptable(handle, &others, Margin::Least))
-        });
-        return Err(before[alone.unwrap_or(0)].limit());
-    }
-    if fits(ask, layout, &|handle| acceptable(handle, &[], Margin::Any)) {
-        let mut nodes = pool_nodes.get(&pool.pool).into_iter().flatten();
-        let overload = site_power.and_then(|power| {
-            nodes.find_map(|node| power.overload_with(&BTreeMap::from([(node.clone(), replica_w(state, ask, node))])))
-        });
-        return Err(overload.map_or_else(|| limit(LimitKind::Power), |overload| overload.limit(&pool.site)));
-    }
-    if spec.attestation_required && fits(ask, layout, &|_| true) {
-        return Err(Limit { subject: Some(RefId::from(name)), ..limit(LimitKind::Attestation) });
-    }
-    let anywhere = Layout::default();
-    // Whether some node may be refused whatever is free on it.
-    let is_choosy = !(claimed.is_empty() && closed.is_empty() && earmarked.is_empty() && job.past().avoided.is_empty())
-        || spec.attestation_required;
-    if !layout.is_free() && fits(ask, anywhere, &|_| true) {
-        return Err(match (layout.required, layout.spread) {
-            (Some(level), _) if !fits(ask, Layout { spread: None, ..layout }, &|_| true) => {
-                let name = level_name(level);
-                let unit = match layout.segment {
-                    Some(segment) => format!("replicas in segments of {segment} within one {name}"),
-                    None => format!("replicas in one {name}"),
-                };
-                limit_of(LimitKind::FabricDomain, pool.pool.as_str(), replicas, seeker.most(inventory, layout), &unit)
+
+    /// The gang, placed; none when it fits nowhere, and the limit when it does but may not draw the power.
+    fn gang(&self, seeker: &Seeker<'_>, inventory: &mut Inventory, layout: Layout) -> Result<Option<Planned>, Limit> {
+        let Wanted { state, asking: Asking { spec, ask, .. }, pool, before } = self.wanted;
+        let planned = |nodes, gang: &[Choice]| Some((nodes, instances_of(state, spec, pool, gang)));
+        let layouts = [layout, layout.without_preference()];
+        let tries = if layout.preferred.is_some() { 2 } else { 1 };
+        // A share may go to a GPU that is in use, which commits no more power; where it would wake one, room for that is asked.
+        let mut refused = None;
+        for margin in [Margin::Least, Margin::Whole] {
+            if matches!(margin, Margin::Whole) && refused.is_none() {
+                break;
             }
-            (_, Some((level, skew))) => {
-                let unit = format!("replicas over {}s with a skew of {skew}", spread_name(level));
-                // Where so many are held, so are fewer.
-                let (mut most, mut too_many) = (0, replicas);
-                while too_many - most > 1 {
-                    let between = most + (too_many - most) / 2;
-                    let seeker = Seeker { replicas: between, ..seeker };
-                    match seeker.choose(inventory, layout, &|_| true) {
-                        Some(_) => most = between,
-                        None => too_many = between,
-                    }
+            for layout in layouts.into_iter().take(tries) {
+                let accepts = |handle: NodeHandle| self.accepts(handle, before, margin);
+                let Some(gang) = seeker.choose(inventory, layout, &accepts) else { continue };
+                let nodes = name_gang(self.names, ask, &gang);
+                match self.power_limit(&nodes) {
+                    Some(limit) => refused = Some(limit),
+                    None => return Ok(planned(nodes, &gang)),
                 }
-                limit_of(LimitKind::Spread, pool.pool.as_str(), replicas, most, &unit)
             }
-            _ => limit_of(LimitKind::FabricDomain, name, replicas, 0, "replicas in one domain"),
-        });
-    }
-    if (is_choosy || !layout.is_free()) && fits(ask, anywhere, &|_| true) {
-        // There is room, where others are to go or where this one does not go again.
-        let mine = |handle: NodeHandle| names.get(&handle).is_some_and(&ever);
-        return Err(match fits(ask, anywhere, &mine) {
-            true => limit_of(LimitKind::Draining, name, asked, 0, "GPU/1000 on nodes that are kept for no other job"),
-            false => limit_of(LimitKind::Gpus, name, asked, 0, "GPU/1000 on acceptable nodes"),
-        });
-    }
-    let mut less = ask.clone();
-    /// Takes a need away, and says how large it was.
-    type Lift = fn(&mut Ask) -> i64;
-    let lifts: [(LimitKind, Lift, &str); 3] = [
-        (LimitKind::Cpu, |ask| std::mem::take(&mut ask.cpu_milli), "CPU/1000 beside the GPUs"),
-        (LimitKind::Memory, |ask| std::mem::take(&mut ask.memory_mib), "MiB beside the GPUs"),
-        (LimitKind::Scratch, |ask| std::mem::take(&mut ask.scratch_gib), "GiB of scratch beside the GPUs"),
-    ];
-    for (kind, lift, unit) in lifts {
-        let each = lift(&mut less);
-        if fits(&less, anywhere, &|_| true) {
-            return Err(limit_of(kind, name, each * replicas, 0, unit));
+        }
+        let Some(limit) = refused else { return Ok(None) };
+        // Where it may lie anywhere it may lie where others feed it.
+        let accepts = |handle: NodeHandle| self.accepts(handle, before, Margin::Any);
+        let power = self.power.filter(|_| layout.without_preference().is_free());
+        let Some(gang) = power.and_then(|power| within_power(seeker, inventory, power, &accepts)) else {
+            return Err(limit);
+        };
+        let nodes = name_gang(self.names, ask, &gang);
+        match self.power_limit(&nodes) {
+            Some(_) => Err(limit),
+            None => Ok(planned(nodes, &gang)),
         }
     }
-    let shared = shared_limit(LimitKind::Gpus, name, spec, ask, 0);
-    Err(shared.unwrap_or_else(|| limit_of(LimitKind::Gpus, name, asked, 0, "GPU/1000 on acceptable nodes")))
+
+    /// The limit of the power tree, or of what is promised of it, that a gang would break.
+    fn power_limit(&self, nodes: &[NodeGpus]) -> Option<Limit> {
+        let Wanted { state, pool, before, .. } = self.wanted;
+        let power = self.power?;
+        match power.overload_with(&added_power(state, self.uses, nodes)) {
+            Some(overload) => Some(overload.limit(&pool.site)),
+            None => takes_promised_power(state, self.uses, power, pool, before, nodes).map(Promise::limit),
+        }
+    }
 }
 
 /// The limit of a gang that takes MIG instances, or GPUs that no other tenant has a part of, where there is room for so many replicas.
@@ -288,12 +274,11 @@ enum Margin {
 fn takes_promised_power<'p>(
     state: &State,
     uses: &BTreeMap<NodeId, NodeUse>,
-    power: Option<&SitePower>,
+    power: &SitePower,
     pool: &PoolDeclared,
     before: &[&'p Promise],
     nodes: &[NodeGpus],
 ) -> Option<&'p Promise> {
-    let power = power?;
     let in_use = |node: &NodeId, gpu: i64| uses.get(node).is_some_and(|used| used.gpu_milli.contains_key(&gpu));
     let there = before.iter().copied().filter(|promise| promise.site == pool.site);
     there.into_iter().find(|promise| {

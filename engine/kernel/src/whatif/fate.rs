@@ -8,7 +8,7 @@ use solyx_schemas::ids::{JobId, PoolId};
 
 use super::{Fate, Hit};
 use crate::index::Index;
-use crate::place::{Promises, accepted, ask_at, duration_of, places, price};
+use crate::place::{Asking, Promises, accepted, ask_at, duration_of, places, price};
 use crate::rows::limit_of;
 use crate::state::State;
 
@@ -93,7 +93,8 @@ fn leases(state: &State, index: &mut Index, id: &JobId, pool: &PoolId, instances
         let (_, speed) = accepted(&spec, declared)?;
         let (duration, _) = duration_of(state, &spec, job, speed);
         let ask = ask_at(state, &spec, job, index, &declared.gpu_model);
-        price(state, index, &spec, job, &ask, declared, (start, duration), instances).ok()
+        let asking = Asking { id, job, spec: &spec, ask: &ask };
+        price(state, index, asking, declared, (start, duration), instances).ok()
     });
     Fate::Leases { pool: pool.clone(), instances, start, terms }
 }
