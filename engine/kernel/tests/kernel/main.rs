@@ -15,6 +15,7 @@ mod packing_plan;
 mod power;
 mod preemption;
 mod queues;
+mod recovery;
 mod reservations;
 mod scheduling;
 mod sealed_fields;
