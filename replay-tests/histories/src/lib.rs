@@ -3,6 +3,7 @@
 
 pub mod books;
 pub mod budgets;
+pub mod guarantees;
 pub mod history;
 pub mod kept_back;
 pub mod kept_room;
