@@ -40,6 +40,8 @@ pub struct History {
     pub turns: u32,
     /// What does not go wrong in it.
     pub without: BTreeSet<Fault>,
+    /// Its epochs are told on stderr as they are seen: inputs that count and outputs, as JSON.
+    pub traced: bool,
 }
 
 /// What a history was.
@@ -62,7 +64,7 @@ pub struct Summary {
 impl History {
     /// That of a seed, whole.
     pub fn of(seed: u64) -> Self {
-        Self { seed, turns: TURNS, without: BTreeSet::new() }
+        Self { seed, turns: TURNS, without: BTreeSet::new(), traced: false }
     }
 
     /// Lives through it. An error, or a panic of one of the books, is a finding.
@@ -91,7 +93,7 @@ impl History {
         let disk = if self.seed.is_multiple_of(ON_DISK) { Some(tempfile::tempdir()?) } else { None };
         let dir = disk.as_ref().map(|disk| disk.path().to_path_buf());
         let mut cell = Cell::of(log, dir, self.seed, &self.without);
-        let mut witness = Witness::of(log, if orderly { mood } else { as_told(mood) })?;
+        let mut witness = Witness::of(log, if orderly { mood } else { as_told(mood) }, self.traced)?;
         let mut inputs = Inputs::default();
         let (mut executor, mut events) = beginning(&mut luck, mood);
         let (mut money, mut wider) = (Money::of(self.seed), Wider::of(self.seed));

@@ -33,7 +33,7 @@ const DAY_US: i64 = 86_400_000_000;
     name = "sim",
     version,
     max_term_width = 110,
-    after_help = "Examples:\n  ./ops/sim --seeds 10000\n  ./ops/sim --seeds 1 --first 4711 --turns 20 --without crash,late\n\n\
+    after_help = "Examples:\n  ./ops/sim --seeds 10000\n  ./ops/sim --seeds 1 --first 4711 --turns 20 --without crash,late --trace\n\n\
                   The last line is JSON: seeds, failed, simulated_days, faults, cold and warm starts. Exit code 1 when a history failed."
 )]
 struct Options {
@@ -55,6 +55,9 @@ struct Options {
     /// Stop at the first that fails, and look for no smaller one.
     #[arg(long)]
     fail_fast: bool,
+    /// Tell the epochs of a history as they are seen, inputs that count and decisions as JSON, on stderr.
+    #[arg(long)]
+    trace: bool,
     /// Leave out the progress.
     #[arg(long)]
     quiet: bool,
@@ -107,7 +110,7 @@ fn main() -> ExitCode {
     });
     bar.finish_and_clear();
     let mut report = report.into_inner().unwrap_or_else(PoisonError::into_inner);
-    if !options.fail_fast {
+    if !options.fail_fast && !options.trace {
         tell_smaller(&report.failing);
     }
     let seconds = begun.elapsed().as_secs().max(1);
@@ -130,7 +133,7 @@ fn work(options: &Options, next: &AtomicU64, report: &Mutex<Report>, bar: &Progr
             return;
         }
         let seed = options.first.wrapping_add(number);
-        let history = History { seed, turns: options.turns, without: without.clone() };
+        let history = History { seed, turns: options.turns, without: without.clone(), traced: options.trace };
         let came = outcome(&history);
         let mut report = report.lock().unwrap_or_else(PoisonError::into_inner);
         report.seeds += 1;
@@ -160,7 +163,8 @@ fn work(options: &Options, next: &AtomicU64, report: &Mutex<Report>, bar: &Progr
         }
         bar.inc(1);
         let lived = report.seeds;
-        if !options.quiet && lived.is_multiple_of(options.seeds.div_ceil(TOLD_TIMES)) && !stderr().is_terminal() {
+        let is_told = lived.is_multiple_of(options.seeds.div_ceil(TOLD_TIMES)) && options.seeds > TOLD_TIMES;
+        if is_told && !options.quiet && !stderr().is_terminal() {
             eprintln!("{lived} of {} histories, {} failed", options.seeds, report.failed);
         }
     }

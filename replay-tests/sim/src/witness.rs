@@ -17,6 +17,7 @@ use solyx_runtime::{AuditOptions, EngineOptions, Follower, audit};
 use solyx_schemas::epochs::{EpochBatch, EpochReader};
 use solyx_schemas::events::Event;
 use solyx_schemas::ids::CellId;
+use solyx_schemas::json::to_json;
 use solyx_schemas::log::Log;
 use solyx_schemas::log::memory::MemoryLog;
 use solyx_schemas::topics::Topic;
@@ -41,6 +42,7 @@ pub struct Witness<'l> {
     books: Books,
     views: Vec<Watched>,
     now: i64,
+    is_traced: bool,
     taken: Epochs,
     /// Epochs seen.
     pub epochs: u64,
@@ -48,13 +50,20 @@ pub struct Witness<'l> {
     pub inputs: u64,
 }
 
+fn trace(batch: &EpochBatch, counted: &[Event]) {
+    eprintln!("epoch {} at {}", batch.record.epoch, batch.record.now_us.0);
+    for (kind, events) in [("in ", counted), ("out", &batch.outputs[..])] {
+        events.iter().for_each(|event| eprintln!("  {kind} {}", to_json(event)));
+    }
+}
+
 fn fresh<F: Fold + Default + 'static>() -> Box<dyn Fold> {
     Box::new(F::default())
 }
 
 impl<'l> Witness<'l> {
-    /// Before the first epoch.
-    pub fn of(log: &'l MemoryLog, mood: Mood) -> anyhow::Result<Self> {
+    /// Before the first epoch; of one that is traced each epoch is told on stderr.
+    pub fn of(log: &'l MemoryLog, mood: Mood, is_traced: bool) -> anyhow::Result<Self> {
         let options = EngineOptions::new(CellId::from("test"), None);
         let follower = Follower::begin(log, &options, true)?;
         let kinds: [fn() -> Box<dyn Fold>; 4] = [fresh::<Billing>, fresh::<Dcim>, fresh::<Failover>, fresh::<Jobs>];
@@ -66,6 +75,7 @@ impl<'l> Witness<'l> {
             books,
             views: views.into_iter().collect(),
             now: i64::MIN,
+            is_traced,
             taken: Epochs::new(),
             epochs: 0,
             inputs: 0,
@@ -95,6 +105,9 @@ impl<'l> Witness<'l> {
         ensure!(batch.record.now_us.0 >= self.now, "time goes back in epoch {epoch}");
         self.now = batch.record.now_us.0;
         let counted: Vec<Event> = batch.counted().map(|(_, event)| event.clone()).collect();
+        if self.is_traced {
+            trace(batch, &counted);
+        }
         let EpochBatch { record, chain_hash, outputs, .. } = batch.clone();
         self.books.epoch(&counted, &Closed { outputs, record, chain_hash }, self.follower.kernel());
         for view in &mut self.views {
