@@ -3,6 +3,7 @@
 //! Same zone, kind and revision overlapping is rejected; a higher revision replaces its interval. In a hole the last value of
 //! the kind stands for at most [`STALE_MAX`] and is marked stale; after that there is none.
 
+use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 use solyx_schemas::events::world::{CarbonReported, CarbonStatus, EnergyPriced, PriceKind};
@@ -100,6 +101,26 @@ fn lookup(series: &Series, zone: &ZoneId, kinds: &[Name], at: TimeUs) -> Option<
         }
     }
     stale
+}
+
+/// Zones of which prices are known.
+pub fn priced_zones(state: &State) -> BTreeSet<ZoneId> {
+    state.prices.iter().map(|((zone, ..), _)| zone.clone()).collect()
+}
+
+/// When the next price of a zone is over that is in a currency which does not convert, or no longer stands in for a missing one.
+pub fn next_unconverted_end(state: &State, zone: &ZoneId, converts: impl Fn(Currency) -> bool) -> Option<TimeUs> {
+    let now = state.now();
+    let ends = PRICE_NAMES.iter().flat_map(|kind| {
+        let key = |at: i64| (zone.clone(), kind.clone(), TimeUs(at));
+        // What began before is at least as long over by now.
+        let before = state.prices.range(key(0)..=key((now.0 - STALE_MAX.0).max(0))).next_back();
+        let from = before.map_or(0, |((.., from), _)| from.0);
+        state.prices.range(key(from)..=key(i64::MAX)).map(|(_, interval)| interval)
+    });
+    let unconverted = ends.filter(|interval| interval.currency.is_some_and(|currency| !converts(currency)));
+    let instants = unconverted.flat_map(|interval| [interval.to_us, interval.to_us.after(STALE_MAX)]);
+    instants.filter(|at| *at > now).min()
 }
 
 /// The end of the clock hour that an instant lies in.

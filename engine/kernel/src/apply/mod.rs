@@ -28,7 +28,7 @@ pub fn apply(state: &mut State, index: &mut Index, position: Position, event: &E
         crate::budget::hold_anew(state, index);
     }
     match event {
-        Event::CellDeclared(e) => policy::cell_declared(state, e),
+        Event::CellDeclared(e) => policy::cell_declared(state, index, e),
         Event::FeatureEnabled(e) => policy::feature_enabled(state, e),
         Event::SchedulingPolicySet(e) => policy::scheduling_policy_set(state, index, e),
         Event::CostWeightsSet(e) => policy::cost_weights_set(state, index, e),
@@ -65,10 +65,17 @@ pub fn apply(state: &mut State, index: &mut Index, position: Position, event: &E
             Ok(())
         }
         Event::EgressPriced(e) => {
+            let before = state.egress.get(&(e.from_region.clone(), e.to_region.clone()));
+            // Whoever was kept out by that has a cost now, it may be.
+            index.changed |= before.is_some_and(|before| !index.converts(state, before.currency));
             state.egress.insert((e.from_region.clone(), e.to_region.clone()), (**e).clone());
             Ok(())
         }
-        Event::EnergyPriced(e) => crate::energy::insert_price(state, e),
+        Event::EnergyPriced(e) => {
+            crate::energy::insert_price(state, e)?;
+            index.changed |= index.set_energy_timer(state, &e.zone);
+            Ok(())
+        }
         Event::CarbonReported(e) => crate::energy::insert_carbon(state, e),
         Event::DatasetDeclared(e) => {
             state.datasets.insert(e.dataset.clone(), (**e).clone());

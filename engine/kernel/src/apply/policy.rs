@@ -15,11 +15,12 @@ use crate::state::State;
 
 type Folded = Result<(), Rejection>;
 
-pub fn cell_declared(state: &mut State, e: &CellDeclared) -> Folded {
+pub fn cell_declared(state: &mut State, index: &mut Index, e: &CellDeclared) -> Folded {
     let meta = state.meta_mut();
     meta.currency = Some(e.reference_currency);
     meta.epoch_limits = Some((e.epoch_records_max.0, e.epoch_bytes_max.0, e.epoch_latency_max_us.0));
     meta.partitions = e.partitions.iter().map(|p| (p.topic.clone(), p.partitions.0)).collect();
+    index.set_energy_timers(state);
     Ok(())
 }
 
@@ -252,6 +253,7 @@ pub fn exchange_rate_set(state: &mut State, index: &mut Index, e: &ExchangeRateS
     if e.effective_from_us > state.now() {
         index.set_timer(e.effective_from_us, Timer::Exchange(e.from_currency, e.to_currency, e.effective_from_us));
     }
+    index.set_energy_timers(state);
     index.changed = true;
     Ok(())
 }

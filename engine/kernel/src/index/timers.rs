@@ -9,6 +9,7 @@ use solyx_schemas::units::*;
 
 use super::Index;
 use crate::budget::period_at;
+use crate::energy::{next_unconverted_end, priced_zones};
 use crate::rows::Job;
 use crate::state::State;
 
@@ -35,6 +36,8 @@ pub enum Timer {
     Price(PoolId, TimeUs),
     /// An exchange rate comes into force.
     Exchange(Currency, Currency, TimeUs),
+    /// A zone's energy is no longer priced in a currency that does not convert.
+    Energy(ZoneId),
     /// An attestation ends.
     Attestation(NodeId),
     /// A budget's period ends.
@@ -123,6 +126,30 @@ impl Index {
         }
     }
 
+    /// Whether amounts in a currency count in the cell's: by the rate in force, or as there is no other yet.
+    pub fn converts(&self, state: &State, from: Currency) -> bool {
+        let to = state.meta().currency.unwrap_or(from);
+        self.exchange.rate(from, to, state.now()).is_some()
+    }
+
+    /// Sets the timer of a zone to when its next price is over that does not convert. Whether it waited for such an instant before.
+    pub fn set_energy_timer(&mut self, state: &State, zone: &ZoneId) -> bool {
+        let timer = Timer::Energy(zone.clone());
+        let has_waited = self.timers.at.contains_key(&timer);
+        match next_unconverted_end(state, zone, |currency| self.converts(state, currency)) {
+            Some(end) => self.set_timer(end, timer),
+            None => self.clear_timer(&timer),
+        }
+        has_waited
+    }
+
+    /// The same of all zones, after what converts has changed.
+    pub fn set_energy_timers(&mut self, state: &State) {
+        for zone in priced_zones(state) {
+            self.set_energy_timer(state, &zone);
+        }
+    }
+
     pub(super) fn set_all_timers(&mut self, state: &State) {
         let now = state.now();
         for (id, job) in state.jobs.iter().filter(|(_, job)| !job.is_over() && job.not_before_us > now) {
@@ -166,6 +193,7 @@ impl Index {
         for ((from, to, at), _) in state.exchange.iter().filter(|((.., at), _)| *at > now) {
             self.set_timer(*at, Timer::Exchange(*from, *to, *at));
         }
+        self.set_energy_timers(state);
         for (id, _) in state.budgets.iter() {
             self.set_budget_timer(state, id);
         }
@@ -203,7 +231,11 @@ impl Index {
                     self.budgets_touched.insert(id);
                 }
                 Timer::SetAside => self.rebuild_set_aside(state),
-                Timer::Pool(_) | Timer::Weights(..) | Timer::Price(..) | Timer::Exchange(..) => {}
+                Timer::Energy(zone) => {
+                    self.set_energy_timer(state, &zone);
+                }
+                Timer::Exchange(..) => self.set_energy_timers(state),
+                Timer::Pool(_) | Timer::Weights(..) | Timer::Price(..) => {}
             }
         }
     }
