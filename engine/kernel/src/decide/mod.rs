@@ -182,8 +182,9 @@ pub fn decide(state: &mut State, index: &mut Index, cell: &CellId, term: i64) ->
     preempt::tick(&mut epoch);
     elastic::at_start(&mut epoch);
     elastic::at_checkpoints(&mut epoch);
-    // Whatever was told to stop since may leave a contract owed.
-    if epoch.index.open_notes().next().is_some() {
+    // Whatever was told to stop since may leave a contract owed, and what has grown by its own contract another without what is kept
+    // for it.
+    if epoch.index.open_notes().next().is_some() || reclaim::is_short(&epoch) {
         answer(&mut epoch);
         drain::move_away(&mut epoch);
     }

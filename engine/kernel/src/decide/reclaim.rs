@@ -39,6 +39,11 @@ pub fn list(epoch: &mut Epoch<'_>) {
     epoch.index.shortages = found;
 }
 
+/// Whether less is left free than is to be, as things have changed since that was looked at.
+pub fn is_short(epoch: &Epoch<'_>) -> bool {
+    epoch.index.set_aside.is_touched && !epoch.index.set_aside.short_of_free().is_empty()
+}
+
 /// Counts anew what jobs in line ask of leases in force.
 pub fn count_asked(epoch: &mut Epoch<'_>) {
     if epoch.index.set_aside.is_on() {

@@ -191,6 +191,18 @@ fn after_the_end_a_run_goes_on_until_somebody_is_owed_the_room() {
 }
 
 #[test]
+fn what_grows_by_its_own_lease_leaves_free_what_a_reservation_keeps() {
+    let mut world = world(1, "srpt");
+    world.step(vec![sold("lease", "blue", 4, 0, 10), reserved("kept", "red", 1, 0, 10)]);
+    let least = on_lease("lease", job("grows", "blue", 3, 1, 5));
+    let gang = Gang { replicas_max: Count(4), ..least.gang.clone() };
+    let outputs = world.step(vec![JobRequested { gang, ..least }.into(), job("lent", "red", 1, 4, 5).into()]);
+    assert_eq!(placed(&outputs, "grows").map(|run| run.replicas), Some(Count(4)), "{outputs:?}");
+    assert!(placed(&outputs, "lent").is_some(), "beside three there is room for it, and for what is kept");
+    assert_eq!(told_to_stop(&outputs), ["lent"], "once there are four of eight there is none");
+}
+
+#[test]
 fn a_lease_that_ended_and_a_reservation_that_was_cancelled_hold_nothing() {
     let mut world = world(1, "fifo");
     world.step(vec![
