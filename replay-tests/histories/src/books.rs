@@ -10,7 +10,7 @@ use solyx_schemas::events::decisions::LimitKind;
 use solyx_schemas::ids::RunId;
 
 use crate::budgets;
-use crate::guarantees::GuaranteesBook;
+use crate::guarantees;
 use crate::history::Mood;
 use crate::kept_back::KeptBackBook;
 use crate::kept_room::KeptRoom;
@@ -38,8 +38,6 @@ pub struct Books {
     pub kept_back: KeptBackBook,
     /// Who stops for whom.
     pub stops: StopsBook,
-    /// What is guaranteed.
-    pub guarantees: GuaranteesBook,
 }
 
 impl Books {
@@ -63,7 +61,7 @@ impl Books {
         self.kept_room.epoch(state, closed);
         self.kept_back.epoch(state, closed);
         self.stops.epoch(state, closed);
-        self.guarantees.epoch(state, closed);
+        guarantees::check(state, closed);
         budgets::check(state, &closed.outputs);
         assert_eq!(state.violations(), Vec::<String>::new(), "after epoch {}", closed.record.epoch);
         assert_eq!(kernel.index_differences(), Vec::<String>::new(), "after epoch {}", closed.record.epoch);

@@ -10,43 +10,36 @@ use solyx_schemas::events::Event;
 use solyx_schemas::events::decisions::StopCause;
 use solyx_schemas::ids::*;
 
-/// What has been seen.
-#[derive(Default)]
-pub struct GuaranteesBook {
-    /// Runs stopped for others whose tenants are guaranteed something there, and had more.
-    pub beyond: usize,
-}
+/// A run of so many thousandths of GPUs is no small one, which is only moved out of a gang's way.
+const LARGE_MILLI: i64 = 8_000;
 
-impl GuaranteesBook {
-    /// Takes in an epoch and checks it. A gang that has shrunk meanwhile is not as large any more as it was when that was decided.
-    pub fn epoch(&mut self, state: &State, closed: &Closed) {
-        let has_shrunk = |output: &Event| matches!(output, Event::JobResized(_));
-        if !state.policy().promises_shares() || closed.outputs.iter().any(has_shrunk) {
-            return;
+/// Checks an epoch. A gang that has shrunk meanwhile is not as large any more as it was when that was decided.
+pub fn check(state: &State, closed: &Closed) {
+    let has_shrunk = |output: &Event| matches!(output, Event::JobResized(_));
+    if !state.policy().promises_shares() || closed.outputs.iter().any(has_shrunk) {
+        return;
+    }
+    let mut stopped: BTreeMap<(&TenantId, Option<&GpuModelId>), Vec<i64>> = BTreeMap::new();
+    for (run, winner) in closed.outputs.iter().filter_map(|output| for_another(state, output)) {
+        stopped.entry((&run.tenant, Some(&run.model))).or_default().push(run.gpu_milli.0);
+        // Of a model its guarantees go before shares of all GPUs.
+        if guaranteed(state, &winner.tenant, Some(&run.model)).is_none() {
+            stopped.entry((&run.tenant, None)).or_default().push(run.gpu_milli.0);
         }
-        let mut stopped: BTreeMap<(&TenantId, Option<&GpuModelId>), Vec<i64>> = BTreeMap::new();
-        for (run, winner) in closed.outputs.iter().filter_map(|output| for_another(state, output)) {
-            stopped.entry((&run.tenant, Some(&run.model))).or_default().push(run.gpu_milli.0);
-            // Of a model its guarantees go before shares of all GPUs.
-            if guaranteed(state, &winner.tenant, Some(&run.model)).is_none() {
-                stopped.entry((&run.tenant, None)).or_default().push(run.gpu_milli.0);
-            }
-        }
-        for ((tenant, of), stopped) in stopped {
-            let Some(guaranteed) = guaranteed(state, tenant, of) else { continue };
-            // Whichever was the last, its tenant still had more than that.
-            let left = had(state, tenant, of) - stopped.iter().sum::<i64>() + stopped.iter().max().unwrap_or(&0);
-            assert!(
-                left > guaranteed,
-                "{stopped:?} of {tenant} stop for others; it has {left} of {of:?}, and is guaranteed {guaranteed}"
-            );
-            self.beyond += stopped.len();
-        }
+    }
+    for ((tenant, of), stopped) in stopped {
+        let Some(guaranteed) = guaranteed(state, tenant, of) else { continue };
+        // Whichever was the last, its tenant still had more than that.
+        let left = had(state, tenant, of) - stopped.iter().sum::<i64>() + stopped.iter().max().unwrap_or(&0);
+        assert!(
+            left > guaranteed,
+            "{stopped:?} of {tenant} stop for others; it has {left} of {of:?}, and is guaranteed {guaranteed}"
+        );
     }
 }
 
 /// The run that a decision stops for a job of another tenant, with that job's request. Whoever draws on a contract takes what was
-/// lent whoever has it, and a higher class that preempts what a lower one has.
+/// lent whoever has it, and a higher class that preempts what a lower one has. What is smaller than the job may have been moved.
 fn for_another<'s>(state: &'s State, output: &Event) -> Option<(&'s Run, Spec)> {
     let Event::JobPreempted(e) = output else { return None };
     let winner = state.spec(e.for_job.as_ref().filter(|_| e.cause == StopCause::Priority)?)?;
@@ -55,7 +48,9 @@ fn for_another<'s>(state: &'s State, output: &Event) -> Option<(&'s Run, Spec)> 
     let value = |class: &ClassId| state.classes.get(class).map_or(0, |class| class.value);
     let preempts = state.classes.get(&winner.class).is_some_and(|class| class.preempts);
     let is_higher = preempts && value(&winner.class) > value(&run.class);
-    (!draws && !is_higher && run.tenant != winner.tenant).then_some((run, winner))
+    let asked = winner.gang.replicas_min.0 * winner.gang.gpus.0 * winner.gang.gpu_milli_each.0;
+    let is_small = run.gpu_milli.0 < asked.min(LARGE_MILLI);
+    (!draws && !is_higher && !is_small && run.tenant != winner.tenant).then_some((run, winner))
 }
 
 /// What a tenant is guaranteed of a model or of all, if that is said, thousandths of GPUs.

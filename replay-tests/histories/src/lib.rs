@@ -117,6 +117,7 @@ impl World {
         self.log.extend(closed.outputs.iter().cloned());
         if !self.quiet {
             check_invariants(&self.kernel);
+            guarantees::check(self.kernel.state(), &closed);
         }
         (closed, counted)
     }

@@ -64,7 +64,6 @@ fn live_with(seed: u64, mood: Mood, mut wider: Wider) -> BTreeMap<String, usize>
     }
     books.gpu_time_is_held_once();
     told.insert("stopped for a higher class".to_owned(), books.stops.by_class);
-    told.insert("stopped beyond a guarantee".to_owned(), books.guarantees.beyond);
     told.insert("placed beside what is not lent".to_owned(), books.kept_back.beside_kept);
     told.insert("placed beside what is held back".to_owned(), books.kept_back.beside_reserve);
     told
@@ -176,7 +175,6 @@ fn wider_histories_preempt_by_class_defer_and_keep_what_is_not_lent_or_held_back
     }
     let all = [
         "stopped for a higher class",
-        "stopped beyond a guarantee",
         "placed beside what is not lent",
         "placed beside what is held back",
         "deferred",

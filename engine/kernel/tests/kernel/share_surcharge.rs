@@ -114,6 +114,25 @@ fn what_is_guaranteed_to_one_is_promised_to_nobody_else() {
 }
 
 #[test]
+fn of_a_tenant_no_more_is_taken_back_than_it_has_borrowed() {
+    let mut world = World::with_nodes(1);
+    let green = TenantDeclared { tenant: TenantId::from("green"), ..tenant_of_weight_one() };
+    world.step(vec![policy(10).into(), left_alone_at_first(), green.into()]);
+    world.step([("red", 4), ("blue", 3), ("green", 1)].map(|(tenant, gpus)| guaranteed_to(tenant, gpus).into()).into());
+    run(&mut world, (0..3).map(|i| ask(&format!("green-{i}"), "green", 1, 1)).collect());
+    world.advance(30 * MINUTE_US);
+    // What red runs has lost less by then, but only one of it is borrowed.
+    run(&mut world, (0..5).map(|i| ask(&format!("red-{i}"), "red", 1, 1)).collect());
+    world.advance(20 * MINUTE_US);
+    let mut outputs = world.step(vec![ask("blue", "blue", 1, 3)]);
+    outputs.extend(world.advance(12 * MINUTE_US));
+    let whose = |told: &JobPreempted| told.job.as_str().split('-').next().unwrap_or_default().to_owned();
+    let mut told: Vec<String> = told_to_stop(&outputs).iter().map(whose).collect();
+    told.sort();
+    assert_eq!(told, ["green", "green", "red"], "{outputs:?}");
+}
+
+#[test]
 fn a_long_job_gives_way_to_new_ones_of_its_tenant_and_goes_on_where_it_was() {
     let mut world = world();
     run(&mut world, (0..4).map(|i| ask(&format!("long-{i}"), "red", 1, 8)).collect());
