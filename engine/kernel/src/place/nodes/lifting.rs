@@ -139,7 +139,8 @@ impl Lifting<'_, '_> {
     /// There is room, where others are to go or where this one does not go again.
     fn others(&mut self) -> Option<Limit> {
         let anywhere = Layout::default();
-        if !(self.is_picky || !self.layout.is_free()) || !self.fits_laid(anywhere) {
+        let may_be_refused = self.is_picky || !self.layout.is_free();
+        if !may_be_refused || !self.fits_laid(anywhere) {
             return None;
         }
         let ground = self.ground;
