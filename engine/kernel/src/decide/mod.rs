@@ -182,9 +182,10 @@ pub fn decide(state: &mut State, index: &mut Index, cell: &CellId, term: i64) ->
     preempt::tick(&mut epoch);
     elastic::at_start(&mut epoch);
     elastic::at_checkpoints(&mut epoch);
-    // Whatever was told to stop since may leave a contract owed, and what has grown by its own contract another without what is kept
-    // for it.
-    if epoch.index.open_notes().next().is_some() || reclaim::is_short(&epoch) {
+    // What has grown by its own contract may leave another without what is kept for it.
+    reclaim::clear(&mut epoch);
+    // Whatever was told to stop since may leave a contract owed.
+    if epoch.index.open_notes().next().is_some() {
         answer(&mut epoch);
         drain::move_away(&mut epoch);
     }

@@ -39,11 +39,6 @@ pub fn list(epoch: &mut Epoch<'_>) {
     epoch.index.shortages = found;
 }
 
-/// Whether less is left free than is to be, as things have changed since that was looked at.
-pub fn is_short(epoch: &Epoch<'_>) -> bool {
-    epoch.index.set_aside.is_touched && !epoch.index.set_aside.short_of_free().is_empty()
-}
-
 /// Counts anew what jobs in line ask of leases in force.
 pub fn count_asked(epoch: &mut Epoch<'_>) {
     if epoch.index.set_aside.is_on() {
@@ -127,7 +122,7 @@ fn make_room(epoch: &mut Epoch<'_>, victims: &mut [Victim], id: &JobId) -> bool 
 }
 
 /// Tells as much to stop as is missing of what is to be left free, place by place, the narrowest first.
-fn clear(epoch: &mut Epoch<'_>) {
+pub fn clear(epoch: &mut Epoch<'_>) {
     for (place, _) in epoch.index.set_aside.short_of_free() {
         // What was told to stop for a narrower place counts here too.
         let mut missing = -epoch.index.set_aside.spare(&place);
