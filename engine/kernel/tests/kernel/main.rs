@@ -14,6 +14,7 @@ mod packing_laws;
 mod packing_plan;
 mod power;
 mod preemption;
+mod prices;
 mod queues;
 mod recovery;
 mod reservations;
