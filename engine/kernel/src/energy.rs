@@ -108,19 +108,24 @@ pub fn priced_zones(state: &State) -> BTreeSet<ZoneId> {
     state.prices.iter().map(|((zone, ..), _)| zone.clone()).collect()
 }
 
-/// When the next price of a zone is over that is in a currency which does not convert, or no longer stands in for a missing one.
-pub fn next_unconverted_end(state: &State, zone: &ZoneId, converts: impl Fn(Currency) -> bool) -> Option<TimeUs> {
+/// When the price of a zone changes next, where one of its prices is in a currency that does not convert: something begins, is over,
+/// or is too old to stand in for a missing one. What begins may be of another kind and end what stood in.
+pub fn next_change_of_unconverted(state: &State, zone: &ZoneId, converts: impl Fn(Currency) -> bool) -> Option<TimeUs> {
     let now = state.now();
-    let ends = PRICE_NAMES.iter().flat_map(|kind| {
+    let (mut keeps_out, mut next) = (false, None);
+    for kind in PRICE_NAMES.iter() {
         let key = |at: i64| (zone.clone(), kind.clone(), TimeUs(at));
         // What began before is at least as long over by now.
         let before = state.prices.range(key(0)..=key((now.0 - STALE_MAX.0).max(0))).next_back();
-        let from = before.map_or(0, |((.., from), _)| from.0);
-        state.prices.range(key(from)..=key(i64::MAX)).map(|(_, interval)| interval)
-    });
-    let unconverted = ends.filter(|interval| interval.currency.is_some_and(|currency| !converts(currency)));
-    let instants = unconverted.flat_map(|interval| [interval.to_us, interval.to_us.after(STALE_MAX)]);
-    instants.filter(|at| *at > now).min()
+        let first = before.map_or(0, |((.., from), _)| from.0);
+        for ((.., from), interval) in state.prices.range(key(first)..=key(i64::MAX)) {
+            let instants = [*from, interval.to_us, interval.to_us.after(STALE_MAX)];
+            let Some(change) = instants.into_iter().find(|at| *at > now) else { continue };
+            keeps_out |= interval.currency.is_some_and(|currency| !converts(currency));
+            next = Some(next.map_or(change, |next: TimeUs| next.min(change)));
+        }
+    }
+    next.filter(|_| keeps_out)
 }
 
 /// The end of the clock hour that an instant lies in.

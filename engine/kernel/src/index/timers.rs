@@ -9,7 +9,7 @@ use solyx_schemas::units::*;
 
 use super::Index;
 use crate::budget::period_at;
-use crate::energy::{next_unconverted_end, priced_zones};
+use crate::energy::{next_change_of_unconverted, priced_zones};
 use crate::rows::Job;
 use crate::state::State;
 
@@ -36,7 +36,7 @@ pub enum Timer {
     Price(PoolId, TimeUs),
     /// An exchange rate comes into force.
     Exchange(Currency, Currency, TimeUs),
-    /// A zone's energy is no longer priced in a currency that does not convert.
+    /// A zone's energy is priced otherwise, where some of its prices do not convert.
     Energy(ZoneId),
     /// An attestation ends.
     Attestation(NodeId),
@@ -132,12 +132,12 @@ impl Index {
         self.exchange.rate(from, to, state.now()).is_some()
     }
 
-    /// Sets the timer of a zone to when its next price is over that does not convert. Whether it waited for such an instant before.
+    /// Sets the timer of a zone, of whose prices some do not convert, to when they change. Whether it waited for that before.
     pub fn set_energy_timer(&mut self, state: &State, zone: &ZoneId) -> bool {
         let timer = Timer::Energy(zone.clone());
         let has_waited = self.timers.at.contains_key(&timer);
-        match next_unconverted_end(state, zone, |currency| self.converts(state, currency)) {
-            Some(end) => self.set_timer(end, timer),
+        match next_change_of_unconverted(state, zone, |currency| self.converts(state, currency)) {
+            Some(change) => self.set_timer(change, timer),
             None => self.clear_timer(&timer),
         }
         has_waited

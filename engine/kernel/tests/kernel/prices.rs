@@ -7,38 +7,58 @@ use solyx_schemas::events::world::{EnergyPriced, PriceKind};
 use solyx_schemas::ids::*;
 use solyx_schemas::units::*;
 
-#[test]
-fn who_is_kept_out_by_a_price_that_does_not_convert_starts_when_it_is_over() {
-    let price = |hour: i64, revision: i64, currency: Currency| -> Event {
-        EnergyPriced {
-            zone: ZoneId::from("DE-LU"),
-            from_us: TimeUs(START + hour * HOUR_US),
-            to_us: TimeUs(START + (hour + 1) * HOUR_US),
-            price_micros_per_mwh: RateMicros(100_000_000),
-            currency,
-            kind: PriceKind::DayAhead,
-            revision: Count(revision),
-            published_us: TimeUs(START),
-            ..EnergyPriced::default()
-        }
-        .into()
-    };
-    let euro = Currency::parse("EUR").unwrap();
-    let kept_out = || {
-        let mut world = World::with_nodes(1);
-        let hours = [(0, usd()), (1, euro), (2, euro), (3, usd()), (4, usd())];
-        world.step(vec![ordered_by("srpt").into()]);
-        world.step(hours.map(|(hour, currency)| price(hour, 1, currency)).into());
-        let outputs = world.step(vec![job("a", "red", 1, 8, 2).into()]);
-        assert_eq!(held(&outputs, "a").map(|held| held.limit.kind), Some(LimitKind::Price), "{outputs:?}");
-        world
-    };
-    let mut world = kept_out();
-    let left_us = START + 3 * HOUR_US - world.now;
+/// A price of Germany from an hour of the history to another.
+fn priced(kind: PriceKind, hours: (i64, i64), revision: i64, currency: Currency) -> Event {
+    EnergyPriced {
+        zone: ZoneId::from("DE-LU"),
+        from_us: TimeUs(START + hours.0 * HOUR_US),
+        to_us: TimeUs(START + hours.1 * HOUR_US),
+        price_micros_per_mwh: RateMicros(100_000_000),
+        currency,
+        kind,
+        revision: Count(revision),
+        published_us: TimeUs(START),
+        ..EnergyPriced::default()
+    }
+    .into()
+}
+
+fn euro() -> Currency {
+    Currency::parse("EUR").unwrap()
+}
+
+/// A cell without an exchange rate, in which these prices keep `a` out, and that `a` starts `hours` after the start by itself.
+fn is_kept_out_until(prices: Vec<Event>, hours: i64) {
+    let mut world = kept_out_by(prices);
+    let left_us = START + hours * HOUR_US - world.now;
     assert!(placed(&world.advance(left_us - 1), "a").is_none());
     assert!(placed(&world.advance(1), "a").is_some(), "nothing else has happened meanwhile");
+}
+
+fn kept_out_by(prices: Vec<Event>) -> World {
+    let mut world = World::with_nodes(1);
+    world.step(vec![ordered_by("srpt").into()]);
+    world.step(prices);
+    let outputs = world.step(vec![job("a", "red", 1, 8, 2).into()]);
+    assert_eq!(held(&outputs, "a").map(|held| held.limit.kind), Some(LimitKind::Price), "{outputs:?}");
+    world
+}
+
+#[test]
+fn who_is_kept_out_by_a_price_that_does_not_convert_starts_when_it_is_over() {
+    let hours = [(0, usd()), (1, euro()), (2, euro()), (3, usd()), (4, usd())];
+    let prices = || hours.map(|(hour, currency)| priced(PriceKind::DayAhead, (hour, hour + 1), 1, currency)).into();
+    is_kept_out_until(prices(), 3);
     // A revision in the cell's currency ends it, too.
-    let mut world = kept_out();
-    let outputs = world.step(vec![price(1, 2, usd()), price(2, 2, usd())]);
+    let mut world = kept_out_by(prices());
+    let revised = [1, 2].map(|hour| priced(PriceKind::DayAhead, (hour, hour + 1), 2, usd()));
+    let outputs = world.step(revised.into());
     assert!(placed(&outputs, "a").is_some(), "{outputs:?}");
+}
+
+#[test]
+fn a_price_that_only_stands_in_for_a_missing_one_keeps_out_until_there_is_another() {
+    let prices = vec![priced(PriceKind::RealTime, (0, 1), 1, euro()), priced(PriceKind::DayAhead, (3, 9), 1, usd())];
+    is_kept_out_until(prices, 3);
+    is_kept_out_until(vec![priced(PriceKind::RealTime, (0, 1), 1, euro())], 25);
 }
