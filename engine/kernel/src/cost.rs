@@ -6,7 +6,7 @@ use solyx_schemas::events::capacity::{CapacityClass, PoolDeclared};
 use solyx_schemas::events::common::Sum;
 use solyx_schemas::events::decisions::CostTerms;
 use solyx_schemas::events::policy::CostWeightsSet;
-use solyx_schemas::ids::{RegionId, SiteId, ZoneId};
+use solyx_schemas::ids::{RegionId, SiteId};
 use solyx_schemas::units::*;
 
 use crate::energy::{carbon_at, hour_end, price_at};
@@ -174,7 +174,7 @@ fn energy_and_carbon(
     let (mut prices, mut priced_us): (BTreeMap<Currency, i128>, i128) = (BTreeMap::new(), 0);
     let mut carbon = Mean::default();
     if pays_energy || carbon_price > 0 {
-        walk_hours(state, &site.grid_zone, q, |at, us| {
+        walk_hours(q, |at, us| {
             if pays_energy
                 && let Some(value) = price_at(state, &site.grid_zone, at)
                 && let Some(currency) = value.currency
@@ -224,7 +224,7 @@ impl Mean {
     }
 }
 
-fn walk_hours(_state: &State, _zone: &ZoneId, q: &Question<'_>, mut visit: impl FnMut(TimeUs, i64)) {
+fn walk_hours(q: &Question<'_>, mut visit: impl FnMut(TimeUs, i64)) {
     let end = q.start.after(q.duration);
     let mut at = q.start;
     for _ in 0..HOURS_MAX {
