@@ -95,6 +95,8 @@ fn div_ceil(numerator: i128, denominator: i128) -> i128 {
 pub fn terms(state: &State, index: &Index, q: &Question<'_>) -> Result<CostTerms, Unpriced> {
     let now = state.now();
     let weights = weights(state, now);
+    // Whatever is weighted by them: whether there is a cost is to change with weights and rates only, which everybody is asked after.
+    weights.map_or(Ok(0), |w| convert(state, index, 1, w.currency))?;
     let (rent, rent_rate) = rent(state, index, q)?;
     let (energy, carbon) = energy_and_carbon(state, index, q, weights)?;
     let hours = |rate: i64, us: i128| div_ceil(i128::from(rate) * us, i128::from(HOUR_US));

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use solyx_schemas::epochs::Position;
+use solyx_schemas::events::decisions::LimitKind;
 use solyx_schemas::events::jobs::*;
 use solyx_schemas::ids::JobId;
 use solyx_schemas::units::TimeUs;
@@ -118,6 +119,12 @@ pub fn job_request_amended(state: &mut State, index: &mut Index, e: &JobRequestA
         past.recover_by_us = None;
     }
     state.specs.insert(e.job.clone(), Packed::of(&amended));
+    let now = state.now();
+    if let Some(job) = state.jobs.edit(&e.job).filter(|job| job.not_before_limit == Some(LimitKind::Deferral)) {
+        // The better hour was chosen for what it was.
+        (job.not_before_us, job.not_before_limit, job.deferred) = (now, None, false);
+        index.clear_timer(&Timer::Job(e.job.clone()));
+    }
     index.queue.place(state, &e.job);
     index.changed = true;
     Ok(())

@@ -21,6 +21,8 @@ pub fn cell_declared(state: &mut State, index: &mut Index, e: &CellDeclared) -> 
     meta.epoch_limits = Some((e.epoch_records_max.0, e.epoch_bytes_max.0, e.epoch_latency_max_us.0));
     meta.partitions = e.partitions.iter().map(|p| (p.topic.clone(), p.partitions.0)).collect();
     index.set_energy_timers(state);
+    // What converts may be another.
+    index.changed = true;
     Ok(())
 }
 

@@ -72,6 +72,8 @@ fn note_since(epoch: &mut Epoch<'_>, held: &[Head]) {
     for head in held {
         if !epoch.state.entitled.contains(&head.job) {
             epoch.state.entitled.insert(head.job.clone(), epoch.now);
+            // It may go onto nodes now that are closed for another.
+            epoch.index.changed |= !epoch.state.clearing.is_empty() && epoch.index.queue.is_owed(&head.job);
         }
     }
 }

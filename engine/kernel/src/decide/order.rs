@@ -69,6 +69,8 @@ pub fn pass(epoch: &mut Epoch<'_>) {
         true => pass.promised.iter().filter(|job| epoch.index.queue.line_of(job).is_some()).cloned().collect(),
         false => pass.promises.iter().map(|promise| promise.job.clone()).collect(),
     };
+    // Who starved has left the line after others were kept off what it did not take.
+    epoch.index.changed |= guards && now_promised.len() < pass.promised.len();
     if epoch.state.meta().promised != now_promised {
         epoch.state.meta_mut().promised = now_promised;
     }

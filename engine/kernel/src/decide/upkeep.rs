@@ -113,6 +113,8 @@ fn stop_budgeted(epoch: &mut Epoch<'_>, budget: &RefId) {
     for job in epoch.index.queue.jobs() {
         if pays_for(epoch, budget, &job) {
             epoch.index.queue.place(epoch.state, &job);
+            // Others may have been kept off what it was promised.
+            epoch.index.changed = true;
         }
     }
 }

@@ -209,6 +209,23 @@ fn a_budget_that_is_used_up_stops_what_a_sold_lease_pays_for_only_when_that_is_o
 }
 
 #[test]
+fn who_was_kept_off_for_a_promise_is_asked_when_a_budget_takes_it_back() {
+    let mut world = World::with_nodes(1);
+    let settings = vec![ordered_by("fifo").into(), card(None, "USD"), budget("b", "blue", 20).into()];
+    world.step(settings);
+    world.step(vec![job("old", "blue", 1, 1, 1).into()]);
+    let late = used(&world, "old", 21).unwrap();
+    let ended = world.finish("old");
+    world.step(vec![ended, job("runs", "red", 1, 4, 10).into()]);
+    world.step(vec![job("promised", "blue", 1, 8, 1).into()]);
+    let outputs = world.step(vec![job("kept-off", "red", 1, 4, 20).into()]);
+    assert_eq!(held(&outputs, "kept-off").map(|held| held.limit.kind), Some(LimitKind::Backfill), "{outputs:?}");
+    let outputs = world.step(vec![late]);
+    assert_eq!(held(&outputs, "promised").map(|held| held.limit.kind), Some(LimitKind::Budget), "{outputs:?}");
+    assert!(placed(&outputs, "kept-off").is_some(), "{outputs:?}");
+}
+
+#[test]
 fn an_amendment_that_a_budget_cannot_take_is_refused_and_one_that_it_can_is_held() {
     let mut world = World::with_nodes(1);
     let hold = JobRequested { hold: true, ..job("a", "red", 1, 1, 2) };

@@ -3,6 +3,7 @@
 use solyx_histories::*;
 use solyx_schemas::events::Event;
 use solyx_schemas::events::decisions::LimitKind;
+use solyx_schemas::events::policy::{CellDeclared, CostWeightsSet, ExchangeRateSet, OwnedFirst};
 use solyx_schemas::events::world::{EnergyPriced, PriceKind};
 use solyx_schemas::ids::*;
 use solyx_schemas::units::*;
@@ -38,7 +39,8 @@ fn is_kept_out_until(prices: Vec<Event>, hours: i64) {
 fn kept_out_by(prices: Vec<Event>) -> World {
     let mut world = World::with_nodes(1);
     world.step(vec![ordered_by("srpt").into()]);
-    world.step(prices);
+    let outputs = world.step(prices);
+    assert_eq!(outputs, []);
     let outputs = world.step(vec![job("a", "red", 1, 8, 2).into()]);
     assert_eq!(held(&outputs, "a").map(|held| held.limit.kind), Some(LimitKind::Price), "{outputs:?}");
     world
@@ -61,4 +63,41 @@ fn a_price_that_only_stands_in_for_a_missing_one_keeps_out_until_there_is_anothe
     let prices = vec![priced(PriceKind::RealTime, (0, 1), 1, euro()), priced(PriceKind::DayAhead, (3, 9), 1, usd())];
     is_kept_out_until(prices, 3);
     is_kept_out_until(vec![priced(PriceKind::RealTime, (0, 1), 1, euro())], 25);
+}
+
+#[test]
+fn another_currency_of_the_cell_asks_who_was_kept_out() {
+    let mut world = kept_out_by(vec![priced(PriceKind::DayAhead, (0, 9), 1, euro())]);
+    let first = base_events().into_iter().find_map(|event| match event {
+        Event::CellDeclared(cell) => Some(*cell),
+        _ => None,
+    });
+    let outputs = world.step(vec![CellDeclared { reference_currency: euro(), ..first.unwrap() }.into()]);
+    assert!(placed(&outputs, "a").is_some(), "{outputs:?}");
+}
+
+#[test]
+fn weights_that_do_not_convert_keep_out_until_there_is_a_rate_whatever_they_weigh() {
+    for carbon_micros_per_kg in [0, 80_000].map(RateMicros) {
+        let weights = CostWeightsSet {
+            scope: Name::from("cell"),
+            from_us: TimeUs(START),
+            currency: euro(),
+            carbon_micros_per_kg,
+            owned_first: OwnedFirst::Forced,
+            ..CostWeightsSet::default()
+        };
+        let mut world = kept_out_by(vec![weights.into()]);
+        assert!(placed(&world.advance(30 * HOUR_US), "a").is_none());
+        let rate = ExchangeRateSet {
+            from_currency: euro(),
+            to_currency: usd(),
+            numerator: Count(11),
+            denominator: Count(10),
+            effective_from_us: TimeUs(world.now),
+            ..ExchangeRateSet::default()
+        };
+        let outputs = world.step(vec![rate.into()]);
+        assert!(placed(&outputs, "a").is_some(), "{outputs:?}");
+    }
 }

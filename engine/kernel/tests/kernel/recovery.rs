@@ -126,6 +126,20 @@ fn where_no_starts_are_promised_who_can_start_nowhere_takes_the_turn_of_nobody_w
 }
 
 #[test]
+fn what_is_left_by_who_starved_is_had_by_who_was_kept_off_for_it() {
+    let no_shares = SchedulingPolicySet { promised_milli: Some(Milli(0)), ..ordered_by("las") };
+    let mut world = fleet(1, no_shares);
+    world.step(vec![job("runs", "blue", 1, 8, 100).into()]);
+    world.step(vec![job("starves", "blue", 1, 4, 9).into()]);
+    world.advance(50 * HOUR_US);
+    assert_eq!(world.kernel.state().meta().promised, [JobId::from("starves")]);
+    world.step(vec![JobRequested { class: ClassId::from("urgent"), ..job("first", "red", 1, 4, 90) }.into()]);
+    let ended = world.finish("runs");
+    let outputs = world.step(vec![ended]);
+    assert!(placed(&outputs, "starves").is_some() && placed(&outputs, "first").is_some(), "{outputs:?}");
+}
+
+#[test]
 fn a_promised_share_goes_before_who_is_owed_recovery_beyond_its_own() {
     let quota = |tenant, gpus| QuotaSet { over_quota_weight_milli: Some(Milli(1_000)), ..guaranteed_to(tenant, gpus) };
     for rule in ["las", "share-surcharge"] {

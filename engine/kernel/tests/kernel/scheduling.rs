@@ -243,7 +243,6 @@ fn a_run_that_fails_is_tried_again_after_a_wait_and_no_more_than_allowed() {
 
 #[test]
 fn a_deferrable_job_waits_for_a_cheaper_hour_it_knows_of() {
-    let mut world = World::with_nodes(1);
     let policy = SchedulingPolicySet { deferral_max_us: Some(DurationUs(12 * HOUR_US)), ..ordered_by("classic") };
     let hour = |h: i64, price: i64| -> Event {
         EnergyPriced {
@@ -258,9 +257,14 @@ fn a_deferrable_job_waits_for_a_cheaper_hour_it_knows_of() {
         }
         .into()
     };
-    let mut events: Vec<Event> = vec![policy.into()];
-    events.extend((0..12).map(|h| hour(h, if h == 5 { 10_000_000 } else { 100_000_000 })));
-    world.step(events);
+    let at_five = || {
+        let mut world = World::with_nodes(1);
+        let mut events: Vec<Event> = vec![policy.clone().into()];
+        events.extend((0..12).map(|h| hour(h, if h == 5 { 10_000_000 } else { 100_000_000 })));
+        world.step(events);
+        world
+    };
+    let mut world = at_five();
     let outputs = world.step(vec![job("a", "red", 1, 8, 1).into()]);
     let deferred = outputs.iter().find_map(|o| match o {
         Event::JobDeferred(deferred) => Some(deferred.until_us),
@@ -269,6 +273,16 @@ fn a_deferrable_job_waits_for_a_cheaper_hour_it_knows_of() {
     assert_eq!(deferred, Some(TimeUs(START + 5 * HOUR_US)));
     let outputs = world.advance(5 * HOUR_US);
     assert_eq!(placed(&outputs, "a").unwrap().start_us, TimeUs(START + 5 * HOUR_US));
+    // What is to be done before the cheaper hour is over does not wait for it any more.
+    let mut world = at_five();
+    world.step(vec![job("a", "red", 1, 8, 1).into()]);
+    let amended = JobRequestAmended {
+        job: JobId::from("a"),
+        deadline_us: Some(TimeUs(START + 3 * HOUR_US)),
+        ..JobRequestAmended::default()
+    };
+    let outputs = world.step(vec![amended.into()]);
+    assert!(placed(&outputs, "a").is_some(), "{outputs:?}");
 }
 
 #[test]
