@@ -16,8 +16,12 @@ use solyx_schemas::units::TimeUs;
 pub struct KeptRoom {
     claims: BTreeMap<JobId, Claim>,
     shut: BTreeMap<JobId, rows::Closed>,
-    /// Who is owed recovery, within its tenant's share, and by when.
+    /// Who is owed recovery, and by when.
     owed: BTreeMap<JobId, TimeUs>,
+    /// Who is held by its tenant's share.
+    entitled: BTreeSet<JobId>,
+    /// When room was last looked for, which is when that is found out.
+    ticked_us: TimeUs,
 }
 
 /// The pool and nodes to which a job is moved that this is kept for. A node may be in another pool by then.
@@ -60,7 +64,7 @@ impl KeptRoom {
                 assert!(taken.is_none(), "{} takes room on {taken:?} that is kept for {job}", placed.job);
             }
             if own.is_none() {
-                self.is_no_newcomer(state, &placed.job, &nodes);
+                self.is_no_newcomer(state, closed, &placed.job, &nodes);
             }
             // It uses what it has used all along: nobody for whom room is made is asked before it.
             assert!(!goes_on || before_it.is_none(), "{} is moved and goes on after {before_it:?}", placed.job);
@@ -70,23 +74,36 @@ impl KeptRoom {
         }
         self.claims = state.claims.iter().map(|(job, claim)| (job.clone(), claim.clone())).collect();
         self.shut = state.clearing.iter().map(|(job, closed)| (job.clone(), closed.clone())).collect();
-        let entitled = state.entitled.iter().map(|(job, _)| job);
-        self.owed = entitled.filter_map(|job| Some((job.clone(), recover_by(state, job)?))).collect();
+        self.owed = state.jobs.iter().filter_map(|(job, _)| Some((job.clone(), recover_by(state, job)?))).collect();
+        self.entitled = state.entitled.iter().map(|(job, _)| job.clone()).collect();
+        self.ticked_us = state.meta().last_tick_us;
+    }
+
+    /// By when a job that was placed had been owed to run again, where its tenant's share held it: that may have been found out in the
+    /// same epoch, in which it may have been lost as well.
+    fn was_owed(&self, state: &State, closed: &Closed, id: &JobId, spec: &Spec) -> Option<TimeUs> {
+        let lost = || {
+            let is_lost = |output: &Event| matches!(output, Event::JobRequeued(told) if told.job == *id);
+            let within = spec.recovery.as_ref().and_then(|recovery| recovery.rto_us);
+            within.filter(|_| closed.outputs.iter().any(is_lost)).map(|within| state.now().after(within))
+        };
+        let is_held = self.entitled.contains(id) || state.meta().last_tick_us != self.ticked_us;
+        self.owed.get(id).copied().or_else(lost).filter(|_| is_held)
     }
 
     /// Nobody of the same class or a lower one comes onto nodes that are closed for another all the while, but for who asks for the
     /// same for the same tenant, for its set, for who draws on a contract, and for who was owed recovery sooner than the other.
-    fn is_no_newcomer(&self, state: &State, id: &JobId, nodes: &BTreeSet<&NodeId>) {
+    fn is_no_newcomer(&self, state: &State, epoch: &Closed, id: &JobId, nodes: &BTreeSet<&NodeId>) {
         let Some(own) = state.spec(id).filter(|own| own.sold_lease.is_none() && own.reservation.is_none()) else {
             return;
         };
+        let owed_by = self.was_owed(state, epoch, id, &own);
         let value = |spec: &Spec| state.classes.get(&spec.class).map_or(0, |class| class.value);
         for (job, closed) in self.shut.iter().filter(|(job, closed)| state.clearing.get(*job) == Some(*closed)) {
             let Some(other) = state.spec(job).filter(|_| job != id) else { continue };
             let is_let_in = own.tenant == other.tenant
                 && (own.gang == other.gang || own.job_set.is_some() && own.job_set == other.job_set);
-            let is_owed_sooner =
-                self.owed.get(id).is_some_and(|own| recover_by(state, job).is_none_or(|other| *own < other));
+            let is_owed_sooner = owed_by.is_some_and(|own| recover_by(state, job).is_none_or(|other| own < other));
             let comes = value(&own) <= value(&other) && closed.nodes.iter().any(|node| nodes.contains(node));
             assert!(
                 !comes || is_let_in || is_owed_sooner,

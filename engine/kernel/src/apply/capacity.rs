@@ -19,6 +19,7 @@ pub fn pool_declared(state: &mut State, index: &mut Index, e: &PoolDeclared) -> 
     pool.withdrawn = false;
     refresh_nodes_of(state, index, &e.pool);
     index.rebuild_set_aside_if_on(state);
+    index.set_price_timers(state, &e.pool);
     // What is paid for anyway may have changed with it.
     index.idle_instances.extend(state.nodes.iter().filter(|(_, n)| n.lease.is_some()).map(|(id, _)| id.clone()));
     index.redeclared = true;
@@ -34,9 +35,7 @@ pub fn pool_priced(state: &mut State, index: &mut Index, e: &PoolPriced) -> Fold
     let past = prices.iter().filter(|price| price.from_us <= now).count();
     let forget = past.saturating_sub(PRICES_KEPT_MAX);
     prices.drain(..forget);
-    if e.effective_from_us > now {
-        index.set_timer(e.effective_from_us, Timer::Price(e.pool.clone(), e.effective_from_us));
-    }
+    index.set_price_timers(state, &e.pool);
     index.changed = true;
     Ok(())
 }

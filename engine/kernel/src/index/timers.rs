@@ -126,6 +126,20 @@ impl Index {
         }
     }
 
+    /// Sets the timers of a pool's prices to come: when they come into force, and when an instance that is ordered would start at them.
+    pub fn set_price_timers(&mut self, state: &State, id: &PoolId) {
+        let (first, last) = (Timer::Price(id.clone(), TimeUs(i64::MIN)), Timer::Price(id.clone(), TimeUs(i64::MAX)));
+        let before: Vec<Timer> = self.timers.at.range(first..=last).map(|(timer, _)| timer.clone()).collect();
+        before.iter().for_each(|timer| self.clear_timer(timer));
+        let Some(pool) = state.pools.get(id) else { return };
+        let delay_us = pool.declared.as_ref().map_or(0, |declared| declared.start_delay_us.0);
+        let instants =
+            pool.prices.iter().flat_map(|price| [price.from_us, TimeUs(price.from_us.0.saturating_sub(delay_us))]);
+        for at in instants.filter(|at| *at > state.now()) {
+            self.set_timer(at, Timer::Price(id.clone(), at));
+        }
+    }
+
     /// Whether amounts in a currency count in the cell's: by the rate in force, or as there is no other yet.
     pub fn converts(&self, state: &State, from: Currency) -> bool {
         let to = state.meta().currency.unwrap_or(from);
@@ -178,9 +192,7 @@ impl Index {
             if pool.refused_until_us > now {
                 self.set_timer(pool.refused_until_us, Timer::Pool(id.clone()));
             }
-            for price in pool.prices.iter().filter(|price| price.from_us > now) {
-                self.set_timer(price.from_us, Timer::Price(id.clone(), price.from_us));
-            }
+            self.set_price_timers(state, id);
         }
         for (_, set) in state.power_limits.iter() {
             self.set_limit_timer(set, now);

@@ -330,6 +330,27 @@ fn a_pool_without_a_price_yet_is_waited_for_and_asked_when_it_has_one() {
 }
 
 #[test]
+fn who_is_kept_out_by_a_price_orders_when_an_instance_would_start_at_the_next() {
+    let mut world = cloud(0);
+    let pool = PoolId::from("cloud/h100");
+    let priced = |currency: Currency, from_us: i64| PoolPriced {
+        pool: pool.clone(),
+        price_micros_per_gpu_hour: RateMicros(2_500_000),
+        currency,
+        effective_from_us: TimeUs(from_us),
+        ..PoolPriced::default()
+    };
+    let (now, from_us) = (world.now, world.now + HOUR_US);
+    let euro = Currency::parse("EUR").unwrap();
+    step(&mut world, vec![priced(euro, now).into(), priced(usd(), from_us).into()]);
+    let outputs = step(&mut world, vec![job("waits", "red", 1, 8, 1).into()]);
+    assert!(orders(&outputs).is_empty() && held(&outputs, "waits").is_some(), "{outputs:?}");
+    let left_us = from_us - 120 * SECOND_US - world.now;
+    assert!(orders(&world.advance(left_us - 1)).is_empty());
+    assert_eq!(orders(&world.advance(1)).len(), 1);
+}
+
+#[test]
 fn what_came_for_nobody_is_kept_for_nobody() {
     let mut world = cloud(0);
     let leased = ordered(&mut world);
