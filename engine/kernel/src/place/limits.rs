@@ -11,6 +11,7 @@ use solyx_schemas::ids::*;
 use super::{accepted, spread_name, spread_of};
 use crate::index::{Index, QuotaKey, quota_keys};
 use crate::rows::*;
+use crate::set_aside::in_force;
 use crate::state::State;
 
 /// Limits of a pool for a job that do not depend on what is free.
@@ -126,7 +127,7 @@ pub fn on_order(state: &State, (tenant, project, model): &QuotaKey, asking: &Job
             && is_under(&order.tenant, order.project.as_ref())
             && state.jobs.get(&order.job).is_some_and(|job| !job.is_over())
     };
-    // Who is moved holds what it will have.
+    // Who is moved holds what it will have; what draws on a contract counts against no quota.
     let claimed = |(job, claim): &(&JobId, &Claim)| {
         let on_model = |node: &NodeId| {
             let pool = &state.nodes.get(node)?.report.as_ref()?.pool;
@@ -135,7 +136,9 @@ pub fn on_order(state: &State, (tenant, project, model): &QuotaKey, asking: &Job
         *job != asking
             && claim.berth.is_none()
             && (model.is_none() || claim.nodes.first().and_then(on_model) == Some(true))
-            && state.spec(job).is_some_and(|spec| is_under(&spec.tenant, spec.project.as_ref()))
+            && state
+                .spec(job)
+                .is_some_and(|spec| is_under(&spec.tenant, spec.project.as_ref()) && in_force(state, &spec).is_none())
     };
     let orders = state.orders.iter().map(|(_, order)| order).filter(ordered).map(|order| order.gpu_milli.0);
     orders.sum::<i64>() + state.claims.iter().filter(claimed).map(|(_, claim)| claim.gpu_milli).sum::<i64>()

@@ -278,6 +278,25 @@ fn what_runs_on_a_contract_counts_against_no_quota_and_what_goes_beyond_it_waits
     assert_eq!((limit.kind, limit.available), (LimitKind::Reservation, Some(0)));
 }
 
+#[test]
+fn room_that_is_made_for_who_draws_on_a_contract_counts_against_no_quota() {
+    let mut world = world(3, "share-surcharge");
+    let quota = QuotaSet {
+        tenant: TenantId::from("red"),
+        guaranteed_milli: GpuMilli(2_000),
+        borrowing_limit_milli: Some(GpuMilli(0)),
+        ..QuotaSet::default()
+    };
+    let borrowers = (0..4).map(|i| job(&format!("b{i}"), "blue", 1, 4, 20).into());
+    world.step([sold("l", "red", 8, 0, 100), quota.into()].into_iter().chain(borrowers).collect());
+    world.step(vec![lasting(job("first", "red", 1, 1, 20)).into()]);
+    world.advance(HOUR_US);
+    let gang = on_lease("l", job("gang", "red", 1, 8, 5));
+    let outputs = world.step(vec![gang.into(), job("second", "red", 1, 1, 20).into()]);
+    assert!(!told_to_stop(&outputs).is_empty() && placed(&outputs, "gang").is_none(), "{outputs:?}");
+    assert!(placed(&outputs, "second").is_some(), "{outputs:?}");
+}
+
 /// Whom a class that preempts has stopped for a job of six GPUs, where a run of four has half of a node and so many are kept.
 fn stopped_beside(kept: i64) -> Vec<String> {
     let mut world = World::with_nodes(1);
