@@ -61,8 +61,9 @@ fn histories_that_once_went_wrong_hold() {
     [1_820_000_007_529, 1_820_000_007_897, 1_820_000_009_028].map(History::of).iter().for_each(holds);
     // An hour whose price does not convert is over, and nothing else happens; who has grown by its own lease leaves too little of
     // what a reservation keeps; where nothing that is kept can be had, nobody hears otherwise for it; a price that stands in for a
-    // missing one and does not convert is over when there is another; and room for who draws on a contract counts against no quota.
-    [1_850_000_004_345, 1_850_000_005_569, 1_870_000_000_364, 1_880_000_006_889, 1_900_000_004_369]
+    // missing one and does not convert is over when there is another; room for who draws on a contract counts against no quota; and
+    // a third job in a set of two, by a bit turned in its name.
+    [1_850_000_004_345, 1_850_000_005_569, 1_870_000_000_364, 1_880_000_006_889, 1_900_000_004_369, 1_900_000_006_280]
         .map(History::of)
         .iter()
         .for_each(holds);
